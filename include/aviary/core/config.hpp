@@ -1,0 +1,38 @@
+#pragma once
+/// Names that every header uses: the index type, host and device marks, the assertion.
+#include <cassert>
+#include <cstddef>
+
+#define AVIARY_VERSION_MAJOR 0
+#define AVIARY_VERSION_MINOR 1
+#define AVIARY_VERSION_PATCH 0
+
+#if defined(__CUDACC__) || defined(__HIPCC__)
+#define AVIARY_HOST_DEVICE __host__ __device__
+#else
+#define AVIARY_HOST_DEVICE
+#endif
+
+/// Checks a precondition of a hot path. Define it before the first include to replace it; off with NDEBUG by default.
+#ifndef AVIARY_ASSERT
+#define AVIARY_ASSERT(condition) assert(condition)
+#endif
+
+/// For the few functions that a kernel is made of: without it g++ at -O2 keeps blocks of registers in memory.
+#if defined(_MSC_VER) && !defined(__clang__)
+#define AVIARY_INLINE __forceinline
+#else
+#define AVIARY_INLINE inline __attribute__((always_inline))
+#endif
+
+namespace aviary {
+
+using Index = std::ptrdiff_t;
+
+/// In place of a compile-time size: the size is known at run time.
+inline constexpr Index dynamic = -1;
+
+/// Rows of a state begin on these boundaries, whatever the instruction set.
+inline constexpr Index alignment = 64;
+
+}  // namespace aviary

@@ -1,0 +1,61 @@
+#pragma once
+/// Who runs the tasks of a call. The library starts no thread: an executor is the caller's.
+#include <concepts>
+#include <utility>
+
+#include "aviary/core/config.hpp"
+
+namespace aviary {
+
+namespace detail {
+struct AnyTask {
+  void operator()(Index) const noexcept {}
+};
+}  // namespace detail
+
+/// executor(count, task) calls task(0) ... task(count - 1), in any order and at any time, and returns when all are done.
+/// executor.concurrency() is how many of them it may run at once. A task throws nothing. The number of tasks that a call
+/// is cut into follows from concurrency(); its results do not.
+template <class E>
+concept Executor = requires(E& executor, Index count, detail::AnyTask task) {
+  { executor.concurrency() } -> std::convertible_to<Index>;
+  executor(count, task);
+};
+
+/// One task after another on the calling thread.
+struct Serial {
+  static constexpr Index concurrency() noexcept { return 1; }
+  template <class Task> constexpr void operator()(Index count, Task&& task) const {
+    for (Index i = 0; i < count; ++i) task(i);
+  }
+};
+
+/// Any callable f(count, task), such as a thread pool's parallel for, with the number of tasks that it runs at once.
+template <class F> class Parallel {
+ public:
+  constexpr Parallel(Index concurrency, F f) : f_(std::move(f)), concurrency_(concurrency) {}
+  constexpr Index concurrency() const noexcept { return concurrency_; }
+  template <class Task> void operator()(Index count, Task&& task) { f_(count, std::forward<Task>(task)); }
+
+ private:
+  F f_;
+  Index concurrency_;
+};
+
+#if defined(_OPENMP)
+/// OpenMP threads; there where the compiler has OpenMP switched on.
+class OpenMp {
+ public:
+  explicit constexpr OpenMp(Index threads) noexcept : threads_(threads) {}
+  constexpr Index concurrency() const noexcept { return threads_; }
+  template <class Task> void operator()(Index count, Task&& task) const {
+#pragma omp parallel for schedule(dynamic, 1) num_threads(static_cast <int>(threads_))
+    for (Index i = 0; i < count; ++i) task(i);
+  }
+
+ private:
+  Index threads_;
+};
+#endif
+
+}  // namespace aviary

@@ -1,0 +1,98 @@
+#pragma once
+/// Packed sequences: (tokens, heads, size) numbers of any storage type, last index contiguous. The storage type is known
+/// at run time, so that mixing types costs no instantiation of a kernel; a row is converted as it is read or written.
+#include "aviary/core/storage.hpp"
+#include "aviary/core/view.hpp"
+
+namespace aviary {
+
+namespace detail {
+/// Where the numbers of a sequence lie: what Source and Sink have in common.
+template <Index N, class Void> class Sequence {
+ public:
+  Index tokens() const noexcept { return tokens_; }
+  Index heads() const noexcept { return heads_; }
+  Index size() const noexcept { return size_; }
+  Storage storage() const noexcept { return storage_; }
+  Void* data() const noexcept { return data_; }
+
+ protected:
+  constexpr Sequence() = default;
+  constexpr Sequence(Void* data, Storage storage, Index tokens, Index heads, Index size, Index token_stride,
+                     Index head_stride) noexcept
+      : data_(data),
+        tokens_(tokens),
+        heads_(heads),
+        token_stride_(token_stride),
+        head_stride_(head_stride),
+        size_(size),
+        storage_(storage) {}
+  Index at(Index token, Index head) const noexcept { return token * token_stride_ + head * head_stride_; }
+
+  Void* data_ = nullptr;
+  Index tokens_ = 0, heads_ = 0, token_stride_ = 0, head_stride_ = 0;
+  [[no_unique_address]] Extent<N> size_;
+  Storage storage_ = Storage::f32;
+};
+}  // namespace detail
+
+/// (tokens, heads, N) numbers to read: float, double, bf16 or f16. Strides are in numbers, and free.
+template <Index N = dynamic> class Source : public detail::Sequence<N, void const> {
+  using Base = detail::Sequence<N, void const>;
+
+ public:
+  template <Stored T>
+  constexpr Source(T const* data, Index tokens, Index heads) noexcept requires(N != dynamic)
+      : Source(data, tokens, heads, N) {}
+  template <Stored T>
+  constexpr Source(T const* data, Index tokens, Index heads, Index size) noexcept
+      : Source(data, tokens, heads, size, heads * size, size) {}
+  template <Stored T>
+  constexpr Source(T const* data, Index tokens, Index heads, Index size, Index token_stride, Index head_stride) noexcept
+      : Base(data, storage_of<T>, tokens, heads, size, token_stride, head_stride) {}
+
+  /// The numbers of one token and head as T: where they lie if they are T, else converted into scratch (size numbers).
+  template <class T> VecView<T const, N> row(Index token, Index head, T* scratch) const noexcept {
+    Index const at = this->at(token, head), n = this->size_;
+    if (this->storage_ == storage_of<T>) return {static_cast<T const*>(this->data_) + at, n};
+    with_type(this->storage_, this->data_, [&](auto const* from) noexcept { convert(from + at, scratch, n); });
+    return {scratch, n};
+  }
+};
+
+/// The same for numbers of a head that do not change with time: (heads, N).
+template <Index N = dynamic> class HeadSource : public Source<N> {
+ public:
+  template <Stored T>
+  constexpr HeadSource(T const* data, Index heads) noexcept requires(N != dynamic) : HeadSource(data, heads, N) {}
+  template <Stored T>
+  constexpr HeadSource(T const* data, Index heads, Index size) noexcept : Source<N>(data, 1, heads, size, 0, size) {}
+};
+
+/// (tokens, heads, N) numbers to write; a default-constructed one is "not wanted". Strides are in numbers, and free.
+template <Index N = dynamic> class Sink : public detail::Sequence<N, void> {
+  using Base = detail::Sequence<N, void>;
+
+ public:
+  constexpr Sink() = default;
+  template <Stored T>
+  requires(!std::is_const_v<T>) constexpr Sink(T* data, Index tokens, Index heads) noexcept requires(N != dynamic)
+      : Sink(data, tokens, heads, N) {}
+  template <Stored T>
+  requires(!std::is_const_v<T>) constexpr Sink(T* data, Index tokens, Index heads, Index size) noexcept
+      : Sink(data, tokens, heads, size, heads * size, size) {}
+  template <Stored T>
+  requires(!std::is_const_v<T>) constexpr Sink(T* data, Index tokens, Index heads, Index size, Index token_stride,
+                                               Index head_stride) noexcept
+      : Base(data, storage_of<T>, tokens, heads, size, token_stride, head_stride) {}
+
+  explicit operator bool() const noexcept { return this->data_ != nullptr; }
+
+  /// Writes the n numbers of one token and head that begin with number first.
+  template <class T> void put(Index token, Index head, Index first, Index n, T const* from) const noexcept {
+    Index const at = this->at(token, head) + first;
+    with_type(this->storage_, this->data_, [&](auto* to) noexcept { convert(from, to + at, n); });
+  }
+};
+
+}  // namespace aviary

@@ -1,0 +1,163 @@
+#pragma once
+/// One vocabulary for a number, a SIMD batch, and several batches side by side. Kernels are written once, over a type P
+/// and Pack<P>. This folder alone names xsimd, and mends what differs between its versions (8.1 to 14).
+#include <cmath>
+#include <type_traits>
+#include <utility>
+
+#include "aviary/core/config.hpp"
+
+#if !defined(__CUDACC__)  // xsimd 13 and newer does not compile under nvcc
+#include <xsimd/xsimd.hpp>
+#endif
+
+namespace aviary::simd {
+
+/// What a kernel does with a P: load, store, fma, exp, expm1, sum. P(x) is x in every lane; operators work lane by lane.
+/// This is the pack of one lane, the only one in device code.
+template <class P> struct Pack {
+  using value_type = P;
+  static constexpr Index lanes = 1;
+  AVIARY_HOST_DEVICE static P load(P const* p) noexcept { return *p; }
+  AVIARY_HOST_DEVICE static void store(P* p, P x) noexcept { *p = x; }
+  /// a b + c, rounded once where the machine can.
+  AVIARY_HOST_DEVICE static P fma(P a, P b, P c) noexcept {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__CUDA_ARCH__)
+    using std::fma;
+    return fma(a, b, c);
+#else
+    return a * b + c;
+#endif
+  }
+  AVIARY_HOST_DEVICE static P exp(P x) noexcept {
+    using std::exp;
+    return exp(x);
+  }
+  AVIARY_HOST_DEVICE static P expm1(P x) noexcept {
+    using std::expm1;
+    return expm1(x);
+  }
+  AVIARY_HOST_DEVICE static P sum(P x) noexcept { return x; }
+};
+
+#if !defined(__CUDACC__)
+template <class T, class A> struct Pack<xsimd::batch<T, A>> {
+  using P = xsimd::batch<T, A>;
+  using value_type = T;
+  static constexpr Index lanes = static_cast<Index>(P::size);
+  static AVIARY_INLINE P load(T const* p) noexcept { return P::load_unaligned(p); }
+  static AVIARY_INLINE void store(T* p, P const& x) noexcept { x.store_unaligned(p); }
+  static AVIARY_INLINE P fma(P const& a, P const& b, P const& c) noexcept {
+#if XSIMD_VERSION_MAJOR < 11 && XSIMD_WITH_AVX512F  // xsimd::fma multiplies, then adds there
+    if constexpr (std::is_base_of_v<xsimd::avx512f, A> && std::is_same_v<T, float>)
+      return _mm512_fmadd_ps(a, b, c);
+    else if constexpr (std::is_base_of_v<xsimd::avx512f, A> && std::is_same_v<T, double>)
+      return _mm512_fmadd_pd(a, b, c);
+    else
+#endif
+      return xsimd::fma(a, b, c);
+  }
+  static AVIARY_INLINE P exp(P const& x) noexcept { return xsimd::exp(x); }
+  static AVIARY_INLINE P expm1(P const& x) noexcept { return xsimd::expm1(x); }
+  static AVIARY_INLINE T sum(P const& x) noexcept {
+#if XSIMD_VERSION_MAJOR >= 9
+    return xsimd::reduce_add(x);
+#else
+    return xsimd::hadd(x);
+#endif
+  }
+};
+#endif
+
+/// N packs side by side, used as one pack of N times the lanes: what is broadcast is loaded once for all of them.
+template <class P, int N> struct Wide {
+  P part[N];
+  using T = typename Pack<P>::value_type;
+
+  Wide() = default;
+  AVIARY_INLINE explicit Wide(T x) noexcept : Wide(P(x), std::make_integer_sequence<int, N>{}) {}
+  /// {f(0) ... f(N - 1)}, unrolled by the language and not by the optimizer.
+  template <class F> static AVIARY_INLINE Wide make(F&& f) noexcept {
+    return make(f, std::make_integer_sequence<int, N>{});
+  }
+  friend AVIARY_INLINE Wide operator+(Wide const& a, Wide const& b) noexcept {
+    return make([&](int n) { return a.part[n] + b.part[n]; });
+  }
+  friend AVIARY_INLINE Wide operator-(Wide const& a, Wide const& b) noexcept {
+    return make([&](int n) { return a.part[n] - b.part[n]; });
+  }
+  friend AVIARY_INLINE Wide operator*(Wide const& a, Wide const& b) noexcept {
+    return make([&](int n) { return a.part[n] * b.part[n]; });
+  }
+
+ private:
+  template <int... n>
+  AVIARY_INLINE Wide(P const& x, std::integer_sequence<int, n...>) noexcept : part{(static_cast<void>(n), x)...} {}
+  template <class F, int... n> static AVIARY_INLINE Wide make(F& f, std::integer_sequence<int, n...>) noexcept {
+    Wide w;
+    ((w.part[n] = f(n)), ...);
+    return w;
+  }
+};
+
+template <class Q, int N> struct Pack<Wide<Q, N>> {
+  using P = Wide<Q, N>;
+  using L = Pack<Q>;
+  using value_type = typename L::value_type;
+  static constexpr Index lanes = N * L::lanes;
+  static AVIARY_INLINE P load(value_type const* p) noexcept {
+    return P::make([&](int n) { return L::load(p + n * L::lanes); });
+  }
+  static AVIARY_INLINE void store(value_type* p, P const& x) noexcept {
+    store(p, x, std::make_integer_sequence<int, N>{});
+  }
+  static AVIARY_INLINE P fma(P const& a, P const& b, P const& c) noexcept {
+    return P::make([&](int n) { return L::fma(a.part[n], b.part[n], c.part[n]); });
+  }
+
+ private:
+  template <int... n>
+  static AVIARY_INLINE void store(value_type* p, P const& x, std::integer_sequence<int, n...>) noexcept {
+    (L::store(p + n * L::lanes, x.part[n]), ...);
+  }
+};
+
+#if !defined(__CUDACC__) && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+/// The widest batch of the instruction set that the build allows; T itself where there is none, and in device code.
+template <class T> using Native = xsimd::batch<T>;
+#else
+template <class T> using Native = T;
+#endif
+
+/// The lanes that begin with number first of n; 0 in lanes past the end.
+template <class P, class T> AVIARY_HOST_DEVICE inline P load_part(T const* p, Index first, Index n) noexcept {
+  using L = Pack<P>;
+  if (first + L::lanes <= n) return L::load(p + first);
+  T lanes[L::lanes] = {};
+  for (Index i = 0; first + i < n; ++i) lanes[i] = p[first + i];
+  return L::load(lanes);
+}
+
+/// Stores the lanes that begin with number first of n, and nothing past the end.
+template <class P, class T> AVIARY_HOST_DEVICE inline void store_part(T* p, Index first, Index n, P const& x) noexcept {
+  using L = Pack<P>;
+  if (first + L::lanes <= n) return L::store(p + first, x);
+  T lanes[L::lanes];
+  L::store(lanes, x);
+  for (Index i = 0; first + i < n; ++i) p[first + i] = lanes[i];
+}
+
+/// to[i] = f(from[i]...) for n numbers, a pack at a time; f takes and gives packs. `to` may be one of `from`.
+template <class T, class F, class... From> inline void transform(Index n, T* to, F&& f, From const*... from) noexcept {
+  using P = Native<T>;
+  for (Index i = 0; i < n; i += Pack<P>::lanes) store_part<P>(to, i, n, f(load_part<P>(from, i, n)...));
+}
+
+/// Asks for the cache line of p, to be written soon.
+AVIARY_HOST_DEVICE inline void prefetch(void const* p) noexcept {
+#if !defined(__CUDA_ARCH__) && (defined(__GNUC__) || defined(__clang__))
+  __builtin_prefetch(p, 1, 3);
+#endif
+}
+
+}  // namespace aviary::simd
