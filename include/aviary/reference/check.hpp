@@ -1,0 +1,17 @@
+#pragma once
+/// What the references have in common besides mathematics: a wrong size is an exception that names the input.
+#include <stdexcept>
+#include <string>
+
+#include "aviary/core/config.hpp"
+
+namespace aviary::reference::detail {
+
+/// Throws std::invalid_argument unless have == want.
+inline void expect_size(char const* model, char const* input, Index have, Index want) {
+  if (have != want)
+    throw std::invalid_argument(std::string("aviary::reference::") + model + ": " + input + " has size " +
+                                std::to_string(have) + ", expected " + std::to_string(want));
+}
+
+}  // namespace aviary::reference::detail
