@@ -29,6 +29,9 @@ namespace aviary {
 
 using Index = std::ptrdiff_t;
 
+/// An Index where an array bound or the standard library wants a std::size_t; n >= 0.
+AVIARY_HOST_DEVICE constexpr std::size_t to_size(Index n) noexcept { return static_cast<std::size_t>(n); }
+
 /// In place of a compile-time size: the size is known at run time.
 inline constexpr Index dynamic = -1;
 

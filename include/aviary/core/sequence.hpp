@@ -27,6 +27,10 @@ template <Index N, class Void> class Sequence {
         head_stride_(head_stride),
         size_(size),
         storage_(storage) {}
+  void move_to_head(Index h) noexcept {
+    with_type(storage_, data_, [&](auto* data) noexcept { data_ = data + h * head_stride_; });
+    heads_ = 1;
+  }
   Index at(Index token, Index head) const noexcept { return token * token_stride_ + head * head_stride_; }
 
   Void* data_ = nullptr;
@@ -51,6 +55,12 @@ template <Index N = dynamic> class Source : public detail::Sequence<N, void cons
   constexpr Source(T const* data, Index tokens, Index heads, Index size, Index token_stride, Index head_stride) noexcept
       : Base(data, storage_of<T>, tokens, heads, size, token_stride, head_stride) {}
 
+  /// One head of it, as a sequence with one head.
+  Source head(Index h) const noexcept {
+    Source one = *this;
+    one.move_to_head(h);
+    return one;
+  }
   /// The numbers of one token and head as T: where they lie if they are T, else converted into scratch (size numbers).
   template <class T> VecView<T const, N> row(Index token, Index head, T* scratch) const noexcept {
     Index const at = this->at(token, head), n = this->size_;
@@ -67,6 +77,12 @@ template <Index N = dynamic> class HeadSource : public Source<N> {
   constexpr HeadSource(T const* data, Index heads) noexcept requires(N != dynamic) : HeadSource(data, heads, N) {}
   template <Stored T>
   constexpr HeadSource(T const* data, Index heads, Index size) noexcept : Source<N>(data, 1, heads, size, 0, size) {}
+
+  HeadSource head(Index h) const noexcept {
+    HeadSource one = *this;
+    one.move_to_head(h);
+    return one;
+  }
 };
 
 /// (tokens, heads, N) numbers to write; a default-constructed one is "not wanted". Strides are in numbers, and free.
@@ -88,6 +104,10 @@ template <Index N = dynamic> class Sink : public detail::Sequence<N, void> {
 
   explicit operator bool() const noexcept { return this->data_ != nullptr; }
 
+  /// Where the numbers of one token and head lie, if they are T; else a null pointer.
+  template <class T> T* row(Index token, Index head) const noexcept {
+    return this->storage_ == storage_of<T> ? static_cast<T*>(this->data_) + this->at(token, head) : nullptr;
+  }
   /// Writes the n numbers of one token and head that begin with number first.
   template <class T> void put(Index token, Index head, Index first, Index n, T const* from) const noexcept {
     Index const at = this->at(token, head) + first;

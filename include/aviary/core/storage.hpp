@@ -98,8 +98,7 @@ template <Stored From, Stored To> void convert(From const* __restrict from, To* 
 }
 
 /// Calls f(pointer) with the pointer in the type that its storage says.
-template <class Void, class F>
-void with_type(Storage storage, Void* data, F&& f) noexcept(noexcept(f(static_cast<float const*>(nullptr)))) {
+template <class Void, class F> void with_type(Storage storage, Void* data, F&& f) noexcept {
   auto as = [&]<class T>(T*) { f(static_cast<std::conditional_t<std::is_const_v<Void>, T const, T>*>(data)); };
   switch (storage) {
     case Storage::f32:

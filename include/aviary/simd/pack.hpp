@@ -14,10 +14,12 @@
 namespace aviary::simd {
 
 /// What a kernel does with a P: load, store, fma, exp, expm1, sum. P(x) is x in every lane; operators work lane by lane.
+/// `registers` of them may be held at once; 1 says that packs side by side gain nothing.
 /// This is the pack of one lane, the only one in device code.
 template <class P> struct Pack {
   using value_type = P;
   static constexpr Index lanes = 1;
+  static constexpr int registers = 1;
   AVIARY_HOST_DEVICE static P load(P const* p) noexcept { return *p; }
   AVIARY_HOST_DEVICE static void store(P* p, P x) noexcept { *p = x; }
   /// a b + c, rounded once where the machine can.
@@ -45,6 +47,11 @@ template <class T, class A> struct Pack<xsimd::batch<T, A>> {
   using P = xsimd::batch<T, A>;
   using value_type = T;
   static constexpr Index lanes = static_cast<Index>(P::size);
+#if defined(__x86_64__) || defined(_M_X64) || defined(__i386__)
+  static constexpr int registers = sizeof(P) == 64 ? 32 : 16;
+#else
+  static constexpr int registers = 32;
+#endif
   static AVIARY_INLINE P load(T const* p) noexcept { return P::load_unaligned(p); }
   static AVIARY_INLINE void store(T* p, P const& x) noexcept { x.store_unaligned(p); }
   static AVIARY_INLINE P fma(P const& a, P const& b, P const& c) noexcept {
@@ -71,7 +78,7 @@ template <class T, class A> struct Pack<xsimd::batch<T, A>> {
 
 /// N packs side by side, used as one pack of N times the lanes: what is broadcast is loaded once for all of them.
 template <class P, int N> struct Wide {
-  P part[N];
+  P part[to_size(N)];
   using T = typename Pack<P>::value_type;
 
   Wide() = default;

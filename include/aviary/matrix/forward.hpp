@@ -1,0 +1,140 @@
+#pragma once
+/// Packed sequences through all heads. A tile of tokens is prepared into scratch on the stack, then run over the state of
+/// one head while that lies in first-level cache; heads inside, tiles of tokens outside.
+#include <algorithm>
+#include <span>
+
+#include "aviary/core/executor.hpp"
+#include "aviary/matrix/step.hpp"
+
+namespace aviary::detail {
+
+/// The positions of packed sequences: n + 1 offsets for n sequences, or none for one sequence of all tokens.
+struct Packing {
+  std::span<Index const> offsets;
+  Index tokens;
+
+  Index sequences() const noexcept { return offsets.empty() ? 1 : static_cast<Index>(offsets.size()) - 1; }
+  Index begin(Index s) const noexcept { return offsets.empty() ? 0 : offsets[to_size(s)]; }
+  Index end(Index s) const noexcept { return offsets.empty() ? tokens : offsets[to_size(s + 1)]; }
+  /// How many states a tape keeps of the sequences before s: one per head and `every` tokens begun.
+  Index kept_before(Index s, Index every) const noexcept {
+    Index n = 0;
+    for (Index i = 0; i < s; ++i) n += (end(i) - begin(i) + every - 1) / every;
+    return n;
+  }
+};
+
+/// How a call is cut into tasks: sequences, then groups of heads, then, when these are too few, stretches of a state's row.
+/// No cut changes a bit of the result.
+struct Cut {
+  Index heads_per_task, head_tasks, row_per_task, row_tasks;
+
+  /// `row` numbers of a state's row, in whole lines of `line` numbers.
+  static Cut of(Index sequences, Index heads, Index row, Index line, Index concurrency) noexcept {
+    Cut c{heads, 1, row, 1};
+    if (concurrency <= 1 || sequences * heads == 0) return c;
+    Index const per_thread = 4;  // tasks, so that threads finish together
+    c.heads_per_task = std::clamp<Index>(sequences * heads / (per_thread * concurrency), 1, heads);
+    c.head_tasks = (heads + c.heads_per_task - 1) / c.heads_per_task;
+    if (sequences * heads >= concurrency) return c;
+    Index const lines = row / line, wanted = (concurrency + sequences * heads - 1) / (sequences * heads);
+    Index const lines_per_task = std::max<Index>((lines + wanted - 1) / wanted, 1);
+    c.row_per_task = lines_per_task * line;
+    c.row_tasks = (lines + lines_per_task - 1) / lines_per_task;
+    return c;
+  }
+};
+
+/// The forward pass of memory M with batches P over one sequence, some of its heads and a stretch of their values.
+template <class M, class P> class ForwardPass {
+  using T = typename M::T;
+  using S = typename M::StateNumber;
+  using Call = typename M::Forward;
+  using View = typename M::View;
+  using Kernel = typename M::template Kernel<P>;
+  using Prepared = typename Kernel::Prepared;
+
+ public:
+  template <class E> static void run(Call const& call, E& executor) {
+    Packing const packing{call.offsets, M::tokens(call.x)};
+    Index const heads = call.y.heads(), sequences = packing.sequences();
+    if (sequences * heads == 0) return;
+    Index const row = View(call.states.front()).stride(), line = alignment / static_cast<Index>(sizeof(S));
+    Cut const cut = Cut::of(sequences, heads, row, line, executor.concurrency());
+    executor(sequences * cut.head_tasks * cut.row_tasks, [&](Index task) noexcept {
+      Index const group = task / cut.row_tasks, sequence = group / cut.head_tasks;
+      Index const head = group % cut.head_tasks * cut.heads_per_task, value = task % cut.row_tasks * cut.row_per_task;
+      ForwardPass const pass{call, packing, sequence, value, std::min(row, value + cut.row_per_task)};
+      pass.heads(head, std::min(heads, head + cut.heads_per_task));
+    });
+  }
+
+ private:
+  ForwardPass(Call const& call, Packing packing, Index sequence, Index first_value, Index last_value) noexcept
+      : call_(call), packing_(packing), sequence_(sequence), first_value_(first_value), last_value_(last_value) {}
+
+  void heads(Index first, Index last) const noexcept {
+    Index const begin = packing_.begin(sequence_), end = packing_.end(sequence_);
+    bool const keeps = !call_.tape.states.empty();
+    Index const every = call_.tape.every, kept = keeps ? packing_.kept_before(sequence_, every) : 0;
+    Index const most = first < last ? M::tile(state(first)) : 0;
+    for (Index t = begin, n = 0; t < end; t += n) {
+      Index const since = keeps ? (t - begin) % every : 0;
+      n = std::min({end - t, most, keeps ? every - since : most});
+      for (Index h = first; h < last; ++h) {
+        if (keeps && since == 0) keep(state(h), call_.tape.states[at(kept + (t - begin) / every, h)]);
+        tile(h, t, n);
+      }
+    }
+  }
+
+  /// Tokens t ... t + n - 1 of head h.
+  void tile(Index h, Index t, Index n) const noexcept {
+    View const state = this->state(h);
+    Index const keys = state.keys(), stride = state.stride(), row = M::row_length(state);
+    alignas(alignment) T numbers[to_size(M::scratch_numbers)];
+    auto const token = [&](Index i) { return Prepared(numbers + i * Prepared::length(row), row); };
+    auto const x = M::head(call_.x, h, call_.y.heads());
+    for (Index i = 0; i < n; ++i)
+      M::with_token(x, t + i, [&](typename M::Token const& one) {
+        token(i).bonus() = Kernel::prepare(one, token(i), keys, state.values(), stride);
+      });
+    Kernel::for_packs(first_value_, last_value_, [&]<class Q>(Index i) {
+      using L = simd::Pack<Q>;
+      S* const column = state.s + i;
+      Q z(T(0));
+      if constexpr (M::erases) z = Kernel::template probe<Q>(column, stride, token(0).p(), keys);
+      Index m = 0;
+      for (; m + 1 < n; ++m)
+        put(t + m, h, i,
+            Kernel::template advance<Q, M::erases>(column, stride, token(m), L::load(token(m).v() + i), z, keys,
+                                                   token(m + 1)));
+      put(t + m, h, i,
+          Kernel::template advance<Q, false>(column, stride, token(m), L::load(token(m).v() + i), z, keys, token(m)));
+    });
+  }
+
+  template <class Q> void put(Index t, Index h, Index i, Q const& y) const noexcept {
+    Index const values = call_.y.size();
+    if (T* const row = call_.y.template row<T>(t, h)) return simd::store_part(row, i, values, y);
+    if (i >= values) return;
+    T lanes[simd::Pack<Q>::lanes];
+    simd::Pack<Q>::store(lanes, y);
+    call_.y.put(t, h, i, std::min(values - i, simd::Pack<Q>::lanes), lanes);
+  }
+
+  void keep(View from, View to) const noexcept {
+    for (Index j = 0; j < from.keys(); ++j)
+      std::copy(from[j] + first_value_, from[j] + last_value_, to[j] + first_value_);
+  }
+
+  std::size_t at(Index sequence, Index h) const noexcept { return to_size(sequence * call_.y.heads() + h); }
+  View state(Index h) const noexcept { return call_.states[at(sequence_, h)]; }
+
+  Call const& call_;
+  Packing packing_;
+  Index sequence_, first_value_, last_value_;
+};
+
+}  // namespace aviary::detail

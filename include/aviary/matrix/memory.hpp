@@ -1,0 +1,191 @@
+#pragma once
+/// MatrixMemory: a rule, a number type and sizes bundled into the type that users name. It has every verb.
+#include <cstdint>
+#include <string>
+
+#include "aviary/matrix/forward.hpp"
+
+namespace aviary {
+
+/// The memory of a model with rule R: K keys and V values per head, each a compile-time size up to 1024 or `dynamic`.
+///
+///   S' = S diag(w) + (S p) q^T + v k^T            y = S' r   or   S r + (r . (u*k)) v
+///
+/// Number (float or double) is the type of the arithmetic and of the state.
+template <class R, class Number, Index K, Index V = K> class MatrixMemory {
+  static_assert(HasTraits<R>, "aviary: a rule needs static constexpr members gate, erase and read");
+  static_assert(HasFields<R>, "aviary: a rule needs template <template <Axis> class Per> struct Fields, an aggregate");
+  static_assert(HasDecay<R>, "aviary: a rule with a gate needs a field named log_w");
+  static_assert(std::is_same_v<Number, float> || std::is_same_v<Number, double>,
+                "aviary: arithmetic is float or double; inputs and outputs may be stored in other types");
+  static constexpr Index most = 1024;
+  static_assert((K == dynamic || (0 < K && K <= most)) && (V == dynamic || (0 < V && V <= most)),
+                "aviary: a head has 1 to 1024 keys and values, or aviary::dynamic");
+
+ public:
+  using Rule = R;
+  using T = Number;
+  using StateNumber = Number;
+  static constexpr Index keys = K, values = V;
+  /// The state of one head, a value. State{} is the empty context (with a dynamic size: State{keys, values}).
+  using State = aviary::State<StateNumber, K, V>;
+  using View = StateView<StateNumber, K, V>;
+  /// One token of one head: views of K or V numbers, or a number, under the model's own names.
+  using Token = typename R::template Fields<detail::TokenFields<T, K, V>::template Per>;
+  /// Packed sequences: (tokens, heads, K, V or 1) of any storage type, each field with its own number of heads, a divisor
+  /// of that of y: value head h reads head h H_field / H.
+  using Inputs = typename R::template Fields<detail::InputFields<K, V>::template Per>;
+  template <class P> using Kernel = detail::Kernel<R, P, T, StateNumber>;
+
+  /// What `forward` keeps: the states before tokens 0, every, 2 every ... of each sequence. tape_size(x, offsets, every)
+  /// states, (kept token, head) with the sequences one after another; none: nothing is kept.
+  struct Tape {
+    Index every = 16;
+    std::span<State> states = {};
+  };
+
+  struct Forward {
+    Inputs x;
+    Sink<V> y;                            ///< (tokens, heads, V)
+    std::span<State> states;              ///< (sequences, heads): initial in, final out
+    std::span<Index const> offsets = {};  ///< n + 1 token positions of n sequences; none: one sequence
+    Tape tape = {};
+  };
+
+  /// Advances one head by one token. No allocation, no lock.
+  /// @param s  state, updated in place     @param x  views of the token's inputs
+  /// @param y  output (V); must not overlap x
+  /// Error:  |y - y_ref| <= 8 K eps max|y_ref| against the double reference.
+  /// Cost:   2 to 5 fused multiply-adds per state element by rule; s travels through memory once.
+  template <class P = simd::Native<T>>
+  AVIARY_HOST_DEVICE static void step(View s, Token const& x, VecView<T, V> y) noexcept {
+    AVIARY_ASSERT(y.size() == s.values() && s.keys() <= most && s.values() <= most);
+    alignas(alignment) T numbers[to_size(token_numbers)];
+    typename Kernel<P>::Prepared const token(numbers, row_length(s));
+    token.bonus() = Kernel<P>::prepare(x, token, s.keys(), s.values(), s.stride());
+    Kernel<P>::for_packs(0, s.stride(), [&]<class Q>(Index i) {
+      Q z(T(0));
+      if constexpr (erases) z = Kernel<P>::template probe<Q>(s.s + i, s.stride(), token.p(), s.keys());
+      Q const v = simd::Pack<Q>::load(token.v() + i);
+      simd::store_part(y.data(), i, s.values(),
+                       Kernel<P>::template advance<Q, false>(s.s + i, s.stride(), token, v, z, s.keys(), token));
+    });
+  }
+
+  /// Packed sequences through all heads; a sequence may have no token. Agrees with a loop of `step` within its bound, and
+  /// has the same bits whatever the executor. Allocates nothing and throws only what the executor throws.
+  template <class P = simd::Native<T>, Executor E = Serial>
+  static void forward(Forward const& call, E&& executor = {}) {
+    AVIARY_ASSERT(check(call).empty());
+    detail::ForwardPass<MatrixMemory, P>::run(call, executor);
+  }
+
+  /// States that a tape needs for these inputs.
+  static std::size_t tape_size(Inputs const& x, std::span<Index const> offsets = {}, Index every = 16) noexcept {
+    detail::Packing const packing{offsets, tokens(x)};
+    return to_size(packing.kept_before(packing.sequences(), every) * heads(x));
+  }
+
+  /// What is wrong with the shapes of a call, in words; empty when nothing is.
+  static std::string check(Forward const& call);
+
+ private:
+  template <class, class> friend class detail::ForwardPass;
+
+  static constexpr bool erases = R::erase != Erase::none;
+  static constexpr bool is_static = K != dynamic && V != dynamic;
+
+  AVIARY_HOST_DEVICE static constexpr Index row_length(View s) noexcept {
+    return padded<StateNumber>(s.keys() > s.values() ? s.keys() : s.values());
+  }
+  static constexpr Index token_numbers = Prepared<R, T>::length(padded<StateNumber>(!is_static ? most : K > V ? K : V));
+  /// Scratch of a tile: 16 KiB, beside 16 KiB of state (K = V = 64 in float) in first-level cache; one token at least.
+  static constexpr Index scratch_numbers = std::max(token_numbers, Index{16384 / sizeof(T)});
+  static Index tile(View s) noexcept {
+    return std::min<Index>(scratch_numbers / Prepared<R, T>::length(row_length(s)), 64);
+  }
+
+  static Index tokens(Inputs const& x) noexcept {
+    Index n = 0;
+    detail::for_each_field<R>(x, [&]<Axis A>(detail::AxisTag<A>, auto const& field) {
+      if constexpr (A == Axis::value) n = field.tokens();
+    });
+    return n;
+  }
+  /// The most heads that a field has.
+  static Index heads(Inputs const& x) noexcept {
+    Index n = 0;
+    detail::for_each_field<R>(x, [&](auto, auto const& field) { n = std::max(n, field.heads()); });
+    return n;
+  }
+  /// The inputs of one head of `heads`, a sequence with one head.
+  static Inputs head(Inputs const& x, Index h, Index heads) noexcept {
+    return detail::transform_fields<R, Inputs>(
+        x, [&](auto, auto const& field) { return field.head(h * field.heads() / heads); });
+  }
+  /// f(token) for token t of a sequence with one head.
+  template <class F> static void with_token(Inputs const& x, Index t, F&& f) noexcept {
+    constexpr Index length = std::max(is_static ? std::max(K, V) : most, Index{1});
+    alignas(alignment) T scratch[detail::field_count<R>][to_size(length)];
+    Index n = 0;
+    f(detail::transform_fields<R, Token>(x, [&]<Axis A>(detail::AxisTag<A>, auto const& field) {
+      auto const row = field.template row<T>(t, 0, scratch[n++]);
+      if constexpr (one_number(A))
+        return Required<T>(row[0]);
+      else
+        return row;
+    }));
+  }
+};
+
+template <class R, class Number, Index K, Index V>
+std::string MatrixMemory<R, Number, K, V>::check(Forward const& call) {
+  auto const text = [](Index n) { return std::to_string(n); };
+  Index const tokens = call.y.tokens(), heads = call.y.heads(), v = call.y.size();
+  Index k = K, number = 0;
+  std::string error;
+  auto const expect = [&](bool right, auto&& say) {
+    if (!right && error.empty()) error = "aviary: forward: " + say();
+  };
+  detail::for_each_field<R>(call.x, [&]<Axis A>(detail::AxisTag<A>, auto const& field) {
+    ++number;
+    auto const name = [&] { return "input " + text(number) + " (in the order of the rule's fields)"; };
+    if constexpr (per_token(A))
+      expect(field.tokens() == tokens,
+             [&] { return name() + " has " + text(field.tokens()) + " tokens, y has " + text(tokens); });
+    expect(field.heads() > 0 && heads % field.heads() == 0,
+           [&] { return name() + " has " + text(field.heads()) + " heads, not a divisor of y's " + text(heads); });
+    if constexpr (A == Axis::value)
+      expect(field.size() == v, [&] { return name() + " has " + text(field.size()) + " values, y has " + text(v); });
+    if constexpr (along_key(A)) {
+      if (k == dynamic) k = field.size();
+      expect(field.size() == k, [&] { return name() + " has " + text(field.size()) + " keys, expected " + text(k); });
+    }
+  });
+  expect(0 < k && k <= most && 0 < v && v <= most,
+         [&] { return "a head has 1 to " + text(most) + " keys and values, found " + text(k) + " and " + text(v); });
+  detail::Packing const packing{call.offsets, tokens};
+  for (Index s = 0; s < packing.sequences(); ++s)
+    expect(0 <= packing.begin(s) && packing.begin(s) <= packing.end(s) && packing.end(s) <= tokens, [&] {
+      return "sequence " + text(s) + " is [" + text(packing.begin(s)) + ", " + text(packing.end(s)) +
+             "), not a range of the " + text(tokens) + " tokens";
+    });
+  auto const expect_states = [&](char const* what, std::span<State> states, Index wanted) {
+    expect(static_cast<Index>(states.size()) == wanted, [&] {
+      return std::string(what) + " has " + text(static_cast<Index>(states.size())) + " states, expected " +
+             text(wanted);
+    });
+    for (State const& state : states)
+      expect(state.keys() == k && state.values() == v, [&] {
+        return std::string("a state of ") + what + " is " + text(state.keys()) + " x " + text(state.values()) +
+               " (keys x values), expected " + text(k) + " x " + text(v);
+      });
+  };
+  expect_states("states", call.states, packing.sequences() * heads);
+  expect(call.tape.every > 0, [&] { return "tape.every is " + text(call.tape.every) + ", expected at least 1"; });
+  if (!call.tape.states.empty() && error.empty())
+    expect_states("tape", call.tape.states, packing.kept_before(packing.sequences(), call.tape.every) * heads);
+  return error;
+}
+
+}  // namespace aviary

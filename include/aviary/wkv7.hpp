@@ -1,0 +1,30 @@
+#pragma once
+/// WKV-7, the memory of RWKV-7 "Goose" (Peng et al. 2025, arXiv:2503.14456).
+///
+///   S' = S (diag(w) - kappa_hat (a*kappa_hat)^T) + v k^T            y = S' r
+///
+/// per head, with S of V x K numbers (V = K = head size in RWKV), w = exp(log_w) in (0, 1], kappa_hat of unit length (the
+/// removal key), a in (0, 1) (the in-context learning rate) and k the key that the layer has already scaled by its rate.
+/// The probe S kappa_hat meets the state before its decay, and y reads the state after the update.
+#include "aviary/matrix/memory.hpp"
+
+namespace aviary {
+
+struct Wkv7Rule {
+  static constexpr Gate gate = Gate::vector;
+  static constexpr Erase erase = Erase::free;
+  static constexpr Read read = Read::after;
+  template <template <Axis> class Per> struct Fields {
+    Per<Axis::key> r, log_w, k;   // (K) each, log_w <= 0
+    Per<Axis::value> v;           // (V)
+    Per<Axis::key> kappa_hat, a;  // (K) each, |kappa_hat| = 1
+  };
+  template <class Terms> AVIARY_HOST_DEVICE static constexpr Terms map(auto const& x) {
+    return {.r = x.r, .p = -x.kappa_hat, .q = x.a * x.kappa_hat, .k = x.k, .v = x.v};
+  }
+};
+
+/// State, Token, Inputs; step, forward. Published names of (-kappa_hat, a*kappa_hat) are (a, b) or (z, a).
+template <class T, Index K, Index V = K> using Wkv7 = MatrixMemory<Wkv7Rule, T, K, V>;
+
+}  // namespace aviary
