@@ -1,0 +1,130 @@
+# The libraries that this build needs: the installed one where it will do, else a pinned release, downloaded
+# (AVIARY_FETCH_DEPENDENCIES). A library that only an option needs is looked for only with that option.
+include(FetchContent)
+include(cmake/find.cmake)
+
+# Downloads a release whose headers are all there is to it: its own build, with its options, is left alone.
+macro(aviary_fetch_headers package target include_folder url hash)
+  message(STATUS "aviary: downloading ${package} from ${url}")
+  FetchContent_Declare(
+    ${package}
+    URL ${url}
+    URL_HASH SHA256=${hash}
+    DOWNLOAD_EXTRACT_TIMESTAMP FALSE
+    SOURCE_SUBDIR no-build-of-its-own
+  )
+  FetchContent_MakeAvailable(${package})
+  string(TOLOWER ${package} aviary_lower)
+  if(NOT TARGET ${target}) # else: of an installed version that will not do
+    add_library(${target} INTERFACE IMPORTED GLOBAL)
+  endif()
+  set_target_properties(
+    ${target} PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${${aviary_lower}_SOURCE_DIR}/${include_folder}"
+  )
+  set(aviary_fetched_${package} TRUE)
+endmacro()
+
+# What to say of a library that is neither found nor to be downloaded.
+macro(aviary_missing package purpose debian)
+  message(
+    FATAL_ERROR
+      "aviary: ${purpose} needs ${package}, but ${aviary_${package}_reason}. Install it (Debian and Ubuntu: ${debian}), or "
+      "set AVIARY_FETCH_DEPENDENCIES=ON to download it."
+  )
+endmacro()
+
+if(AVIARY_BUILD_TESTS OR AVIARY_BUILD_EXAMPLES OR AVIARY_BUILD_BENCHMARKS)
+  set(aviary_programs TRUE)
+else()
+  set(aviary_programs FALSE)
+endif()
+
+aviary_find_xsimd()
+if(NOT xsimd_FOUND)
+  if(NOT AVIARY_FETCH_DEPENDENCIES)
+    aviary_missing(xsimd "the library" libxsimd-dev)
+  endif()
+  aviary_fetch_headers(
+    xsimd xsimd::xsimd include https://github.com/xtensor-stack/xsimd/archive/refs/tags/13.2.0.tar.gz
+    edd8cd3d548c185adc70321c53c36df41abe64c1fe2c67bc6d93c3ecda82447a
+  )
+endif()
+
+# Only aviary::layers needs Eigen and only aviary::io needs nlohmann_json: without them the kernels remain.
+aviary_find_eigen()
+if(NOT Eigen3_FOUND AND AVIARY_FETCH_DEPENDENCIES)
+  aviary_fetch_headers(
+    Eigen3 Eigen3::Eigen "" https://gitlab.com/libeigen/eigen/-/archive/3.4.0/eigen-3.4.0.tar.bz2
+    b4c198460eba6f28d34894e3a5710998818515104d6e74e5cc331ce31e46e626
+  )
+elseif(NOT Eigen3_FOUND AND aviary_programs)
+  aviary_missing(Eigen3 aviary::layers libeigen3-dev)
+elseif(NOT Eigen3_FOUND)
+  message(STATUS "aviary: no aviary::layers without Eigen3, and ${aviary_Eigen3_reason}")
+endif()
+
+aviary_find_json()
+if(NOT nlohmann_json_FOUND AND AVIARY_FETCH_DEPENDENCIES)
+  aviary_fetch_headers(
+    nlohmann_json nlohmann_json::nlohmann_json single_include
+    https://github.com/nlohmann/json/archive/refs/tags/v3.11.2.tar.gz
+    d69f9deb6a75e2580465c6c4c5111b89c4dc2fa94e3a85fcd2ffcd9a143d9273
+  )
+elseif(NOT nlohmann_json_FOUND AND aviary_programs)
+  aviary_missing(nlohmann_json aviary::io nlohmann-json3-dev)
+elseif(NOT nlohmann_json_FOUND)
+  message(STATUS "aviary: no aviary::io without nlohmann_json, and ${aviary_nlohmann_json_reason}")
+endif()
+
+if(AVIARY_BUILD_TESTS)
+  aviary_find(doctest doctest::doctest "" "")
+  if(NOT doctest_FOUND)
+    if(NOT AVIARY_FETCH_DEPENDENCIES)
+      aviary_missing(doctest AVIARY_BUILD_TESTS doctest-dev)
+    endif()
+    aviary_fetch_headers(
+      doctest doctest::doctest "" https://github.com/doctest/doctest/archive/refs/tags/v2.4.12.tar.gz
+      73381c7aa4dee704bd935609668cf41880ea7f19fa0504a200e13b74999c2d70
+    )
+    set(doctest_DIR "${doctest_SOURCE_DIR}/scripts/cmake")
+  endif()
+  include("${doctest_DIR}/doctest.cmake") # defines doctest_discover_tests
+endif()
+
+if(AVIARY_BUILD_EXAMPLES OR AVIARY_BUILD_TESTS)
+  aviary_find(CLI11 CLI11::CLI11 "" "")
+  if(NOT CLI11_FOUND)
+    if(NOT AVIARY_FETCH_DEPENDENCIES)
+      aviary_missing(CLI11 "a program with a command line" libcli11-dev)
+    endif()
+    aviary_fetch_headers(
+      CLI11 CLI11::CLI11 include https://github.com/CLIUtils/CLI11/archive/refs/tags/v2.4.2.tar.gz
+      f2d893a65c3b1324c50d4e682c0cdc021dd0477ae2c048544f39eed6654b699a
+    )
+  endif()
+endif()
+
+if(AVIARY_BUILD_BENCHMARKS)
+  aviary_find(benchmark benchmark::benchmark "" "")
+  if(NOT benchmark_FOUND)
+    if(NOT AVIARY_FETCH_DEPENDENCIES)
+      aviary_missing(benchmark AVIARY_BUILD_BENCHMARKS libbenchmark-dev)
+    endif()
+    message(STATUS "aviary: downloading benchmark")
+    set(BENCHMARK_ENABLE_TESTING OFF)
+    set(BENCHMARK_ENABLE_INSTALL OFF)
+    set(BENCHMARK_ENABLE_WERROR OFF)
+    FetchContent_Declare(
+      benchmark
+      URL https://github.com/google/benchmark/archive/refs/tags/v1.7.1.tar.gz
+      URL_HASH SHA256=6430e4092653380d9dc4ccb45a1e2dc9259d581f4866dc0759713126056bc1d7
+      DOWNLOAD_EXTRACT_TIMESTAMP FALSE
+    )
+    FetchContent_MakeAvailable(benchmark)
+  endif()
+endif()
+
+# Threads for the programs that want them; everything works without.
+if(aviary_programs)
+  find_package(OpenMP QUIET COMPONENTS CXX)
+endif()

@@ -1,0 +1,30 @@
+# What the project's own programs (tests, examples, benchmarks) have in common.
+
+# Not the library's interface: a user's warnings are the user's.
+add_library(aviary_warnings INTERFACE)
+if(MSVC)
+  target_compile_options(aviary_warnings INTERFACE /W4 $<$<BOOL:${AVIARY_WARNINGS_AS_ERRORS}>:/WX>)
+else()
+  target_compile_options(
+    aviary_warnings
+    INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Wsign-conversion>
+              $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${AVIARY_WARNINGS_AS_ERRORS}>>:-Werror>
+  )
+endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # g++ 12 warns of uninitialised values inside its own AVX-512 headers, which begin many intrinsics with an undefined
+  # register on purpose.
+  target_compile_options(
+    aviary_warnings INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-uninitialized;-Wno-maybe-uninitialized>
+  )
+endif()
+
+# Adds program NAME of the sources that follow, in bin/ of the build folder, with every part of the library.
+function(aviary_add_program name)
+  add_executable(${name} ${ARGN})
+  target_link_libraries(${name} PRIVATE aviary::aviary aviary::layers aviary::io aviary_warnings)
+  if(OpenMP_CXX_FOUND)
+    target_link_libraries(${name} PRIVATE OpenMP::OpenMP_CXX)
+  endif()
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
+endfunction()

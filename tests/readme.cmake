@@ -1,0 +1,16 @@
+# The README's C++ example is examples/snippet/snippet.cpp, which is compiled and run.  cmake -DAVIARY_SOURCE_DIR=... -P
+file(READ "${AVIARY_SOURCE_DIR}/README.md" readme)
+file(READ "${AVIARY_SOURCE_DIR}/examples/snippet/snippet.cpp" snippet)
+
+string(FIND "${readme}" "```cpp\n" begin)
+if(begin EQUAL -1)
+  message(FATAL_ERROR "README.md has no C++ code block")
+endif()
+math(EXPR begin "${begin} + 7")
+string(SUBSTRING "${readme}" ${begin} -1 rest)
+string(FIND "${rest}" "```" end)
+string(SUBSTRING "${rest}" 0 ${end} block)
+
+if(NOT block STREQUAL snippet)
+  message(FATAL_ERROR "README.md's first C++ code block differs from examples/snippet/snippet.cpp. It reads:\n${block}")
+endif()
