@@ -18,11 +18,14 @@
 #define AVIARY_ASSERT(condition) assert(condition)
 #endif
 
-/// For the few functions that a kernel is made of: without it g++ at -O2 keeps blocks of registers in memory.
+/// For the few functions and lambdas (after their parameters) that a kernel is made of: without it g++ at -O2 keeps blocks
+/// of registers in memory.
 #if defined(_MSC_VER) && !defined(__clang__)
 #define AVIARY_INLINE __forceinline
+#define AVIARY_INLINE_LAMBDA
 #else
 #define AVIARY_INLINE inline __attribute__((always_inline))
+#define AVIARY_INLINE_LAMBDA __attribute__((always_inline))
 #endif
 
 namespace aviary {

@@ -88,13 +88,13 @@ template <class P, int N> struct Wide {
     return make(f, std::make_integer_sequence<int, N>{});
   }
   friend AVIARY_INLINE Wide operator+(Wide const& a, Wide const& b) noexcept {
-    return make([&](int n) { return a.part[n] + b.part[n]; });
+    return make([&](int n) AVIARY_INLINE_LAMBDA { return a.part[n] + b.part[n]; });
   }
   friend AVIARY_INLINE Wide operator-(Wide const& a, Wide const& b) noexcept {
-    return make([&](int n) { return a.part[n] - b.part[n]; });
+    return make([&](int n) AVIARY_INLINE_LAMBDA { return a.part[n] - b.part[n]; });
   }
   friend AVIARY_INLINE Wide operator*(Wide const& a, Wide const& b) noexcept {
-    return make([&](int n) { return a.part[n] * b.part[n]; });
+    return make([&](int n) AVIARY_INLINE_LAMBDA { return a.part[n] * b.part[n]; });
   }
 
  private:
@@ -113,13 +113,13 @@ template <class Q, int N> struct Pack<Wide<Q, N>> {
   using value_type = typename L::value_type;
   static constexpr Index lanes = N * L::lanes;
   static AVIARY_INLINE P load(value_type const* p) noexcept {
-    return P::make([&](int n) { return L::load(p + n * L::lanes); });
+    return P::make([&](int n) AVIARY_INLINE_LAMBDA { return L::load(p + n * L::lanes); });
   }
   static AVIARY_INLINE void store(value_type* p, P const& x) noexcept {
     store(p, x, std::make_integer_sequence<int, N>{});
   }
   static AVIARY_INLINE P fma(P const& a, P const& b, P const& c) noexcept {
-    return P::make([&](int n) { return L::fma(a.part[n], b.part[n], c.part[n]); });
+    return P::make([&](int n) AVIARY_INLINE_LAMBDA { return L::fma(a.part[n], b.part[n], c.part[n]); });
   }
 
  private:
