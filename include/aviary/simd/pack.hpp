@@ -160,6 +160,18 @@ template <class T, class F, class... From> inline void transform(Index n, T* to,
   for (Index i = 0; i < n; i += Pack<P>::lanes) store_part<P>(to, i, n, f(load_part<P>(from, i, n)...));
 }
 
+/// The sum of f(from[i]...) over n numbers, a pack at a time; f takes and gives packs, and numbers for the last few.
+template <class T, class F, class... From> inline T sum(Index n, F&& f, T const* first, From const*... rest) noexcept {
+  using P = Native<T>;
+  P packs(T(0));
+  T numbers(0);
+  Index i = 0;
+  for (; i + Pack<P>::lanes <= n; i += Pack<P>::lanes)
+    packs = packs + f(Pack<P>::load(first + i), Pack<P>::load(rest + i)...);
+  for (; i < n; ++i) numbers += f(first[i], rest[i]...);
+  return Pack<P>::sum(packs) + numbers;
+}
+
 /// Asks for the cache line of p, to be written soon.
 AVIARY_HOST_DEVICE inline void prefetch(void const* p) noexcept {
 #if !defined(__CUDA_ARCH__) && (defined(__GNUC__) || defined(__clang__))
