@@ -1,0 +1,417 @@
+#pragma once
+/// The safetensors format: 8 bytes of header length (little-endian), a JSON object that says each tensor's dtype, shape
+/// and place, then the numbers. Nothing in a file is believed: every length, place and type is checked when it is opened.
+/// Format: https://github.com/huggingface/safetensors
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <initializer_list>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <ostream>
+#include <ranges>
+#include <set>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "aviary/io/mapped_file.hpp"
+#include "aviary/io/message.hpp"
+#include "aviary/io/output_file.hpp"
+#include "aviary/io/tensor.hpp"
+
+namespace aviary {
+
+/// Texts that a file carries beside its tensors.
+using Metadata = std::map<std::string, std::string, std::less<>>;
+
+namespace detail {
+
+inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;  // of the format
+inline constexpr std::string_view metadata_key = "__metadata__";
+
+struct SafeTensorsHeader {
+  struct Entry {
+    DType dtype;
+    std::vector<std::int64_t> shape;
+    std::uint64_t begin, end;  // bytes after the header
+  };
+  std::map<std::string, Entry, std::less<>> tensors;
+  Metadata metadata;
+};
+
+/// Reads and checks the JSON part. Tensors are taken as the parser completes them and dropped from its tree, so that a
+/// header needs memory for what it declares alone, and repeated keys are seen.
+class SafeTensorsHeaderReader {
+  using Json = nlohmann::json;
+  using Event = Json::parse_event_t;
+  using Entry = SafeTensorsHeader::Entry;
+
+ public:
+  SafeTensorsHeaderReader(std::string_view file, std::uint64_t data_size) : file_(file), data_size_(data_size) {}
+
+  SafeTensorsHeader read(std::string_view json) {
+    if (!json.starts_with('{')) fail("the header does not begin with '{'");
+    try {
+      std::ignore =
+          Json::parse(json, [this](int depth, Event event, Json& value) { return take(depth, event, value); });
+    } catch (Json::parse_error const& error) {
+      fail("the header is not valid JSON: " + printable(without_prefix(error.what()), 200));
+    } catch (Json::exception const& error) {
+      fail("the header cannot be read: " + printable(without_prefix(error.what()), 200));
+    }
+    check_layout();
+    return std::move(header_);
+  }
+
+ private:
+  /// Of the deepest thing that the format knows: a number in a list of a tensor in the object.
+  static constexpr int depth_limit = 3;
+
+  /// Called by the parser; true keeps the value in its tree. Depth 1 is inside of the outermost object.
+  bool take(int depth, Event event, Json& value) {
+    if (depth > depth_limit) fail_here("is nested too deeply");
+    if (event == Event::key) {
+      if (depth == 1) begin_entry(value.get_ref<std::string const&>());
+      if (depth == 2) note_key(value.get_ref<std::string const&>());
+    } else if (depth == 1 && event == Event::object_end) {
+      is_metadata() ? take_metadata(value) : take_tensor(value);
+      return false;
+    } else if (depth == 1 && event != Event::object_start) {
+      fail_here(std::string("expected an object, found ") +
+                (event == Event::array_start ? "array" : value.type_name()));
+    }
+    return true;
+  }
+
+  void begin_entry(std::string const& name) {
+    name_ = name;
+    keys_.clear();
+    if (is_metadata() ? std::exchange(has_metadata_, true) : header_.tensors.contains(name))
+      fail_here("is given twice");
+  }
+  void note_key(std::string const& key) {
+    if (!keys_.insert(key).second) fail_here("the key " + in_quotes(key) + " is given twice");
+  }
+
+  void take_metadata(Json const& object) {
+    for (auto const& [key, value] : object.items()) {
+      if (!value.is_string()) fail_here("expected a string for " + in_quotes(key) + ", found " + value.type_name());
+      header_.metadata.emplace(key, value.get_ref<std::string const&>());
+    }
+  }
+
+  void take_tensor(Json const& object) {
+    DType const dtype = dtype_in(object);
+    std::vector<std::int64_t> shape = shape_in(object);
+    std::optional<std::int64_t> const count = element_count(shape);
+    if (!count || *count > INT64_MAX / static_cast<std::int64_t>(size_of(dtype)))
+      fail_here("shape " + shape_text(shape) + " needs more than 2^63 - 1 bytes");
+    auto const [begin, end] = offsets_in(object);
+    std::uint64_t const bytes = static_cast<std::uint64_t>(*count) * size_of(dtype);
+    if (end - begin != bytes)
+      fail_here("dtype " + std::string(name_of(dtype)) + " and shape " + shape_text(shape) + " need " +
+                std::to_string(bytes) + " bytes, data_offsets " + range_text(begin, end) + " hold " +
+                std::to_string(end - begin));
+    header_.tensors.emplace(name_, Entry{dtype, std::move(shape), begin, end});
+  }
+
+  DType dtype_in(Json const& object) const {
+    Json const& value = member(object, "dtype");
+    if (!value.is_string()) fail_here(std::string("expected a string for dtype, found ") + value.type_name());
+    auto const& name = value.get_ref<std::string const&>();
+    auto const known = std::ranges::find(all_dtypes, name, name_of);
+    if (known != all_dtypes.end()) return *known;
+    constexpr std::array<std::string_view, 13> others{
+        "BOOL", "I8", "I16", "U16", "U32", "U64", "C64", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4"};
+    bool const official = std::ranges::find(others, name) != others.end();
+    fail_here((official ? "dtype " + name + " is not supported" : "unknown dtype " + in_quotes(name)) +
+              ", expected F64, F32, F16, BF16, I64, I32 or U8");
+  }
+
+  std::vector<std::int64_t> shape_in(Json const& object) const {
+    std::vector<std::int64_t> shape;
+    for (Json const& size : list(object, "shape")) shape.push_back(natural(size, "shape"));
+    return shape;
+  }
+
+  std::pair<std::uint64_t, std::uint64_t> offsets_in(Json const& object) const {
+    Json const& value = list(object, "data_offsets");
+    if (value.size() != 2) fail_here("expected 2 data_offsets, found " + std::to_string(value.size()));
+    auto const begin = static_cast<std::uint64_t>(natural(value[0], "data_offsets"));
+    auto const end = static_cast<std::uint64_t>(natural(value[1], "data_offsets"));
+    if (begin > end) fail_here("data_offsets " + range_text(begin, end) + " end before they begin");
+    if (end > data_size_)
+      fail_here("data_offsets " + range_text(begin, end) + " reach beyond the " + std::to_string(data_size_) +
+                " bytes of data: the file is damaged or cut short");
+    return {begin, end};
+  }
+
+  Json const& member(Json const& object, char const* key) const {
+    auto const found = object.find(key);
+    if (found == object.end()) fail_here(std::string(key) + " is missing");
+    return *found;
+  }
+  Json const& list(Json const& object, char const* key) const {
+    Json const& value = member(object, key);
+    if (!value.is_array()) fail_here(std::string("expected an array for ") + key + ", found " + value.type_name());
+    return value;
+  }
+  std::int64_t natural(Json const& value, char const* key) const {
+    if (value.is_number_unsigned() && value.get<std::uint64_t>() <= static_cast<std::uint64_t>(INT64_MAX))
+      return value.get<std::int64_t>();
+    fail_here(std::string("expected integers from 0 to 2^63 - 1 for ") + key + ", found " +
+              (value.is_number() ? value.dump() : value.type_name()));
+  }
+
+  /// The tensors must fill the data: no two share a byte, no byte belongs to none.
+  void check_layout() const {
+    std::vector<std::pair<std::string const, Entry> const*> order;
+    for (auto const& tensor : header_.tensors) order.push_back(&tensor);
+    std::ranges::sort(order, {}, [](auto const* t) { return std::pair(t->second.begin, t->second.end); });
+    std::uint64_t covered = 0;
+    std::string const* previous = nullptr;
+    for (auto const* tensor : order) {
+      auto const& [name, entry] = *tensor;
+      if (entry.begin < covered)
+        fail("tensors " + in_quotes(*previous) + " and " + in_quotes(name) + " overlap: one ends at byte " +
+             std::to_string(covered) + " of the data, the other has data_offsets " +
+             range_text(entry.begin, entry.end));
+      if (entry.begin > covered) fail_gap(covered, entry.begin);
+      covered = entry.end;
+      previous = &name;
+    }
+    if (covered < data_size_) fail_gap(covered, data_size_);
+  }
+
+  bool is_metadata() const { return name_ == metadata_key; }
+
+  static std::string range_text(std::uint64_t begin, std::uint64_t end) {
+    return "[" + std::to_string(begin) + ", " + std::to_string(end) + "]";
+  }
+  static std::string_view without_prefix(std::string_view what) {  // "[json.exception.parse_error.101] "
+    std::size_t const end = what.find("] ");
+    return end == std::string_view::npos ? what : what.substr(end + 2);
+  }
+
+  [[noreturn]] void fail(std::string const& what) const { throw std::runtime_error(std::string(file_) + ": " + what); }
+  [[noreturn]] void fail_here(std::string const& what) const {
+    fail((is_metadata() ? std::string(metadata_key) : "tensor " + in_quotes(name_)) + ": " + what);
+  }
+  [[noreturn]] void fail_gap(std::uint64_t begin, std::uint64_t end) const {
+    fail("bytes " + range_text(begin, end) + " of the data belong to no tensor");
+  }
+
+  std::string_view file_;
+  std::uint64_t data_size_;
+  SafeTensorsHeader header_;
+  std::string name_;  // of the tensor at hand
+  std::set<std::string> keys_;
+  bool has_metadata_ = false;
+};
+
+}  // namespace detail
+
+/// The tensors of a safetensors file, or of its bytes in memory. Opening reads the header alone; the numbers stay in the
+/// file until they are touched. Move-only; views (Tensor, names) stay valid as long as this object or the one it was
+/// moved to. Every std::runtime_error names the file, the tensor, what was expected and what was found.
+class SafeTensors {
+ public:
+  /// Maps the file. Throws std::runtime_error if it cannot be read or breaks a rule of the format.
+  explicit SafeTensors(std::filesystem::path const& path) : SafeTensors(MappedFile(path), path.string()) {}
+
+  /// Reads bytes that the caller keeps. `name` stands for the file in messages.
+  explicit SafeTensors(std::span<std::byte const> bytes, std::string name = "memory")
+      : name_(std::make_unique<std::string const>(std::move(name))) {
+    open(bytes);
+  }
+
+  std::size_t size() const noexcept { return header_.tensors.size(); }
+  bool contains(std::string_view name) const { return header_.tensors.contains(name); }
+  Metadata const& metadata() const noexcept { return header_.metadata; }
+
+  /// Names in alphabetical order.
+  std::vector<std::string_view> names() const {
+    std::vector<std::string_view> names;
+    for (auto const& [name, entry] : header_.tensors) names.push_back(name);
+    return names;
+  }
+
+  /// Throws std::runtime_error if there is no such tensor.
+  Tensor tensor(std::string_view name) const {
+    auto const found = header_.tensors.find(name);
+    if (found == header_.tensors.end())
+      throw std::runtime_error(*name_ + ": has no tensor " + detail::in_quotes(name) + " among its " +
+                               std::to_string(size()));
+    auto const& [key, entry] = *found;
+    return {.name = key,
+            .dtype = entry.dtype,
+            .shape = entry.shape,
+            .bytes = data_.subspan(entry.begin, entry.end - entry.begin),
+            .file = *name_};
+  }
+
+  /// The same with a check of the shape; a size of aviary::dynamic fits any:  tensor("head.weight", {dynamic, 64}).
+  Tensor tensor(std::string_view name, std::initializer_list<std::int64_t> shape) const {
+    return tensor(name).expect_shape(shape);
+  }
+  Tensor tensor(std::string_view name, std::span<std::int64_t const> shape) const {
+    return tensor(name).expect_shape(shape);
+  }
+
+ private:
+  SafeTensors(MappedFile file, std::string name) : SafeTensors(file.bytes(), std::move(name)) {
+    file_ = std::move(file);
+  }
+
+  void open(std::span<std::byte const> bytes) {
+    std::uint64_t length = 0;
+    if (bytes.size() < sizeof(length))
+      fail("expected 8 bytes of header length, found a file of " + std::to_string(bytes.size()) + " bytes");
+    std::memcpy(&length, bytes.data(), sizeof(length));
+    std::span<std::byte const> const rest = bytes.subspan(sizeof(length));
+    if (length > detail::safetensors_header_limit)
+      fail("expected a header of at most " + std::to_string(detail::safetensors_header_limit) + " bytes, found " +
+           std::to_string(length) + ": not a safetensors file?");
+    if (length > rest.size())
+      fail("expected a header of " + std::to_string(length) + " bytes, found " + std::to_string(rest.size()) +
+           " left in the file");
+    data_ = rest.subspan(length);
+    header_ = detail::SafeTensorsHeaderReader(*name_, data_.size())
+                  .read({reinterpret_cast<char const*>(rest.data()), static_cast<std::size_t>(length)});
+  }
+
+  [[noreturn]] void fail(std::string const& what) const { throw std::runtime_error(*name_ + ": " + what); }
+
+  MappedFile file_;
+  std::unique_ptr<std::string const>
+      name_;  // on the heap: tensors refer to it, and a short string moves its characters
+  std::span<std::byte const> data_;
+  detail::SafeTensorsHeader header_;
+};
+
+/// Collects tensors and writes them as a safetensors file. Numbers are not copied: they must outlive the writer.
+/// The same content gives the same bytes: tensors lie in descending size of number, then by name, which aligns each on
+/// its own number size; the header is padded with spaces to a multiple of 8.
+class SafeTensorsWriter {
+ public:
+  /// Adds numbers from anything contiguous that outlives the writer.
+  /// Throws std::invalid_argument for a repeated, reserved or non-UTF-8 name, or a shape that does not fit the numbers.
+  template <std::ranges::contiguous_range R>
+  requires(std::ranges::borrowed_range<R>&& Element<std::ranges::range_value_t<R>>)
+      SafeTensorsWriter& add(std::string name, std::vector<std::int64_t> shape, R&& numbers) {
+    std::span const span(numbers);
+    return add(std::move(name), dtype_of<std::ranges::range_value_t<R>>, std::move(shape), std::as_bytes(span));
+  }
+
+  /// Adds a tensor of another file as it is.
+  SafeTensorsWriter& add(Tensor const& tensor) {
+    return add(std::string(tensor.name), tensor.dtype, {tensor.shape.begin(), tensor.shape.end()}, tensor.bytes);
+  }
+
+  /// Sets a text of the file. Throws std::invalid_argument unless key and text are UTF-8.
+  SafeTensorsWriter& set_metadata(std::string key, std::string text) {
+    check_utf8(key, "a metadata key");
+    check_utf8(text, "a metadata text");
+    metadata_.insert_or_assign(std::move(key), std::move(text));
+    return *this;
+  }
+
+  /// Writes the file: the old one, if any, is replaced when all is written, and stays if anything fails.
+  /// Throws std::runtime_error with path and reason.
+  void write(std::filesystem::path const& path) const {
+    OutputFile file(path);
+    write_pieces(path.string(), [&](std::span<std::byte const> bytes) { file.write(bytes); });
+    file.commit();
+  }
+
+  /// Writes the same bytes to a stream. Failures are the stream's: its state, or what its exceptions() ask for.
+  void write(std::ostream& to) const {
+    write_pieces("stream", [&](std::span<std::byte const> bytes) {
+      to.write(reinterpret_cast<char const*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    });
+  }
+
+ private:
+  using Json = nlohmann::json;
+
+  struct Entry {
+    DType dtype;
+    std::vector<std::int64_t> shape;
+    std::span<std::byte const> bytes;
+  };
+  using Named = std::pair<std::string const, Entry>;
+
+  SafeTensorsWriter& add(std::string name, DType dtype, std::vector<std::int64_t> shape,
+                         std::span<std::byte const> bytes) {
+    auto const fail = [&](std::string const& what) {
+      throw std::invalid_argument("cannot write tensor " + detail::in_quotes(name) + ": " + what);
+    };
+    check_utf8(name, "a tensor name");
+    if (name == detail::metadata_key) fail("the name is reserved");
+    std::optional<std::int64_t> const count = detail::element_count(shape);
+    if (!count || static_cast<std::uint64_t>(*count) != bytes.size() / size_of(dtype))
+      fail("expected numbers for shape " + detail::shape_text(shape) + ", found " +
+           std::to_string(bytes.size() / size_of(dtype)));
+    if (entries_.contains(name)) fail("it is given twice");
+    entries_.emplace(std::move(name), Entry{dtype, std::move(shape), bytes});
+    return *this;
+  }
+
+  static void check_utf8(std::string const& text, char const* what) {
+    try {
+      std::ignore = Json(text).dump();
+    } catch (Json::exception const&) {
+      throw std::invalid_argument(std::string("expected ") + what + " in UTF-8, found " + detail::in_quotes(text));
+    }
+  }
+
+  std::vector<Named const*> in_file_order() const {
+    std::vector<Named const*> order;
+    for (auto const& entry : entries_) order.push_back(&entry);
+    std::ranges::stable_sort(order, std::greater{}, [](Named const* e) { return size_of(e->second.dtype); });
+    return order;
+  }
+
+  std::string header(std::vector<Named const*> const& order) const {
+    Json json = Json::object();
+    if (!metadata_.empty()) json[std::string(detail::metadata_key)] = metadata_;
+    std::uint64_t begin = 0;
+    for (Named const* named : order) {
+      auto const& [name, entry] = *named;
+      std::uint64_t const end = begin + entry.bytes.size();
+      json[name] = {{"dtype", name_of(entry.dtype)}, {"shape", entry.shape}, {"data_offsets", {begin, end}}};
+      begin = end;
+    }
+    std::string text = json.dump();
+    return text.append((8 - text.size() % 8) % 8, ' ');
+  }
+
+  void write_pieces(std::string const& file, auto&& write) const {
+    auto const order = in_file_order();
+    std::string const text = header(order);
+    std::uint64_t const length = text.size();
+    if (length > detail::safetensors_header_limit)
+      throw std::runtime_error(file + ": expected a header of at most " +
+                               std::to_string(detail::safetensors_header_limit) + " bytes, found " +
+                               std::to_string(length));
+    write(std::as_bytes(std::span(&length, 1)));
+    write(std::as_bytes(std::span(text)));
+    for (Named const* named : order) write(named->second.bytes);
+  }
+
+  std::map<std::string, Entry, std::less<>> entries_;
+  Metadata metadata_;
+};
+
+}  // namespace aviary
