@@ -7,6 +7,17 @@
 
 namespace aviary {
 
+namespace detail {
+/// The type of one number of P: of a batch its lanes', else P.
+template <class P> struct NumberOf { using type = P; };
+template <class P>
+requires requires { typename P::value_type; }
+struct NumberOf<P> {
+  using type = typename P::value_type;
+};
+template <class P> using Number = typename NumberOf<P>::type;
+}  // namespace detail
+
 /// 1 / (1 + exp(-x)).  Error: 3 ulp. Exactly 0 below about -88 in float; never negative, never above 1.
 template <class P> AVIARY_HOST_DEVICE inline P sigmoid(P const& x) noexcept {
   using std::exp;
@@ -37,7 +48,7 @@ template <class P> AVIARY_HOST_DEVICE inline P log_w_of_exponential(P const& w_r
 /// WKV-7:  log_w = -exp(-1/2) sigmoid(w_raw), so w lies in (0.5452, 1). The same as w = exp(-exp(-softplus(-w_raw) - 1/2)).
 /// Published inference scripts round exp(-1/2) to 0.606531; this is the exact constant.  Error: 4 ulp of log_w.
 template <class P> AVIARY_HOST_DEVICE inline P log_w_of_sigmoid(P const& w_raw) noexcept {
-  return P(-0.60653065971263342360) * sigmoid(w_raw);
+  return P(static_cast<detail::Number<P>>(-0.60653065971263342360)) * sigmoid(w_raw);
 }
 ///@}
 

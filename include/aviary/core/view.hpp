@@ -31,6 +31,13 @@ template <class T> AVIARY_HOST_DEVICE constexpr Index padded(Index n) noexcept {
   return (n + m - 1) / m * m;
 }
 
+template <class T, Index N> class VecView;
+
+namespace detail {
+template <class C> inline constexpr bool is_vec_view = false;
+template <class T, Index N> inline constexpr bool is_vec_view<VecView<T, N>> = true;
+}  // namespace detail
+
 /// N contiguous numbers. Made from anything that has data() and size() (array, vector, span, Eigen vector), or from a
 /// pointer where N is known. The sizes must agree; an Eigen expression must have inner stride 1.
 template <class T, Index N = dynamic> class VecView {
@@ -46,7 +53,7 @@ template <class T, Index N = dynamic> class VecView {
       : data_(other.data()), size_(other.size()) {}
 
   template <class C>
-  requires requires(C& c) {
+  requires(!detail::is_vec_view<std::remove_cvref_t<C>>) && requires(C& c) {
     { c.data() } -> std::convertible_to<T*>;
     { c.size() } -> std::convertible_to<Index>;
   }
