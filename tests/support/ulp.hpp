@@ -1,0 +1,32 @@
+#pragma once
+/// How many units in the last place a function of float is off.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace aviary::test {
+
+/// |x - exact| in units of the last place of a float as large as exact (of the smallest normal one below that).
+inline double ulps(float x, double exact) {
+  double const least = static_cast<double>(std::numeric_limits<float>::min());
+  double const unit = std::ldexp(1.0, std::ilogb(std::max(std::abs(exact), least)) - 23);
+  return std::abs(static_cast<double>(x) - exact) / unit;
+}
+
+/// The largest error of f over about a million floats in [low, high], evenly laid and, around zero, ever denser. NaN if f is.
+template <class F, class Exact> double worst_ulps(float low, float high, F&& f, Exact&& exact) {
+  double worst = 0;
+  auto const look = [&](float x) {
+    double const error = ulps(f(x), exact(static_cast<double>(x)));
+    if (!(error <= worst)) worst = error;
+  };
+  constexpr int even = 500'000;
+  for (int i = 0; i <= even; ++i) look(low + (high - low) * (static_cast<float>(i) / even));
+  for (float x = 0x1p-60f; x < std::max(std::abs(low), std::abs(high)); x *= 1.0003f) {
+    if (x <= high) look(x);
+    if (-x >= low) look(-x);
+  }
+  return worst;
+}
+
+}  // namespace aviary::test
