@@ -53,7 +53,7 @@ template <class M, class P> class ForwardPass {
   using Call = typename M::Forward;
   using View = typename M::View;
   using Kernel = typename M::template Kernel<P>;
-  using Prepared = typename Kernel::Prepared;
+  using Prepared = typename M::Prepared;
 
  public:
   template <class E> static void run(Call const& call, E& executor) {
@@ -92,7 +92,8 @@ template <class M, class P> class ForwardPass {
   /// Tokens t ... t + n - 1 of head h.
   void tile(Index h, Index t, Index n) const noexcept {
     View const state = this->state(h);
-    Index const keys = state.keys(), stride = state.stride(), row = M::row_length(state);
+    Index const keys = state.keys(), stride = state.stride();
+    auto const row = M::row_length(state);
     alignas(alignment) T numbers[to_size(M::scratch_numbers)];
     auto const token = [&](Index i) { return Prepared(numbers + i * Prepared::length(row), row); };
     auto const x = M::head(call_.x, h, call_.y.heads());

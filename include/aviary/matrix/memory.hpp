@@ -22,6 +22,9 @@ template <class R, class Number, Index K, Index V = K> class MatrixMemory {
   static_assert((K == dynamic || (0 < K && K <= most)) && (V == dynamic || (0 < V && V <= most)),
                 "aviary: a head has 1 to 1024 keys and values, or aviary::dynamic");
 
+  static constexpr bool is_static = K != dynamic && V != dynamic;
+  static constexpr Index row = is_static ? padded<Number>(K > V ? K : V) : dynamic;  // of scratch
+
  public:
   using Rule = R;
   using T = Number;
@@ -35,7 +38,8 @@ template <class R, class Number, Index K, Index V = K> class MatrixMemory {
   /// Packed sequences: (tokens, heads, K, V or 1) of any storage type, each field with its own number of heads, a divisor
   /// of that of y: value head h reads head h H_field / H.
   using Inputs = typename R::template Fields<detail::InputFields<K, V>::template Per>;
-  template <class P> using Kernel = detail::Kernel<R, P, T, StateNumber>;
+  using Prepared = aviary::Prepared<R, T, row>;
+  template <class P> using Kernel = detail::Kernel<R, P, T, StateNumber, row>;
 
   /// What `forward` keeps: the states before tokens 0, every, 2 every ... of each sequence. tape_size(x, offsets, every)
   /// states, (kept token, head) with the sequences one after another; none: nothing is kept.
@@ -61,7 +65,7 @@ template <class R, class Number, Index K, Index V = K> class MatrixMemory {
   AVIARY_HOST_DEVICE static void step(View s, Token const& x, VecView<T, V> y) noexcept {
     AVIARY_ASSERT(y.size() == s.values() && s.keys() <= most && s.values() <= most);
     alignas(alignment) T numbers[to_size(token_numbers)];
-    typename Kernel<P>::Prepared const token(numbers, row_length(s));
+    Prepared const token(numbers, row_length(s));
     token.bonus() = Kernel<P>::prepare(x, token, s.keys(), s.values(), s.stride());
     Kernel<P>::for_packs(0, s.stride(), [&]<class Q>(Index i) {
       Q z(T(0));
@@ -93,17 +97,14 @@ template <class R, class Number, Index K, Index V = K> class MatrixMemory {
   template <class, class> friend class detail::ForwardPass;
 
   static constexpr bool erases = R::erase != Erase::none;
-  static constexpr bool is_static = K != dynamic && V != dynamic;
 
-  AVIARY_HOST_DEVICE static constexpr Index row_length(View s) noexcept {
+  AVIARY_HOST_DEVICE static constexpr Extent<row> row_length(View s) noexcept {
     return padded<StateNumber>(s.keys() > s.values() ? s.keys() : s.values());
   }
-  static constexpr Index token_numbers = Prepared<R, T>::length(padded<StateNumber>(!is_static ? most : K > V ? K : V));
+  static constexpr Index token_numbers = Prepared::length(is_static ? row : padded<StateNumber>(most));
   /// Scratch of a tile: 16 KiB, beside 16 KiB of state (K = V = 64 in float) in first-level cache; one token at least.
   static constexpr Index scratch_numbers = std::max(token_numbers, Index{16384 / sizeof(T)});
-  static Index tile(View s) noexcept {
-    return std::min<Index>(scratch_numbers / Prepared<R, T>::length(row_length(s)), 64);
-  }
+  static Index tile(View s) noexcept { return std::min<Index>(scratch_numbers / Prepared::length(row_length(s)), 64); }
 
   static Index tokens(Inputs const& x) noexcept {
     Index n = 0;
@@ -129,11 +130,11 @@ template <class R, class Number, Index K, Index V = K> class MatrixMemory {
     alignas(alignment) T scratch[detail::field_count<R>][to_size(length)];
     Index n = 0;
     f(detail::transform_fields<R, Token>(x, [&]<Axis A>(detail::AxisTag<A>, auto const& field) {
-      auto const row = field.template row<T>(t, 0, scratch[n++]);
+      auto const numbers = field.template row<T>(t, 0, scratch[n++]);
       if constexpr (one_number(A))
-        return Required<T>(row[0]);
+        return Required<T>(numbers[0]);
       else
-        return row;
+        return numbers;
     }));
   }
 };

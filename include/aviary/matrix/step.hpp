@@ -8,12 +8,13 @@
 namespace aviary {
 
 /// The terms of one token, each a row of an array that the caller has. Only the rows that rule R's traits leave exist.
-template <class R, class T> class Prepared {
+/// Row: the length of a row, at least padded<T>(max(K, V)), or dynamic.
+template <class R, class T, Index Row> class Prepared {
   static constexpr bool erases = R::erase != Erase::none;
 
  public:
-  /// Rows of `row` numbers each; row >= padded<T>(max(K, V)). The array begins on a 64-byte boundary.
-  AVIARY_HOST_DEVICE constexpr Prepared(T* numbers, Index row) noexcept : numbers_(numbers), row_(row) {}
+  /// length(row) numbers that begin on a 64-byte boundary.
+  AVIARY_HOST_DEVICE constexpr Prepared(T* numbers, Extent<Row> row) noexcept : numbers_(numbers), row_(row) {}
   /// Numbers that the array must have.
   AVIARY_HOST_DEVICE static constexpr Index length(Index row) noexcept { return rows * row + padded<T>(2); }
 
@@ -32,15 +33,15 @@ template <class R, class T> class Prepared {
  private:
   static constexpr Index rows = 3 + erases + (R::erase == Erase::free) + (R::gate == Gate::vector);
   T* numbers_;
-  Index row_;
+  [[no_unique_address]] Extent<Row> row_;
 };
 
 namespace detail {
 
 /// The kernel of rule R: numbers T, batches P (T itself, or a SIMD batch of T), state numbers S.
-template <class R, class P, class T, class S = T> struct Kernel {
+template <class R, class P, class T, class S, Index Row> struct Kernel {
   using L = simd::Pack<P>;
-  using Prepared = aviary::Prepared<R, T>;
+  using Prepared = aviary::Prepared<R, T, Row>;
 
   template <class Lane, class Token>
   AVIARY_HOST_DEVICE static AVIARY_INLINE auto element(Token const& x, Index first, Index n) noexcept {
