@@ -1,0 +1,70 @@
+/// golden_check DIR...: every golden file below DIR through the kernels, in float and in double, with sizes known at run
+/// time and, where the sizes are common ones, at compile time. tests/golden/README.md says what the files are.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <exception>
+#include <filesystem>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "golden_check/matrix.hpp"
+#include "golden_check/report.hpp"
+#include "support/golden.hpp"
+
+namespace {
+
+using namespace aviary::golden_check;
+using aviary::test::GoldenFile;
+
+/// What is done with a file, by the op in its metadata.
+struct Op {
+  char const* name;
+  void (*check)(std::filesystem::path const&, Report&);
+};
+
+constexpr Op ops[] = {
+    {"wkv7", check_matrix<Wkv7Case>},
+    {"dplr", check_matrix<DplrCase>},
+};
+
+void check_file(std::filesystem::path const& path, Report& report) {
+  try {
+    std::string const op = GoldenFile(path).op();
+    auto const known = std::find_if(std::begin(ops), std::end(ops), [&](Op const& o) { return o.name == op; });
+    if (known != std::end(ops)) return known->check(path, report);
+    report.skip(path.string(), op.empty() ? "no op in its metadata" : "op " + op + " is not among the known ones");
+  } catch (std::exception const& error) {
+    report.fail(path.string(), error.what());
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app(
+      "golden_check: runs every golden file below the folders through the float and the double kernels and prints, for "
+      "each file and quantity, max|x - ref| / max|ref|, the bound, ok or FAIL; exits with 1 on any FAIL");
+  std::vector<std::filesystem::path> folders;
+  app.add_option("DIR", folders, "folders with golden files")->required()->check(CLI::ExistingDirectory);
+  try {
+    app.parse(argc, argv);
+  } catch (CLI::CallForHelp const& help) {
+    return app.exit(help);
+  } catch (CLI::ParseError const& error) {
+    std::cerr << "golden_check: " << error.what() << '\n';
+    return 2;
+  }
+  Report report;
+  try {
+    for (auto const& folder : folders)
+      for (auto const& path : aviary::test::golden_files(folder)) check_file(path, report);
+  } catch (std::filesystem::filesystem_error const& error) {
+    report.fail(error.path1().string(), error.what());
+  }
+  if (report.seen() == 0) {
+    std::cerr << "golden_check: no .safetensors file below these folders\n";
+    return 2;
+  }
+  return report.finish() ? 0 : 1;
+}
