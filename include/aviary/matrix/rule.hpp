@@ -130,8 +130,8 @@ template <class P> struct Decay { P w; };
 
 /// What `map` sees of one lane: the model's inputs, and with a gate w = exp(log_w).
 template <class R, class Lane, class P>
-struct Element : R::template Fields<Lane::template Per>,
-                 std::conditional_t<R::gate == Gate::none, NoDecay, Decay<P>> {};
+struct LaneFields : R::template Fields<Lane::template Per>,
+                    std::conditional_t<R::gate == Gate::none, NoDecay, Decay<P>> {};
 
 template <class R, class Lane> using TermsOf = Terms<R::erase, R::read, Lane::template Wanted>;
 

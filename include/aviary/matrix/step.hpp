@@ -55,11 +55,11 @@ template <class R, class P, class T, class S, Index Row> struct Kernel {
             return simd::load_part<P>(member.data(), first, n);
         });
     if constexpr (R::gate == Gate::none)
-      return Element<R, Lane, P>{fields, {}};
+      return LaneFields<R, Lane, P>{fields, {}};
     else if constexpr (lane::Present<decltype(fields.log_w)>)
-      return Element<R, Lane, P>{fields, {L::exp(fields.log_w)}};
+      return LaneFields<R, Lane, P>{fields, {L::exp(fields.log_w)}};
     else
-      return Element<R, Lane, P>{fields, {P(T(0))}};
+      return LaneFields<R, Lane, P>{fields, {P(T(0))}};
   }
 
   /// Fills `to`: lanes along keys, then values, the latter with zeros up to `width`, the length of a state's row. Returns
