@@ -1,6 +1,8 @@
 #pragma once
 /// Packed sequences: (tokens, heads, size) numbers of any storage type, last index contiguous. The storage type is known
 /// at run time, so that mixing types costs no instantiation of a kernel; a row is converted as it is read or written.
+#include <cstddef>
+
 #include "aviary/core/storage.hpp"
 #include "aviary/core/view.hpp"
 
@@ -28,7 +30,8 @@ template <Index N, class Void> class Sequence {
         size_(size),
         storage_(storage) {}
   void move_to_head(Index h) noexcept {
-    with_type(storage_, data_, [&](auto* data) noexcept { data_ = data + h * head_stride_; });
+    using Byte = std::conditional_t<std::is_const_v<Void>, std::byte const, std::byte>;
+    data_ = static_cast<Byte*>(data_) + h * head_stride_ * size_of(storage_);
     heads_ = 1;
   }
   Index at(Index token, Index head) const noexcept { return token * token_stride_ + head * head_stride_; }

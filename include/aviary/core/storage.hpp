@@ -92,6 +92,9 @@ inline constexpr Storage storage_of = std::is_same_v<T, float>    ? Storage::f32
                                       : std::is_same_v<T, bf16>   ? Storage::bf16
                                                                   : Storage::f16;
 
+/// Bytes of one number.
+constexpr Index size_of(Storage s) noexcept { return s == Storage::f64 ? 8 : s == Storage::f32 ? 4 : 2; }
+
 /// to[i] = from[i] for n numbers; the rows must not overlap. About 1 ns for 64 numbers.
 template <Stored From, Stored To> void convert(From const* __restrict from, To* __restrict to, Index n) noexcept {
   for (Index i = 0; i < n; ++i) to[i] = narrow<To>(widen(from[i]));
