@@ -1,4 +1,5 @@
-# The README's C++ example is examples/snippet/snippet.cpp, which is compiled and run.  cmake -DAVIARY_SOURCE_DIR=... -P
+# The README's C++ example is examples/snippet/snippet.cpp, and prints what the README says.
+#   cmake -DAVIARY_SOURCE_DIR=... -DPROGRAM=... -P readme.cmake
 file(READ "${AVIARY_SOURCE_DIR}/README.md" readme)
 file(READ "${AVIARY_SOURCE_DIR}/examples/snippet/snippet.cpp" snippet)
 
@@ -13,4 +14,10 @@ string(SUBSTRING "${rest}" 0 ${end} block)
 
 if(NOT block STREQUAL snippet)
   message(FATAL_ERROR "README.md's first C++ code block differs from examples/snippet/snippet.cpp. It reads:\n${block}")
+endif()
+
+execute_process(COMMAND "${PROGRAM}" OUTPUT_VARIABLE output OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+string(FIND "${readme}" "`${output}`" place)
+if(output STREQUAL "" OR place EQUAL -1)
+  message(FATAL_ERROR "README.md does not say what its example prints, which is: ${output}")
 endif()
