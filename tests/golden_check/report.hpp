@@ -20,10 +20,10 @@ class Report {
     std::printf("%s  %s  %s  %.2e  bound %.0e  %s\n", file.c_str(), tensor.c_str(), type.c_str(), error.value, bound,
                 ok ? "ok" : "FAIL");
   }
-  /// A file that could not be read, or run.
+  /// A file that could not be read, or run. (Messages of readers begin with the file already.)
   void fail(std::string const& file, std::string const& why) {
     ++failed_;
-    std::printf("%s  %s  FAIL\n", file.c_str(), why.c_str());
+    std::printf("%s  FAIL\n", (why.starts_with(file) ? why : file + ": " + why).c_str());
   }
   void skip(std::string const& file, std::string const& why) {
     ++skipped_;
