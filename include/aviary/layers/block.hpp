@@ -1,0 +1,70 @@
+#pragma once
+/// A residual block, the same in every RWKV generation:
+///
+///   x += TimeMix(LayerNorm1(x))        x += ChannelMix(LayerNorm2(x))
+#include <utility>
+
+#include "aviary/layers/channel_mix.hpp"
+#include "aviary/layers/norm.hpp"
+
+namespace aviary {
+
+/// Time is a TimeMix of some generation.
+template <class Time> class Block {
+ public:
+  using TimeMix = Time;
+  using T = typename Time::T;
+
+  /// What the block remembers, a value.
+  struct State {
+    typename Time::State time_mix;
+    typename ChannelMix<T>::State channel_mix;
+    friend bool operator==(State const&, State const&) = default;
+  };
+
+  Block(LayerNorm<T> ln1, Time time_mix, LayerNorm<T> ln2, ChannelMix<T> channel_mix)
+      : ln1_(std::move(ln1)),
+        ln2_(std::move(ln2)),
+        time_mix_(std::move(time_mix)),
+        channel_mix_(std::move(channel_mix)) {
+    Index const c = channels();
+    if (ln1_.channels() != c || ln2_.channels() != c || channel_mix_.channels() != c)
+      throw std::invalid_argument("aviary: Block: ln1, time mix, ln2, channel mix have " +
+                                  std::to_string(ln1_.channels()) + ", " + std::to_string(c) + ", " +
+                                  std::to_string(ln2_.channels()) + ", " + std::to_string(channel_mix_.channels()) +
+                                  " channels, expected one number");
+  }
+
+  Index channels() const noexcept { return time_mix_.channels(); }
+  Time const& time_mix() const noexcept { return time_mix_; }
+  State empty_state() const { return {time_mix_.empty_state(), channel_mix_.empty_state()}; }
+  /// Numbers of scratch for a token.
+  Index scratch_size() const noexcept {
+    return 2 * padded<T>(channels()) + std::max(time_mix_.scratch_size(), channel_mix_.scratch_size());
+  }
+
+  /// Any number of tokens of one sequence, in place.
+  /// @param x  (tokens, C)     @param state  before the first token; becomes that after the last
+  /// @param shared  matrices of a row per token that the time mix shares with other layers: v_first in RWKV-7
+  template <Executor E, class... Shared>
+  void operator()(MatView<T> x, State& state, Scratch<T>& scratch, E&& executor, Shared const&... shared) const {
+    scratch.for_stretches(x.rows(), scratch_size(), [&](Index first, Index count) {
+      MatView<T> const rows = x.rows(first, count);
+      MatView<T> const normal = scratch.rows(count, channels()), increment = scratch.rows(count, channels());
+      auto const add = [](auto const& e, auto const& d) { return e + d; };
+      ln1_(rows, normal);
+      time_mix_(normal, state.time_mix, shared.rows(first, count)..., increment, scratch, executor);
+      detail::transform_rows(rows, add, rows, increment);
+      ln2_(rows, normal);
+      channel_mix_(normal, state.channel_mix, increment, scratch, executor);
+      detail::transform_rows(rows, add, rows, increment);
+    });
+  }
+
+ private:
+  LayerNorm<T> ln1_, ln2_;
+  Time time_mix_;
+  ChannelMix<T> channel_mix_;
+};
+
+}  // namespace aviary

@@ -1,0 +1,53 @@
+#pragma once
+/// What layers share: elementwise functions of rows, copies of weights, checks of their shapes.
+#include <stdexcept>
+#include <string>
+
+#include "aviary/core/aligned.hpp"
+#include "aviary/core/view.hpp"
+#include "aviary/simd/pack.hpp"
+
+namespace aviary::detail {
+
+template <class T> AlignedVector<std::remove_const_t<T>> copy_of(VecView<T> v) { return {v.begin(), v.end()}; }
+
+template <class T> AlignedVector<std::remove_const_t<T>> copy_of(MatView<T> m) {
+  AlignedVector<std::remove_const_t<T>> to;
+  for (Index i = 0; i < m.rows(); ++i) to.insert(to.end(), m[i].begin(), m[i].end());
+  return to;
+}
+
+/// Row t of a matrix; of a vector, which is the same for every row, the vector.
+template <class Rows> auto const* row_of(Rows const& x, Index t) noexcept {
+  if constexpr (requires { x.stride(); })
+    return x.data() + t * x.stride();
+  else
+    return x.data();
+}
+
+/// to(t, i) = f(from(t, i)...) for all rows; vectors among `from` are the same for every row. `to` may be one of `from`.
+template <class T, class F, class... From> void transform_rows(MatView<T> to, F&& f, From const&... from) noexcept {
+  for (Index t = 0; t < to.rows(); ++t) simd::transform(to.columns(), to[t].data(), f, row_of(from, t)...);
+}
+
+/// Checks shapes of the weights of one layer.
+struct ExpectShapes {
+  char const* layer;
+
+  template <class T> void operator()(char const* name, VecView<T> weight, Index size) const {
+    if (weight.size() != size) fail(name, std::to_string(weight.size()), std::to_string(size));
+  }
+  template <class T> void operator()(char const* name, MatView<T> weight, Index rows, Index columns) const {
+    auto const text = [](Index r, Index c) { return std::to_string(r) + " x " + std::to_string(c); };
+    if (weight.rows() != rows || weight.columns() != columns)
+      fail(name, text(weight.rows(), weight.columns()), text(rows, columns));
+  }
+
+ private:
+  [[noreturn]] void fail(char const* name, std::string const& found, std::string const& expected) const {
+    throw std::invalid_argument(std::string("aviary: ") + layer + ": " + name + " is " + found + ", expected " +
+                                expected);
+  }
+};
+
+}  // namespace aviary::detail

@@ -1,0 +1,62 @@
+#pragma once
+/// Memory for the intermediate rows of layers, made once and lent out as a stack: layers allocate nothing, and all layers
+/// of a model share the same few cached kilobytes.
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+#include "aviary/core/aligned.hpp"
+#include "aviary/core/view.hpp"
+
+namespace aviary {
+
+/// A stack of matrices of T. Layers say what they need for a token (`scratch_size()`); a scratch of that for n tokens lets
+/// them take n tokens at once, and any shorter or longer sequence by stretches. Not to be shared between threads.
+template <class T> class Scratch {
+ public:
+  explicit Scratch(Index numbers) : numbers_(to_size(numbers)) {}
+
+  /// Numbers that are not lent out.
+  Index left() const noexcept { return static_cast<Index>(numbers_.size()) - used_; }
+
+  /// A matrix whose rows begin on 64-byte boundaries; it holds anything. It takes rows * padded(columns) numbers.
+  MatView<T> rows(Index rows, Index columns) noexcept {
+    Index const stride = padded<T>(columns), size = rows * stride;
+    AVIARY_ASSERT(size <= left());
+    T* const data = numbers_.data() + used_;
+    used_ += size;
+    return {data, rows, columns, stride};
+  }
+
+  /// While it lives, what is taken is its; then it is given back.
+  class Frame {
+   public:
+    explicit Frame(Scratch& scratch) noexcept : scratch_(scratch), used_(scratch.used_) {}
+    Frame(Frame const&) = delete;
+    Frame& operator=(Frame const&) = delete;
+    ~Frame() { scratch_.used_ = used_; }
+
+   private:
+    Scratch& scratch_;
+    Index used_;
+  };
+
+  /// f(first, count) for stretches of `tokens` tokens, as long as the scratch allows at so many numbers a token.
+  /// @throws std::invalid_argument when it holds less than one token
+  template <class F> void for_stretches(Index tokens, Index numbers_per_token, F&& f) {
+    Index const most = left() / numbers_per_token;
+    if (most == 0)
+      throw std::invalid_argument("aviary: scratch has " + std::to_string(left()) + " numbers left, one token needs " +
+                                  std::to_string(numbers_per_token));
+    for (Index first = 0; first < tokens; first += most) {
+      Frame const frame(*this);
+      f(first, std::min(most, tokens - first));
+    }
+  }
+
+ private:
+  AlignedVector<T> numbers_;
+  Index used_ = 0;
+};
+
+}  // namespace aviary
