@@ -1,0 +1,147 @@
+#pragma once
+/// Reading the tensors of a checkpoint: which generation it is, and weights checked one by one.
+#include <algorithm>
+#include <charconv>
+#include <deque>
+#include <memory>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "aviary/core/aligned.hpp"
+#include "aviary/core/view.hpp"
+#include "aviary/io/tensor.hpp"
+#include "aviary/layers/norm.hpp"
+#include "models/model.hpp"
+#include "models/threads.hpp"
+
+namespace models {
+
+enum class Generation { unknown, rwkv4, rwkv5, rwkv6, rwkv7 };
+
+constexpr std::string_view name_of(Generation generation) noexcept {
+  switch (generation) {
+    case Generation::rwkv4:
+      return "RWKV-4";
+    case Generation::rwkv5:
+      return "RWKV-5";
+    case Generation::rwkv6:
+      return "RWKV-6";
+    case Generation::rwkv7:
+      return "RWKV-7";
+    case Generation::unknown:
+      break;
+  }
+  return "unknown";
+}
+
+/// The generation of a checkpoint, from names alone.
+template <class File> Generation generation_of(File const& file) {
+  auto const has = [&](std::string_view part) {
+    return std::ranges::any_of(file.names(), [&](auto name) { return name.find(part) != name.npos; });
+  };
+  if (has(".att.r_k")) return Generation::rwkv7;
+  if (has(".att.time_maa")) return Generation::rwkv6;
+  if (!has(".att.time_decay")) return Generation::unknown;
+  return has(".att.ln_x.weight") ? Generation::rwkv5 : Generation::rwkv4;
+}
+
+/// 1 + the largest i of "blocks.i.".
+template <class File> Index count_layers(File const& file) {
+  constexpr std::string_view prefix = "blocks.";
+  Index layers = 0;
+  for (std::string_view const name : file.names()) {
+    if (!name.starts_with(prefix)) continue;
+    char const* const end = name.data() + name.size();
+    Index i = 0;
+    auto const [rest, error] = std::from_chars(name.data() + prefix.size(), end, i);
+    if (error == std::errc() && rest != end && *rest == '.' && 0 <= i && i < PTRDIFF_MAX)
+      layers = std::max(layers, i + 1);
+  }
+  return layers;
+}
+
+/// Reads tensors of one file as numbers of type T. Views of what it has read are valid until forget(). Whatever is missing
+/// or has an unexpected dtype or shape throws std::runtime_error with file, tensor, expected and found.
+template <class T, class File> class WeightReader {
+ public:
+  explicit WeightReader(File const& file) : file_(file) {}
+
+  /// (size) numbers, stored as [size] or [1, 1, size].
+  aviary::VecView<T const> vector(std::string const& name, Index size) {
+    aviary::Tensor const tensor = take(name);
+    if (tensor.shape.size() == 3)
+      tensor.expect_shape({1, 1, size});
+    else
+      tensor.expect_shape({size});
+    return {read(tensor), tensor.size()};
+  }
+  /// Either size may be aviary::dynamic; it is then read from the file, and at least 1.
+  aviary::MatView<T const> matrix(std::string const& name, Index rows, Index columns) {
+    aviary::Tensor const tensor = take(name).expect_shape({rows, columns});
+    if (tensor.size() == 0)
+      throw std::runtime_error(
+          tensor.message("expected sizes above 0, found shape " + aviary::detail::shape_text(tensor.shape)));
+    return {read(tensor), tensor.shape[0], tensor.shape[1]};
+  }
+
+  /// `name`.weight and `name`.bias of c channels.
+  aviary::LayerNorm<T> layer_norm(std::string const& name, Index c) {
+    auto const weight = vector(name + ".weight", c);
+    return {weight, vector(name + ".bias", c)};
+  }
+
+  /// Counts a tensor as read.
+  void skip(std::string const& name) { used_.insert(name); }
+  /// Frees the numbers read so far.
+  void forget() { numbers_.clear(); }
+
+  /// Tensors that nobody read.
+  std::vector<std::string> unused() const {
+    std::vector<std::string> names;
+    for (std::string_view const name : file_.names())
+      if (!used_.contains(std::string(name))) names.emplace_back(name);
+    return names;
+  }
+
+ private:
+  aviary::Tensor take(std::string const& name) {
+    used_.insert(name);
+    return file_.tensor(name);
+  }
+  T const* read(aviary::Tensor const& tensor) { return numbers_.emplace_back(tensor.template read<T>()).data(); }
+
+  File const& file_;
+  std::deque<std::vector<T>> numbers_;
+  std::set<std::string> used_;
+};
+
+/// The embedding table with blocks.0.ln0 applied, once and for all.
+template <class T> struct Embedding {
+  aviary::AlignedVector<T> numbers;  ///< (vocab_size, channels)
+  Index vocab_size, channels;
+};
+
+template <class T, class File> Embedding<T> read_embedding(WeightReader<T, File>& read) {
+  auto const table = read.matrix("emb.weight", aviary::dynamic, aviary::dynamic);
+  Embedding<T> e{aviary::AlignedVector<T>(aviary::to_size(table.rows() * table.columns())), table.rows(),
+                 table.columns()};
+  read.layer_norm("blocks.0.ln0", e.channels)(table, {e.numbers.data(), e.vocab_size, e.channels});
+  read.forget();
+  return e;
+}
+
+struct LoadOptions {
+  double group_norm_eps = 64e-5;  ///< of ln_x (RWKV-5, 6, 7); no file stores it
+  Threads threads = Threads();
+};
+
+/// A model, and the tensors of its file that it has no use for.
+struct Loaded {
+  std::unique_ptr<Model> model;
+  std::vector<std::string> unused;
+};
+
+}  // namespace models
