@@ -136,15 +136,19 @@ template <class R, class P, class T, class S, Index Row> struct Kernel {
   /// How the range is cut changes no bit.
   template <class F> AVIARY_HOST_DEVICE static AVIARY_INLINE void for_packs(Index first, Index last, F&& f) noexcept {
     Index i = first;
-    auto const cover = [&]<class Q>(Q const*) {
-      for (; i + simd::Pack<Q>::lanes <= last; i += simd::Pack<Q>::lanes) f.template operator()<Q>(i);
-    };
-    if constexpr (L::registers >= 32) cover(static_cast<simd::Wide<P, 4> const*>(nullptr));
-    if constexpr (L::registers >= 16) cover(static_cast<simd::Wide<P, 2> const*>(nullptr));
-    cover(static_cast<P const*>(nullptr));
+    if constexpr (L::registers >= 32) i = for_packs_of<simd::Wide<P, 4>>(i, last, f);
+    if constexpr (L::registers >= 16) i = for_packs_of<simd::Wide<P, 2>>(i, last, f);
+    for_packs_of<P>(i, last, f);
   }
 
  private:
+  template <class Q, class F>
+  AVIARY_HOST_DEVICE static AVIARY_INLINE Index for_packs_of(Index i, Index last, F& f) noexcept {
+    constexpr Index lanes = simd::Pack<Q>::lanes;
+    if constexpr (Row == dynamic || lanes <= Row)
+      for (; i + lanes <= last; i += lanes) f.template operator()<Q>(i);
+    return i;
+  }
   template <class E> AVIARY_HOST_DEVICE static AVIARY_INLINE P factor(E const& e) noexcept {
     return constant_decay<R> ? L::expm1(e.log_w) : e.w;
   }

@@ -1,0 +1,8 @@
+#include "matrix/combinations.hpp"
+
+using namespace aviary;
+using namespace aviary::test;
+
+TEST_CASE("combinations: all traits agree with the reference, double, fixed sizes") {
+  check_all_combinations<double, 16, 24>(16, 24);
+}

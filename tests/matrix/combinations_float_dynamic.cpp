@@ -1,0 +1,8 @@
+#include "matrix/combinations.hpp"
+
+using namespace aviary;
+using namespace aviary::test;
+
+TEST_CASE("combinations: all traits agree with the reference, float, sizes known at run time") {
+  check_all_combinations<float, dynamic, dynamic>(19, 37);
+}
