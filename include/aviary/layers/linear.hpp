@@ -14,6 +14,9 @@ namespace aviary {
 
 namespace detail {
 
+/// Work of about ten microseconds: from there on a task is worth handing to another thread.
+inline constexpr Index multiplies_per_task = Index{1} << 18;
+
 /// One panel of transposed weights, (in, width), times rows of inputs. Inputs are summed in blocks of 32, each from zero,
 /// and the blocks one after another: that lets one token run two blocks side by side, where it would wait for the last
 /// addition of one, and gives one token the same bits as many.
@@ -163,10 +166,8 @@ template <class T> class Linear {
     return weights_[to_size(panel * Panel::width * in_ + i * stride(panel) + o % Panel::width)];
   }
 
-  /// A task is worth handing out from about ten microseconds on.
   Index tasks_of(Index tokens, Index concurrency) const noexcept {
-    Index const multiplies_per_task = Index{1} << 18, work = tokens * in_ * padded<T>(out_);
-    return std::min({panels(), concurrency, work / multiplies_per_task});
+    return std::min({panels(), concurrency, tokens * in_ * padded<T>(out_) / detail::multiplies_per_task});
   }
 
   void panels_of_task(MatView<T const> x, MatView<T> y, Index first, Index last) const noexcept {

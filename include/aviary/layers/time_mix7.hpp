@@ -124,11 +124,15 @@ template <class Number, Index Size> class TimeMix<Wkv7<Number, Size>> {
     make_keys(k, a, kappa_hat);
 
     auto const in = [&](MatView<T> m) { return detail::source_of<Size>(m, heads_); };
-    Memory::forward(
-        {.x = {.r = in(r), .log_w = in(log_w), .k = in(k), .v = in(v), .kappa_hat = in(kappa_hat), .a = in(a)},
-         .y = detail::sink_of<Size>(read, heads_),
-         .states = state.s},
-        executor);
+    typename Memory::Forward const call{
+        .x = {.r = in(r), .log_w = in(log_w), .k = in(k), .v = in(v), .kappa_hat = in(kappa_hat), .a = in(a)},
+        .y = detail::sink_of<Size>(read, heads_),
+        .states = state.s};
+    Index const multiplies = 5 * x.rows() * inner_channels() * head_size();
+    if (multiplies < 2 * detail::multiplies_per_task)
+      Memory::forward(call);
+    else
+      Memory::forward(call, executor);
     ln_x_(read, read);
     add_bonus(r, k, v, g, read);
     output_(read, y, executor);
