@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "golden_check/block.hpp"
 #include "golden_check/matrix.hpp"
 #include "golden_check/report.hpp"
 #include "support/golden.hpp"
@@ -26,6 +27,7 @@ struct Op {
 constexpr Op ops[] = {
     {"wkv7", check_matrix<Wkv7Case>},
     {"dplr", check_matrix<DplrCase>},
+    {"block_rwkv7", check_rwkv7_block},
 };
 
 void check_file(std::filesystem::path const& path, Report& report) {
