@@ -1,8 +1,8 @@
 #pragma once
 /// MatrixMemory: a rule, a number type and sizes bundled into the type that users name. It has every verb.
-#include <cstdint>
 #include <string>
 
+#include "aviary/matrix/check.hpp"
 #include "aviary/matrix/forward.hpp"
 
 namespace aviary {
@@ -18,7 +18,7 @@ template <class R, class Number, Index K, Index V = K> class MatrixMemory {
   static_assert(HasDecay<R>, "aviary: a rule with a gate needs a field named log_w");
   static_assert(std::is_same_v<Number, float> || std::is_same_v<Number, double>,
                 "aviary: arithmetic is float or double; inputs and outputs may be stored in other types");
-  static constexpr Index most = 1024;
+  static constexpr Index most = detail::largest_head;
   static_assert((K == dynamic || (0 < K && K <= most)) && (V == dynamic || (0 < V && V <= most)),
                 "aviary: a head has 1 to 1024 keys and values, or aviary::dynamic");
 
@@ -91,7 +91,7 @@ template <class R, class Number, Index K, Index V = K> class MatrixMemory {
   }
 
   /// What is wrong with the shapes of a call, in words; empty when nothing is.
-  static std::string check(Forward const& call);
+  static std::string check(Forward const& call) { return detail::check_forward<MatrixMemory>(call); }
 
  private:
   template <class, class> friend class detail::ForwardPass;
@@ -138,55 +138,5 @@ template <class R, class Number, Index K, Index V = K> class MatrixMemory {
     }));
   }
 };
-
-template <class R, class Number, Index K, Index V>
-std::string MatrixMemory<R, Number, K, V>::check(Forward const& call) {
-  auto const text = [](Index n) { return std::to_string(n); };
-  Index const tokens = call.y.tokens(), heads = call.y.heads(), v = call.y.size();
-  Index k = K, number = 0;
-  std::string error;
-  auto const expect = [&](bool right, auto&& say) {
-    if (!right && error.empty()) error = "aviary: forward: " + say();
-  };
-  detail::for_each_field<R>(call.x, [&]<Axis A>(detail::AxisTag<A>, auto const& field) {
-    ++number;
-    auto const name = [&] { return "input " + text(number) + " (in the order of the rule's fields)"; };
-    if constexpr (per_token(A))
-      expect(field.tokens() == tokens,
-             [&] { return name() + " has " + text(field.tokens()) + " tokens, y has " + text(tokens); });
-    expect(field.heads() > 0 && heads % field.heads() == 0,
-           [&] { return name() + " has " + text(field.heads()) + " heads, not a divisor of y's " + text(heads); });
-    if constexpr (A == Axis::value)
-      expect(field.size() == v, [&] { return name() + " has " + text(field.size()) + " values, y has " + text(v); });
-    if constexpr (along_key(A)) {
-      if (k == dynamic) k = field.size();
-      expect(field.size() == k, [&] { return name() + " has " + text(field.size()) + " keys, expected " + text(k); });
-    }
-  });
-  expect(0 < k && k <= most && 0 < v && v <= most,
-         [&] { return "a head has 1 to " + text(most) + " keys and values, found " + text(k) + " and " + text(v); });
-  detail::Packing const packing{call.offsets, tokens};
-  for (Index s = 0; s < packing.sequences(); ++s)
-    expect(0 <= packing.begin(s) && packing.begin(s) <= packing.end(s) && packing.end(s) <= tokens, [&] {
-      return "sequence " + text(s) + " is [" + text(packing.begin(s)) + ", " + text(packing.end(s)) +
-             "), not a range of the " + text(tokens) + " tokens";
-    });
-  auto const expect_states = [&](char const* what, std::span<State> states, Index wanted) {
-    expect(static_cast<Index>(states.size()) == wanted, [&] {
-      return std::string(what) + " has " + text(static_cast<Index>(states.size())) + " states, expected " +
-             text(wanted);
-    });
-    for (State const& state : states)
-      expect(state.keys() == k && state.values() == v, [&] {
-        return std::string("a state of ") + what + " is " + text(state.keys()) + " x " + text(state.values()) +
-               " (keys x values), expected " + text(k) + " x " + text(v);
-      });
-  };
-  expect_states("states", call.states, packing.sequences() * heads);
-  expect(call.tape.every > 0, [&] { return "tape.every is " + text(call.tape.every) + ", expected at least 1"; });
-  if (!call.tape.states.empty() && error.empty())
-    expect_states("tape", call.tape.states, packing.kept_before(packing.sequences(), call.tape.every) * heads);
-  return error;
-}
 
 }  // namespace aviary

@@ -21,9 +21,9 @@ enum class Read { before, after };
 /// or (head_) once for all tokens.
 enum class Axis { key, value, one, head_key, head_one };
 
-constexpr bool per_token(Axis a) { return a == Axis::key || a == Axis::value || a == Axis::one; }
-constexpr bool along_key(Axis a) { return a == Axis::key || a == Axis::head_key; }
-constexpr bool one_number(Axis a) { return a == Axis::one || a == Axis::head_one; }
+AVIARY_HOST_DEVICE constexpr bool per_token(Axis a) { return a == Axis::key || a == Axis::value || a == Axis::one; }
+AVIARY_HOST_DEVICE constexpr bool along_key(Axis a) { return a == Axis::key || a == Axis::head_key; }
+AVIARY_HOST_DEVICE constexpr bool one_number(Axis a) { return a == Axis::one || a == Axis::head_one; }
 
 namespace lane {  // a namespace of its own: these operators meet lanes only
 
@@ -135,7 +135,7 @@ struct LaneFields : R::template Fields<Lane::template Per>,
 
 template <class R, class Lane> using TermsOf = Terms<R::erase, R::read, Lane::template Wanted>;
 
-template <class R> constexpr Axis decay_axis() {
+template <class R> AVIARY_HOST_DEVICE constexpr Axis decay_axis() {
   if constexpr (R::gate == Gate::none)
     return Axis::one;
   else
