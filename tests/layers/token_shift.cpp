@@ -1,0 +1,49 @@
+#include "aviary/layers/token_shift.hpp"
+
+#include <doctest/doctest.h>
+
+#include "support/compare.hpp"
+#include "support/layer_case.hpp"
+
+using namespace aviary;
+using test::Matrix;
+using test::Random;
+
+TEST_CASE_TEMPLATE("token shift: between a token and the one before, which carries over a split", T, float, double) {
+  Random random(1);
+  Index const c = 37;
+  Matrix<T> const x(13, c, random);
+  auto const before = random.normals<T>(c), mix = random.rates<T>(c);
+  Matrix<double> plain(13, c);
+  for (Index t = 0; t < 13; ++t)
+    for (Index i = 0; i < c; ++i) {
+      double const now = static_cast<double>(x(t, i)), m = static_cast<double>(mix[to_size(i)]);
+      double const past = static_cast<double>(t > 0 ? x(t - 1, i) : before[to_size(i)]);
+      plain(t, i) = now * (1 - m) + past * m;
+    }
+  TokenShift<T> const shift(mix);
+  Matrix<T> whole(13, c);
+  shift(x.view(), before, whole.view());
+  CHECK(test::max_error(whole.numbers, plain.numbers) <= (std::is_same_v<T, float> ? 3e-7 : 1e-15));
+
+  for (auto const& split : test::splits_of_13()) {
+    Matrix<T> parts(13, c);
+    AlignedVector<T> last(before.begin(), before.end());
+    Index first = 0;
+    for (Index const count : split) {
+      shift(x.rows_of(first, count), last, parts.view().rows(first, count));
+      detail::keep_last_row(x.rows_of(first, count), last);
+      first += count;
+    }
+    CHECK(parts == whole);
+  }
+}
+
+TEST_CASE("token shift: shares of 0 and 1 give the token and the one before") {
+  std::vector<float> const mix{0, 1}, before{5, 6};
+  Matrix<float> x(2, 2), y(2, 2);
+  x.numbers = {1, 2, 3, 4};
+  TokenShift<float> const shift(mix);
+  shift(x.view(), before, y.view());
+  CHECK(y.numbers == std::vector<float>{1, 6, 3, 2});
+}

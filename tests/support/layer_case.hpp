@@ -1,0 +1,42 @@
+#pragma once
+/// Seeded weights and inputs for layers, and rows of numbers as views.
+#include <vector>
+
+#include "aviary/core/view.hpp"
+#include "support/random.hpp"
+
+namespace aviary::test {
+
+/// A matrix that owns its numbers.
+template <class T> struct Matrix {
+  Index rows, columns;
+  std::vector<T> numbers;
+
+  /// All the same number.
+  Matrix(Index r, Index c, T number = T(0)) : rows(r), columns(c), numbers(to_size(r * c), number) {}
+  Matrix(Index r, Index c, Random& random, double scale = 1)
+      : rows(r), columns(c), numbers(random.normals<T>(r * c, scale)) {}
+
+  T& operator()(Index i, Index j) { return numbers[to_size(i * columns + j)]; }
+  T const& operator()(Index i, Index j) const { return numbers[to_size(i * columns + j)]; }
+  MatView<T> view() { return {numbers.data(), rows, columns}; }
+  MatView<T const> view() const { return {numbers.data(), rows, columns}; }
+  MatView<T const> rows_of(Index first, Index n) const { return view().rows(first, n); }
+  friend bool operator==(Matrix const&, Matrix const&) = default;
+};
+
+/// Tasks last to first, as many at once as it says: what a call hands out must not depend on their order.
+struct Backwards {
+  Index tasks = 4;
+  Index concurrency() const noexcept { return tasks; }
+  template <class Task> void operator()(Index count, Task&& task) const {
+    for (Index i = count; i-- > 0;) task(i);
+  }
+};
+
+/// Where a sequence of 13 tokens is cut in tests of splits.
+inline std::vector<std::vector<Index>> splits_of_13() {
+  return {{13}, {1, 12}, {12, 1}, {4, 4, 5}, {0, 7, 0, 6}, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}};
+}
+
+}  // namespace aviary::test
