@@ -1,7 +1,8 @@
 #pragma once
-/// DPLR, the general diagonal-plus-low-rank recurrence: every rule of the family with an erasure is a case of it.
+/// DPLR and IPLR, a diagonal or the identity plus a matrix of low rank: every rule with an erasure is a case of DPLR.
 ///
-///   S' = S (diag(w) + alpha beta^T) + v k^T            y = S' q
+///   DPLR   S' = S (diag(w) + alpha beta^T) + v k^T            y = S' q
+///   IPLR   S' = S (I + alpha beta^T) + v k^T                  y = S' q
 ///
 /// per head, with S of V x K numbers and w = exp(log_w). alpha reads the state before its decay and beta is where that
 /// reading is written; unrestricted, the recurrence is unstable: keep alpha and beta roughly opposite, |alpha| |beta| <= 1.
@@ -24,6 +25,21 @@ struct DplrRule {
   }
 };
 
+struct IplrRule {
+  static constexpr Gate gate = Gate::none;
+  static constexpr Erase erase = Erase::free;
+  static constexpr Read read = Read::after;
+  template <template <Axis> class Per> struct Fields {
+    Per<Axis::key> q, k;         // (K) each
+    Per<Axis::value> v;          // (V)
+    Per<Axis::key> alpha, beta;  // (K) each
+  };
+  template <class Terms> AVIARY_HOST_DEVICE static constexpr Terms map(auto const& x) {
+    return {.r = x.q, .p = x.alpha, .q = x.beta, .k = x.k, .v = x.v};
+  }
+};
+
+template <class T, Index K, Index V = K> using Iplr = MatrixMemory<IplrRule, T, K, V>;
 template <class T, Index K, Index V = K> using Dplr = MatrixMemory<DplrRule, T, K, V>;
 
 }  // namespace aviary

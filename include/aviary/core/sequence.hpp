@@ -34,10 +34,17 @@ template <Index N, class Void> class Sequence {
     data_ = static_cast<Byte*>(data_) + h * head_stride_ * size_of(storage_);
     heads_ = 1;
   }
-  Index at(Index token, Index head) const noexcept { return token * token_stride_ + head * head_stride_; }
+  void repeat(Index n) noexcept {
+    AVIARY_ASSERT(n > 0);
+    tokens_ *= n;
+    repeat_ *= n;
+  }
+  Index at(Index token, Index head) const noexcept {
+    return (repeat_ == 1 ? token : token / repeat_) * token_stride_ + head * head_stride_;
+  }
 
   Void* data_ = nullptr;
-  Index tokens_ = 0, heads_ = 0, token_stride_ = 0, head_stride_ = 0;
+  Index tokens_ = 0, heads_ = 0, token_stride_ = 0, head_stride_ = 0, repeat_ = 1;
   [[no_unique_address]] Extent<N> size_;
   Storage storage_ = Storage::f32;
 };
@@ -63,6 +70,12 @@ template <Index N = dynamic> class Source : public detail::Sequence<N, void cons
     Source one = *this;
     one.move_to_head(h);
     return one;
+  }
+  /// The same numbers for n micro-steps of every token.
+  Source repeated(Index n) const noexcept {
+    Source slower = *this;
+    slower.repeat(n);
+    return slower;
   }
   /// The numbers of one token and head as T: where they lie if they are T, else converted into scratch (size numbers).
   template <class T> VecView<T const, N> row(Index token, Index head, T* scratch) const noexcept {
@@ -107,6 +120,12 @@ template <Index N = dynamic> class Sink : public detail::Sequence<N, void> {
 
   explicit operator bool() const noexcept { return this->data_ != nullptr; }
 
+  /// One place for n micro-steps of every token: the last of them stays.
+  Sink repeated(Index n) const noexcept {
+    Sink slower = *this;
+    slower.repeat(n);
+    return slower;
+  }
   /// Where the numbers of one token and head lie, if they are T; else a null pointer.
   template <class T> T* row(Index token, Index head) const noexcept {
     return this->storage_ == storage_of<T> ? static_cast<T*>(this->data_) + this->at(token, head) : nullptr;

@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "aviary/core/config.hpp"
+
 namespace aviary::detail {
 
 /// The text with control characters as \xHH, cut after about `limit` bytes (never inside a UTF-8 character).
@@ -28,12 +30,12 @@ inline std::string printable(std::string_view text, std::size_t limit = 120) {
 /// The text in quotes, made printable.
 inline std::string in_quotes(std::string_view text) { return "'" + printable(text) + "'"; }
 
-/// "[3, 64]"; a negative size reads "any".
+/// "[3, 64]"; aviary::dynamic reads "any".
 inline std::string shape_text(std::span<std::int64_t const> shape) {
   constexpr std::size_t shown = 8;
   std::string out = "[";
   for (std::size_t i = 0; i < shape.size() && i < shown; ++i)
-    out += (i > 0 ? ", " : "") + (shape[i] < 0 ? std::string("any") : std::to_string(shape[i]));
+    out += (i > 0 ? ", " : "") + (shape[i] == dynamic ? std::string("any") : std::to_string(shape[i]));
   return out + (shape.size() > shown ? ", ...] of " + std::to_string(shape.size()) + " dimensions" : "]");
 }
 

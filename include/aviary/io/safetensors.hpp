@@ -77,10 +77,13 @@ class SafeTensorsHeaderReader {
  private:
   /// Of the deepest thing that the format knows: a number in a list of a tensor in the object.
   static constexpr int depth_limit = 3;
+  /// Keys, values and list ends of a tensor: without a limit the parser's tree may grow to many times the header.
+  static constexpr int event_limit = 1000;
 
   /// Called by the parser; true keeps the value in its tree. Depth 1 is inside of the outermost object.
   bool take(int depth, Event event, Json& value) {
     if (depth > depth_limit) fail_here("is nested too deeply");
+    if (depth > 1 && !is_metadata() && ++events_ > event_limit) fail_here("holds too many values");
     if (event == Event::key) {
       if (depth == 1) begin_entry(value.get_ref<std::string const&>());
       if (depth == 2) note_key(value.get_ref<std::string const&>());
@@ -97,6 +100,7 @@ class SafeTensorsHeaderReader {
   void begin_entry(std::string const& name) {
     name_ = name;
     keys_.clear();
+    events_ = 0;
     if (is_metadata() ? std::exchange(has_metadata_, true) : header_.tensors.contains(name))
       fail_here("is given twice");
   }
@@ -217,6 +221,7 @@ class SafeTensorsHeaderReader {
   SafeTensorsHeader header_;
   std::string name_;  // of the tensor at hand
   std::set<std::string> keys_;
+  int events_ = 0;
   bool has_metadata_ = false;
 };
 
@@ -294,8 +299,7 @@ class SafeTensors {
   [[noreturn]] void fail(std::string const& what) const { throw std::runtime_error(*name_ + ": " + what); }
 
   MappedFile file_;
-  std::unique_ptr<std::string const>
-      name_;  // on the heap: tensors refer to it, and a short string moves its characters
+  std::unique_ptr<std::string const> name_;  // in place through moves, unlike a short string: tensors refer to it
   std::span<std::byte const> data_;
   detail::SafeTensorsHeader header_;
 };
@@ -360,9 +364,10 @@ class SafeTensorsWriter {
     check_utf8(name, "a tensor name");
     if (name == detail::metadata_key) fail("the name is reserved");
     std::optional<std::int64_t> const count = detail::element_count(shape);
-    if (!count || static_cast<std::uint64_t>(*count) != bytes.size() / size_of(dtype))
-      fail("expected numbers for shape " + detail::shape_text(shape) + ", found " +
-           std::to_string(bytes.size() / size_of(dtype)));
+    bool const whole = bytes.size() % size_of(dtype) == 0;
+    if (!count || !whole || static_cast<std::uint64_t>(*count) != bytes.size() / size_of(dtype))
+      fail("expected numbers for shape " + detail::shape_text(shape) + ", found " + std::to_string(bytes.size()) +
+           " bytes of " + std::string(name_of(dtype)));
     if (entries_.contains(name)) fail("it is given twice");
     entries_.emplace(std::move(name), Entry{dtype, std::move(shape), bytes});
     return *this;

@@ -120,6 +120,8 @@ class PythonLiteral {
   char quote_ = 0;
 };
 
+class WorldReader;
+
 }  // namespace detail
 
 /// The bytes of each token id. Immutable; no two ids have the same bytes.
@@ -149,7 +151,7 @@ class Vocabulary {
   }
 
  private:
-  friend class WorldReader;
+  friend class detail::WorldReader;
   struct Piece {
     std::size_t offset = 0, length = 0;
   };
@@ -158,6 +160,8 @@ class Vocabulary {
   std::string bytes_;
   std::vector<Piece> pieces_;
 };
+
+namespace detail {
 
 /// What Vocabulary::parse_world is made of.
 class WorldReader {
@@ -185,7 +189,7 @@ class WorldReader {
 
   void read_line(std::string_view line) {
     std::size_t const first = line.find(' '), last = line.rfind(' ');
-    if (first == last) fail("expected 'id literal length', found " + detail::in_quotes(line));
+    if (first == last) fail("expected 'id literal length', found " + in_quotes(line));
     TokenId const id = id_of(line.substr(0, first));
     std::size_t const stated = number(line.substr(last + 1), "a length in bytes");
     std::size_t const offset = vocabulary_.bytes_.size();
@@ -211,13 +215,13 @@ class WorldReader {
     char const* const end = text.data() + text.size();
     auto const [stop, error] = std::from_chars(text.data(), end, value);
     if (text.empty() || stop != end || error != std::errc())
-      fail(std::string("expected ") + what + ", found " + detail::in_quotes(text));
+      fail(std::string("expected ") + what + ", found " + in_quotes(text));
     return value;
   }
 
   void append_literal(std::string_view literal) {
     try {
-      detail::PythonLiteral::append(literal, vocabulary_.bytes_);
+      PythonLiteral::append(literal, vocabulary_.bytes_);
     } catch (std::invalid_argument const& error) {
       fail(error.what());
     }
@@ -243,8 +247,7 @@ class WorldReader {
     auto const twice = std::ranges::adjacent_find(tokens, {}, [](auto const& t) { return t.first; });
     if (twice == tokens.end()) return;
     line_ = (twice + 1)->second;
-    fail("the token " + detail::in_quotes(twice->first) + " is given twice, first in line " +
-         std::to_string(twice->second));
+    fail("the token " + in_quotes(twice->first) + " is given twice, first in line " + std::to_string(twice->second));
   }
 
   [[noreturn]] void fail(std::string const& what) const {
@@ -257,8 +260,10 @@ class WorldReader {
   std::vector<std::size_t> lines_of_;  // by id
 };
 
+}  // namespace detail
+
 inline Vocabulary Vocabulary::parse_world(std::string_view text, std::string_view file) {
-  return WorldReader(text, file).read();
+  return detail::WorldReader(text, file).read();
 }
 
 }  // namespace aviary

@@ -28,8 +28,11 @@ AVIARY_HOST_DEVICE constexpr bool one_number(Axis a) { return a == Axis::one || 
 namespace lane {  // a namespace of its own: these operators meet lanes only
 
 /// A lane of the other axis. It swallows arithmetic, so that one expression serves lanes of keys and lanes of values; the
-/// product of a key and a value is Absent in both, and no term takes that.
+/// product of a key and a value is Absent in both, and a term that its lane has does not take that.
 struct Absent {
+  constexpr Absent() = default;
+  /// A term that lanes of this axis do not have takes anything.
+  template <class U> AVIARY_HOST_DEVICE constexpr Absent(U const&) {}
   AVIARY_HOST_DEVICE friend constexpr Absent operator-(Absent) { return {}; }
   AVIARY_HOST_DEVICE friend constexpr Absent operator*(Absent, Absent) { return {}; }
   AVIARY_HOST_DEVICE friend constexpr Absent operator+(Absent, Absent) { return {}; }

@@ -1,0 +1,51 @@
+#pragma once
+/// Linear attention and its gated kin: a memory that is written and decays, and is never corrected.
+///
+///   S' = S diag(w) + v k^T            y = S' q
+///
+/// per head, with S of V x K numbers and w = exp(log_w). What differs is the decay:
+///
+///   LinearAttention   none                        Katharopoulos et al. 2020, arXiv:2006.16236 (without its normaliser)
+///   RetNet            one of a head, constant     Sun et al. 2023, arXiv:2307.08621
+///   SimpleGla         one of every token          the decay of Mamba-2, Dao and Gu 2024, arXiv:2405.21060
+///   Gla               K of every token            Yang et al. 2024, arXiv:2312.06635
+///
+/// The scale of q (1/sqrt(K) in published layers) is the caller's: query_scale in core/math.hpp.
+#include "aviary/matrix/memory.hpp"
+
+namespace aviary {
+
+struct LinearAttentionRule {
+  static constexpr Gate gate = Gate::none;
+  static constexpr Erase erase = Erase::none;
+  static constexpr Read read = Read::after;
+  template <template <Axis> class Per> struct Fields {
+    Per<Axis::key> q, k;  // (K) each
+    Per<Axis::value> v;   // (V)
+  };
+  template <class Terms> AVIARY_HOST_DEVICE static constexpr Terms map(auto const& x) {
+    return {.r = x.q, .k = x.k, .v = x.v};
+  }
+};
+
+/// Decay: Axis::head_one (RetNet), Axis::one (simple GLA) or Axis::key (GLA).
+template <Axis decay> struct GatedLinearAttentionRule {
+  static constexpr Gate gate = decay == Axis::key ? Gate::vector : Gate::scalar;
+  static constexpr Erase erase = Erase::none;
+  static constexpr Read read = Read::after;
+  template <template <Axis> class Per> struct Fields {
+    Per<Axis::key> q, k;  // (K) each
+    Per<Axis::value> v;   // (V)
+    Per<decay> log_w;     // (K) or one, <= 0
+  };
+  template <class Terms> AVIARY_HOST_DEVICE static constexpr Terms map(auto const& x) {
+    return {.r = x.q, .k = x.k, .v = x.v};
+  }
+};
+
+template <class T, Index K, Index V = K> using LinearAttention = MatrixMemory<LinearAttentionRule, T, K, V>;
+template <class T, Index K, Index V = K> using RetNet = MatrixMemory<GatedLinearAttentionRule<Axis::head_one>, T, K, V>;
+template <class T, Index K, Index V = K> using SimpleGla = MatrixMemory<GatedLinearAttentionRule<Axis::one>, T, K, V>;
+template <class T, Index K, Index V = K> using Gla = MatrixMemory<GatedLinearAttentionRule<Axis::key>, T, K, V>;
+
+}  // namespace aviary
