@@ -5,46 +5,10 @@
 #include <span>
 
 #include "aviary/core/executor.hpp"
+#include "aviary/core/packing.hpp"
 #include "aviary/matrix/step.hpp"
 
 namespace aviary::detail {
-
-/// The positions of packed sequences: n + 1 offsets for n sequences, or none for one sequence of all tokens.
-struct Packing {
-  std::span<Index const> offsets;
-  Index tokens;
-
-  Index sequences() const noexcept { return offsets.empty() ? 1 : static_cast<Index>(offsets.size()) - 1; }
-  Index begin(Index s) const noexcept { return offsets.empty() ? 0 : offsets[to_size(s)]; }
-  Index end(Index s) const noexcept { return offsets.empty() ? tokens : offsets[to_size(s + 1)]; }
-  /// How many states a tape keeps of the sequences before s: one per head and `every` tokens begun.
-  Index kept_before(Index s, Index every) const noexcept {
-    Index n = 0;
-    for (Index i = 0; i < s; ++i) n += (end(i) - begin(i) + every - 1) / every;
-    return n;
-  }
-};
-
-/// How a call is cut into tasks: sequences, then groups of heads, then, when these are too few, stretches of a state's row.
-/// No cut changes a bit of the result.
-struct Cut {
-  Index heads_per_task, head_tasks, row_per_task, row_tasks;
-
-  /// `row` numbers of a state's row, in whole lines of `line` numbers.
-  static Cut of(Index sequences, Index heads, Index row, Index line, Index concurrency) noexcept {
-    Cut c{heads, 1, row, 1};
-    if (concurrency <= 1 || sequences * heads == 0) return c;
-    Index const per_thread = 4;  // tasks, so that threads finish together
-    c.heads_per_task = std::clamp<Index>(sequences * heads / (per_thread * concurrency), 1, heads);
-    c.head_tasks = (heads + c.heads_per_task - 1) / c.heads_per_task;
-    if (sequences * heads >= concurrency) return c;
-    Index const lines = row / line, wanted = (concurrency + sequences * heads - 1) / (sequences * heads);
-    Index const lines_per_task = std::max<Index>((lines + wanted - 1) / wanted, 1);
-    c.row_per_task = lines_per_task * line;
-    c.row_tasks = (lines + lines_per_task - 1) / lines_per_task;
-    return c;
-  }
-};
 
 /// The forward pass of memory M with batches P over one sequence, some of its heads and a stretch of their values.
 template <class M, class P> class ForwardPass {
