@@ -358,6 +358,20 @@ TEST_CASE("safetensors: nesting without end is refused at once") {
   }
 }
 
+TEST_CASE("safetensors: lists and members without end are refused") {
+  std::string list = "0";
+  for (int i = 0; i < 100'000; ++i) list += ",0";
+  std::string const known = R"("dtype":"U8","data_offsets":[0,0],)";
+  CHECK(complaint("{\"a\":{" + known + "\"shape\":[" + list + "]}}", 0) == "tensor 'a': holds too many values");
+  std::string members = "\"shape\":[0]";
+  for (int i = 0; i < 10'000; ++i) members += ",\"" + std::to_string(i) + "\":{}";
+  CHECK(complaint("{\"a\":{" + known + members + "}}", 0) == "tensor 'a': holds too many values");
+  std::string many;  // the limit is for one tensor
+  for (int i = 0; i < 2000; ++i) many += "\"" + std::to_string(i) + "\":{" + known + "\"shape\":[0]},";
+  std::string const file = file_of("{" + many + "\"last\":{" + known + "\"shape\":[0,1,2,3,4,5,6,7]}}");
+  CHECK(SafeTensors(bytes_of(file)).size() == 2001);
+}
+
 TEST_CASE("safetensors: repeated names and keys are refused") {
   std::string const t = R"({"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
   CHECK(complaint("{\"a\":" + t + ",\"b\":" + t + ",\"a\":" + t + "}", 0) == "tensor 'a': is given twice");
@@ -492,10 +506,13 @@ TEST_CASE("safetensors: the writer refuses what would make a bad file") {
   };
   CHECK(add("a", {6}) == "cannot write tensor 'a': it is given twice");
   CHECK(add("__metadata__", {6}) == "cannot write tensor '__metadata__': the name is reserved");
-  CHECK(add("b", {2, 4}) == "cannot write tensor 'b': expected numbers for shape [2, 4], found 6");
-  CHECK(add("b", {-6}) == "cannot write tensor 'b': expected numbers for shape [any], found 6");
+  CHECK(add("b", {2, 4}) == "cannot write tensor 'b': expected numbers for shape [2, 4], found 24 bytes of F32");
+  CHECK(add("b", {-6}) == "cannot write tensor 'b': expected numbers for shape [-6], found 24 bytes of F32");
   CHECK(add("b", {INT64_MAX, 4}) ==
-        "cannot write tensor 'b': expected numbers for shape [9223372036854775807, 4], found 6");
+        "cannot write tensor 'b': expected numbers for shape [9223372036854775807, 4], found 24 bytes of F32");
+  Tensor const torn{.name = "t", .dtype = DType::f32, .shape = {}, .bytes = bytes_of("sixsix")};
+  CHECK(message_of<std::invalid_argument>([&] { writer.add(torn); }) ==
+        "cannot write tensor 't': expected numbers for shape [], found 6 bytes of F32");
   CHECK(add("\xff", {6}) == "expected a tensor name in UTF-8, found '\xff'");
   CHECK(message_of<std::invalid_argument>([&] { writer.set_metadata("k", "\xc3"); }) ==
         "expected a metadata text in UTF-8, found '\xc3'");
