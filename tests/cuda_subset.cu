@@ -24,7 +24,7 @@ __global__ void block(typename M::StateNumber* s, typename M::T const* x, typena
   for (Index t = 0; t < tokens; ++t) {
     T const* const row = x + (t * gridDim.x + blockIdx.x) * 6 * n;
     Kernel::prepare(typename M::Token{row, row + n, row + 2 * n, row + 3 * n, row + 4 * n, row + 5 * n}, token, n, n,
-                    state.stride(), threadIdx.x, blockDim.x);
+                    threadIdx.x, blockDim.x);
     __syncthreads();
     for (Index i = threadIdx.x; i < n; i += blockDim.x) {
       T z = Kernel::template probe<T>(state.s + i, state.stride(), token.p(), n);

@@ -7,9 +7,6 @@
 
 namespace aviary::detail {
 
-/// Keys and values that a head has at most: a token's scratch lies on the stack.
-inline constexpr Index largest_head = 1024;
-
 /// What is wrong with the shapes of a call of M::forward; empty when nothing is.
 template <class M> std::string check_forward(typename M::Forward const& call) {
   using State = typename M::State;

@@ -6,7 +6,7 @@
 
 #include "aviary/core/executor.hpp"
 #include "aviary/core/packing.hpp"
-#include "aviary/matrix/step.hpp"
+#include "aviary/matrix/tile.hpp"
 
 namespace aviary::detail {
 
@@ -16,12 +16,10 @@ template <class M, class P> class ForwardPass {
   using S = typename M::StateNumber;
   using Call = typename M::Forward;
   using View = typename M::View;
-  using Kernel = typename M::template Kernel<P>;
-  using Prepared = typename M::Prepared;
 
  public:
   template <class E> static void run(Call const& call, E& executor) {
-    Packing const packing{call.offsets, M::tokens(call.x)};
+    Packing const packing{call.offsets, input_tokens<typename M::Rule>(call.x)};
     Index const heads = call.y.heads(), sequences = packing.sequences();
     if (sequences * heads == 0) return;
     Index const row = View(call.states.front()).stride(), line = alignment / static_cast<Index>(sizeof(S));
@@ -42,7 +40,7 @@ template <class M, class P> class ForwardPass {
     Index const begin = packing_.begin(sequence_), end = packing_.end(sequence_);
     bool const keeps = !call_.tape.states.empty();
     Index const every = call_.tape.every, kept = keeps ? packing_.kept_before(sequence_, every) : 0;
-    Index const most = first < last ? M::tile(state(first)) : 0;
+    Index const most = first < last ? Scratch<M>::tokens(state(first).keys(), state(first).values()) : 0;
     for (Index t = begin, n = 0; t < end; t += n) {
       Index const since = keeps ? (t - begin) % every : 0;
       n = std::min({end - t, most, keeps ? every - since : most});
@@ -55,38 +53,12 @@ template <class M, class P> class ForwardPass {
 
   /// Tokens t ... t + n - 1 of head h.
   void tile(Index h, Index t, Index n) const noexcept {
-    View const state = this->state(h);
-    Index const keys = state.keys(), stride = state.stride();
-    auto const row = M::row_length(state);
-    alignas(alignment) T numbers[to_size(M::scratch_numbers)];
-    auto const token = [&](Index i) { return Prepared(numbers + i * Prepared::length(row), row); };
-    auto const x = M::head(call_.x, h, call_.y.heads());
-    for (Index i = 0; i < n; ++i)
-      M::with_token(x, t + i, [&](typename M::Token const& one) {
-        token(i).bonus() = Kernel::prepare(one, token(i), keys, state.values(), stride);
-      });
-    Kernel::for_packs(first_value_, last_value_, [&]<class Q>(Index i) {
-      using L = simd::Pack<Q>;
-      S* const column = state.s + i;
-      Q z(T(0));
-      if constexpr (M::erases) z = Kernel::template probe<Q>(column, stride, token(0).p(), keys);
-      Index m = 0;
-      for (; m + 1 < n; ++m)
-        put(t + m, h, i,
-            Kernel::template advance<Q, M::erases>(column, stride, token(m), L::load(token(m).v() + i), z, keys,
-                                                   token(m + 1)));
-      put(t + m, h, i,
-          Kernel::template advance<Q, false>(column, stride, token(m), L::load(token(m).v() + i), z, keys, token(m)));
-    });
-  }
-
-  template <class Q> void put(Index t, Index h, Index i, Q const& y) const noexcept {
-    Index const values = call_.y.size();
-    if (T* const row = call_.y.template row<T>(t, h)) return simd::store_part(row, i, values, y);
-    if (i >= values) return;
-    T lanes[simd::Pack<Q>::lanes];
-    simd::Pack<Q>::store(lanes, y);
-    call_.y.put(t, h, i, std::min(values - i, simd::Pack<Q>::lanes), lanes);
+    View const s = state(h);
+    Tile<M, P> tile(input_head<typename M::Rule>(call_.x, h, call_.y.heads()), t, n, s.keys(), s.values());
+    tile.run(
+        s.s, s.stride(), first_value_, last_value_,
+        [&]<class Q>(Index i, Index m) { return simd::Pack<Q>::load(tile.token(m).v() + i); },
+        [&](Index i, Index m, auto const& y) { put_lanes<T>(call_.y, t + m, h, i, y); });
   }
 
   void keep(View from, View to) const noexcept {

@@ -22,9 +22,6 @@ template <class R, class Number, Index K, Index V = K> class MatrixMemory {
   static_assert((K == dynamic || (0 < K && K <= most)) && (V == dynamic || (0 < V && V <= most)),
                 "aviary: a head has 1 to 1024 keys and values, or aviary::dynamic");
 
-  static constexpr bool is_static = K != dynamic && V != dynamic;
-  static constexpr Index row = is_static ? padded<Number>(K > V ? K : V) : dynamic;  // of scratch
-
  public:
   using Rule = R;
   using T = Number;
@@ -38,8 +35,8 @@ template <class R, class Number, Index K, Index V = K> class MatrixMemory {
   /// Packed sequences: (tokens, heads, K, V or 1) of any storage type, each field with its own number of heads, a divisor
   /// of that of y: value head h reads head h H_field / H.
   using Inputs = typename R::template Fields<detail::InputFields<K, V>::template Per>;
-  using Prepared = aviary::Prepared<R, T, row>;
-  template <class P> using Kernel = detail::Kernel<R, P, T, StateNumber, row>;
+  using Prepared = typename detail::Scratch<MatrixMemory>::Token;
+  template <class P> using Kernel = typename detail::Scratch<MatrixMemory>::template Kernel<P>;
 
   /// What `forward` keeps: the states before tokens 0, every, 2 every ... of each sequence. tape_size(x, offsets, every)
   /// states, (kept token, head) with the sequences one after another; none: nothing is kept.
@@ -63,13 +60,14 @@ template <class R, class Number, Index K, Index V = K> class MatrixMemory {
   /// Cost:   2 to 5 fused multiply-adds per state element by rule; s travels through memory once.
   template <class P = simd::Native<T>>
   AVIARY_HOST_DEVICE static void step(View s, Token const& x, VecView<T, V> y) noexcept {
+    using Scratch = detail::Scratch<MatrixMemory>;
     AVIARY_ASSERT(y.size() == s.values() && s.keys() <= most && s.values() <= most);
-    alignas(alignment) T numbers[to_size(token_numbers)];
-    Prepared const token(numbers, row_length(s));
-    token.bonus() = Kernel<P>::prepare(x, token, s.keys(), s.values(), s.stride());
+    alignas(alignment) T numbers[to_size(Scratch::token_numbers)];
+    Prepared const token(numbers, Scratch::row(s.keys(), s.values()));
+    token.bonus() = Kernel<P>::prepare(x, token, s.keys(), s.values());
     Kernel<P>::for_packs(0, s.stride(), [&]<class Q>(Index i) {
       Q z(T(0));
-      if constexpr (erases) z = Kernel<P>::template probe<Q>(s.s + i, s.stride(), token.p(), s.keys());
+      if constexpr (R::erase != Erase::none) z = Kernel<P>::template probe<Q>(s.s + i, s.stride(), token.p(), s.keys());
       Q const v = simd::Pack<Q>::load(token.v() + i);
       simd::store_part(y.data(), i, s.values(),
                        Kernel<P>::template advance<Q, false>(s.s + i, s.stride(), token, v, z, s.keys(), token));
@@ -86,57 +84,12 @@ template <class R, class Number, Index K, Index V = K> class MatrixMemory {
 
   /// States that a tape needs for these inputs.
   static std::size_t tape_size(Inputs const& x, std::span<Index const> offsets = {}, Index every = 16) noexcept {
-    detail::Packing const packing{offsets, tokens(x)};
-    return to_size(packing.kept_before(packing.sequences(), every) * heads(x));
+    detail::Packing const packing{offsets, detail::input_tokens<R>(x)};
+    return to_size(packing.kept_before(packing.sequences(), every) * detail::input_heads<R>(x));
   }
 
   /// What is wrong with the shapes of a call, in words; empty when nothing is.
   static std::string check(Forward const& call) { return detail::check_forward<MatrixMemory>(call); }
-
- private:
-  template <class, class> friend class detail::ForwardPass;
-
-  static constexpr bool erases = R::erase != Erase::none;
-
-  AVIARY_HOST_DEVICE static constexpr Extent<row> row_length(View s) noexcept {
-    return padded<StateNumber>(s.keys() > s.values() ? s.keys() : s.values());
-  }
-  static constexpr Index token_numbers = Prepared::length(is_static ? row : padded<StateNumber>(most));
-  /// Scratch of a tile: 16 KiB, beside 16 KiB of state (K = V = 64 in float) in first-level cache; one token at least.
-  static constexpr Index scratch_numbers = std::max(token_numbers, Index{16384 / sizeof(T)});
-  static Index tile(View s) noexcept { return std::min<Index>(scratch_numbers / Prepared::length(row_length(s)), 64); }
-
-  static Index tokens(Inputs const& x) noexcept {
-    Index n = 0;
-    detail::for_each_field<R>(x, [&]<Axis A>(detail::AxisTag<A>, auto const& field) {
-      if constexpr (A == Axis::value) n = field.tokens();
-    });
-    return n;
-  }
-  /// The most heads that a field has.
-  static Index heads(Inputs const& x) noexcept {
-    Index n = 0;
-    detail::for_each_field<R>(x, [&](auto, auto const& field) { n = std::max(n, field.heads()); });
-    return n;
-  }
-  /// The inputs of one head of `heads`, a sequence with one head.
-  static Inputs head(Inputs const& x, Index h, Index heads) noexcept {
-    return detail::transform_fields<R, Inputs>(
-        x, [&](auto, auto const& field) { return field.head(h * field.heads() / heads); });
-  }
-  /// f(token) for token t of a sequence with one head.
-  template <class F> static void with_token(Inputs const& x, Index t, F&& f) noexcept {
-    constexpr Index length = std::max(is_static ? std::max(K, V) : most, Index{1});
-    alignas(alignment) T scratch[detail::field_count<R>][to_size(length)];
-    Index n = 0;
-    f(detail::transform_fields<R, Token>(x, [&]<Axis A>(detail::AxisTag<A>, auto const& field) {
-      auto const numbers = field.template row<T>(t, 0, scratch[n++]);
-      if constexpr (one_number(A))
-        return Required<T>(numbers[0]);
-      else
-        return numbers;
-    }));
-  }
 };
 
 }  // namespace aviary

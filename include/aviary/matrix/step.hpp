@@ -15,6 +15,7 @@ template <class R, class T, Index Row> class Prepared {
  public:
   /// length(row) numbers that begin on a 64-byte boundary.
   AVIARY_HOST_DEVICE constexpr Prepared(T* numbers, Extent<Row> row) noexcept : numbers_(numbers), row_(row) {}
+  AVIARY_HOST_DEVICE constexpr Index row() const noexcept { return row_; }
   /// Numbers that the array must have.
   AVIARY_HOST_DEVICE static constexpr Index length(Index row) noexcept { return rows * row + padded<T>(2); }
 
@@ -38,8 +39,9 @@ template <class R, class T, Index Row> class Prepared {
 
 namespace detail {
 
-/// The kernel of rule R: numbers T, batches P (T itself, or a SIMD batch of T), state numbers S.
-template <class R, class P, class T, class S, Index Row> struct Kernel {
+/// The kernel of rule R: numbers T, batches P (T itself, or a SIMD batch of T), rows of Row prepared numbers. S is the
+/// number type of a state.
+template <class R, class P, class T, Index Row> struct Kernel {
   using L = simd::Pack<P>;
   using Prepared = aviary::Prepared<R, T, Row>;
 
@@ -62,12 +64,12 @@ template <class R, class P, class T, class S, Index Row> struct Kernel {
       return LaneFields<R, Lane, P>{fields, {P(T(0))}};
   }
 
-  /// Fills `to`: lanes along keys, then values, the latter with zeros up to `width`, the length of a state's row. Returns
+  /// Fills `to`: lanes along keys, then values, the latter with zeros up to the end of the row. Returns
   /// r . (u*k), to be put into to.bonus(). `thread` of `threads` takes a share of the lanes, for a block of device threads;
   /// what these return is to be added.
   template <class Token>
-  AVIARY_HOST_DEVICE static T prepare(Token const& x, Prepared to, Index keys, Index values, Index width,
-                                      Index thread = 0, Index threads = 1) noexcept {
+  AVIARY_HOST_DEVICE static T prepare(Token const& x, Prepared to, Index keys, Index values, Index thread = 0,
+                                      Index threads = 1) noexcept {
     P bonus(T(0));
     for (Index j = thread * L::lanes; j < keys; j += threads * L::lanes) {
       auto const e = element<KeyLane<P>>(x, j, keys);
@@ -79,7 +81,7 @@ template <class R, class P, class T, class S, Index Row> struct Kernel {
       if constexpr (R::erase == Erase::free) L::store(to.q() + j, m.q);
       if constexpr (R::read == Read::before) bonus = L::fma(P(m.r) * P(m.u), P(m.k), bonus);
     }
-    for (Index i = thread * L::lanes; i < width; i += threads * L::lanes) {
+    for (Index i = thread * L::lanes; i < to.row(); i += threads * L::lanes) {
       auto const e = element<ValueLane<P>>(x, i, values);
       L::store(to.v() + i, R::template map<TermsOf<R, ValueLane<P>>>(e).v);
       if constexpr (R::gate == Gate::scalar)
@@ -89,7 +91,7 @@ template <class R, class P, class T, class S, Index Row> struct Kernel {
   }
 
   /// S p for the lanes of Q that begin at `column`.
-  template <class Q>
+  template <class Q, class S>
   AVIARY_HOST_DEVICE static AVIARY_INLINE Q probe(S const* column, Index stride, T const* p, Index keys) noexcept {
     using W = simd::Pack<Q>;
     Q even(T(0)), odd(T(0));  // two sums: one alone would wait for its own additions
@@ -104,7 +106,7 @@ template <class R, class P, class T, class S, Index Row> struct Kernel {
 
   /// Advances the lanes of Q that begin at `column` by token x, whose reading S p is z; returns y. With `ahead`, z becomes
   /// the reading of the token after it, next, whose probe shares this pass over the state.
-  template <class Q, bool ahead>
+  template <class Q, bool ahead, class S>
   AVIARY_HOST_DEVICE static AVIARY_INLINE Q advance(S* column, Index stride, Prepared x, Q v, Q& z, Index keys,
                                                     [[maybe_unused]] Prepared next) noexcept {
     using W = simd::Pack<Q>;
