@@ -16,6 +16,8 @@ namespace models {
 template <class T, Index Size> using Rwkv7Block = aviary::Block<aviary::TimeMix<aviary::Wkv7<T, Size>>>;
 template <class T, Index Size> using Rwkv7 = BlockModel<Rwkv7Block<T, Size>>;
 
+inline std::string r_k_name(Index layer) { return "blocks." + std::to_string(layer) + ".att.r_k"; }
+
 /// Layer `layer`, of c channels. The first one has no use for v0, v1, v2, which some files give it.
 template <class T, Index Size, class File>
 Rwkv7Block<T, Size> read_rwkv7_block(WeightReader<T, File>& read, Index layer, Index c, double group_norm_eps) {
@@ -23,7 +25,7 @@ Rwkv7Block<T, Size> read_rwkv7_block(WeightReader<T, File>& read, Index layer, I
   using TimeMix = aviary::TimeMix<aviary::Wkv7<T, Size>>;
   using ChannelMix = aviary::ChannelMix<T>;
   std::string const block = "blocks." + std::to_string(layer) + ".", att = block + "att.", ffn = block + "ffn.";
-  auto const r_k = read.matrix(att + "r_k", dynamic, Size);
+  auto const r_k = read.matrix(r_k_name(layer), dynamic, Size);
   Index const a = r_k.rows() * r_k.columns();
 
   auto const vector = [&](char const* name, Index size) { return read.vector(att + name, size); };
@@ -81,8 +83,11 @@ template <class T, Index Size, class File> Loaded load_rwkv7(File const& file, L
   WeightReader<T, File> read(file);
   Embedding<T> embedding = read_embedding(read);
   std::vector<Rwkv7Block<T, Size>> blocks;
-  for (Index layer = 0; layer < count_layers(file); ++layer)
+  for (Index layer = 0; layer < count_layers(file); ++layer) {
+    if (layer > 0)  // layers share their values, so all have the same heads
+      file.tensor(r_k_name(layer), {blocks[0].time_mix().heads(), blocks[0].time_mix().head_size()});
     blocks.push_back(read_rwkv7_block<T, Size>(read, layer, embedding.channels, options.group_norm_eps));
+  }
   auto ln_out = read.layer_norm("ln_out", embedding.channels);
   aviary::Linear<T> head(read.matrix("head.weight", embedding.vocab_size, embedding.channels));
   auto model =
@@ -95,7 +100,7 @@ template <class T, Index Size, class File> Loaded load_rwkv7(File const& file, L
 /// The same with the head size of the file: 64, which all released models have, as a compile-time size.
 template <class T, class File> Loaded load_rwkv7(File const& file, LoadOptions const& options = {}) {
   constexpr Index most = 1024;  // of the kernels
-  aviary::Tensor const r_k = file.tensor("blocks.0.att.r_k", {aviary::dynamic, aviary::dynamic});
+  aviary::Tensor const r_k = file.tensor(r_k_name(0), {aviary::dynamic, aviary::dynamic});
   Index const size = r_k.shape[1];
   if (size > most)
     throw std::runtime_error(

@@ -1,0 +1,349 @@
+/// The program `generate`, run as its users run it.
+#include <doctest/doctest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "support/compare.hpp"
+#include "support/plain_rwkv7.hpp"
+#include "support/process.hpp"
+
+using namespace aviary;
+using test::CheckpointCase;
+using test::Finished;
+using test::TemporaryFolder;
+
+namespace {
+
+using Arguments = std::vector<std::string>;
+
+Finished generate(Arguments const& arguments) { return test::run_program("generate", arguments); }
+
+/// A checkpoint whose tokens are bytes.
+CheckpointCase byte_model() { return test::random_rwkv7({.vocab = 256, .heads = 1, .head_size = 64}); }
+
+/// The same, but the most likely token is always `token`, with all others equal.
+CheckpointCase always(CheckpointCase weights, Index token) {
+  auto const fill = [&](char const* name, float x) {
+    auto& numbers = weights.tensors.at(name).numbers;
+    numbers.assign(numbers.size(), x);
+  };
+  fill("ln_out.weight", 0);
+  fill("ln_out.bias", 1);
+  fill("head.weight", 0);
+  for (Index i = 0; i < 64; ++i) weights.tensors.at("head.weight").numbers[to_size(token * 64 + i)] = 1;
+  return weights;
+}
+
+std::vector<double> numbers_in(std::string const& text) {
+  std::istringstream in(text);
+  std::vector<double> numbers;
+  for (double x = 0; in >> x;) numbers.push_back(x);
+  return numbers;
+}
+
+/// Fails with status and one line, and prints nothing on standard output.
+void check_failure(Arguments const& arguments, int status, std::string const& message) {
+  Finished const run = generate(arguments);
+  CAPTURE(message);
+  CHECK(run.status == status);
+  CHECK(run.out == "");
+  CHECK(run.err == "generate: " + message + "\n");
+}
+
+/// A checkpoint file in pieces that can be damaged.
+struct Pieces {
+  nlohmann::json header;
+  std::string data;
+
+  explicit Pieces(std::string const& file) {
+    std::uint64_t length = 0;
+    std::memcpy(&length, file.data(), sizeof(length));
+    header = nlohmann::json::parse(file.substr(8, length));
+    data = file.substr(8 + length);
+  }
+  std::string file() const {
+    std::string const text = header.dump();
+    std::uint64_t const length = text.size();
+    std::string bytes(sizeof(length), '\0');
+    std::memcpy(bytes.data(), &length, sizeof(length));
+    return bytes + text + data;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("generate: logits of the equations, from text and from ids") {
+  TemporaryFolder const folder;
+  auto const weights = byte_model();
+  std::string const model = weights.write(folder / "m.safetensors").string();
+  test::PlainRwkv7 plain(weights);
+  std::vector<double> expected;
+  for (Index const token : {72, 105, 255}) expected = plain.step(token);
+  for (Arguments const& prompt : {Arguments{"--prompt", "Hi\xff"}, Arguments{"--tokens", "72,105,255"}}) {
+    Finished const run = generate({"--model", model, prompt[0], prompt[1], "--logits"});
+    CHECK(run.status == 0);
+    CHECK(run.err == "");
+    CHECK(std::count(run.out.begin(), run.out.end(), '\n') == 256);
+    CHECK(test::max_error(numbers_in(run.out), expected) <= 2e-5);
+  }
+  // Without a prompt, or with an empty one, the model starts from token 0.
+  test::PlainRwkv7 fresh(weights);
+  expected = fresh.step(0);
+  CHECK(test::max_error(numbers_in(generate({"--model", model, "--logits"}).out), expected) <= 2e-5);
+  CHECK(test::max_error(numbers_in(generate({"--model", model, "--logits", "--prompt", ""}).out), expected) <= 2e-5);
+}
+
+TEST_CASE("generate: the most likely tokens, streamed as bytes or as ids") {
+  TemporaryFolder const folder;
+  for (Index const vocab : {256, 40}) {
+    auto const weights = test::random_rwkv7({.layers = 3, .vocab = vocab, .heads = 2, .head_size = 24});
+    std::string const model = weights.write(folder / "m.safetensors").string();
+    test::PlainRwkv7 plain(weights);
+    auto logits = plain.step(7);
+    std::string bytes, ids;
+    for (int i = 0; i < 20; ++i) {
+      Index const best = std::max_element(logits.begin(), logits.end()) - logits.begin();
+      bytes += static_cast<char>(best);
+      ids += (i > 0 ? "," : "") + std::to_string(best);
+      logits = plain.step(best);
+    }
+    Arguments const arguments{"--model", model, "--tokens", "7", "--length", "20", "--temperature", "0"};
+    Finished const run = generate(arguments);
+    CHECK(run.status == 0);
+    CHECK(run.err == "");
+    CHECK(run.out == (vocab == 256 ? bytes : ids + "\n"));
+    Arguments threads = arguments;
+    threads.insert(threads.end(), {"--threads", "2", "--stats"});
+    Finished const with_stats = generate(threads);
+    CHECK(with_stats.out == run.out);
+    CHECK(with_stats.err.starts_with("prefill: 1 tokens, "));
+    CHECK(with_stats.err.find("decode: 20 tokens, ") != std::string::npos);
+  }
+}
+
+TEST_CASE("generate: equal seeds make equal texts") {
+  TemporaryFolder const folder;
+  std::string const model = byte_model().write(folder / "m.safetensors").string();
+  auto const text = [&](std::string const& seed) {
+    return generate({"--model", model, "--prompt", "a", "--length", "50", "--top-p", "1", "--seed", seed}).out;
+  };
+  CHECK(text("1").size() == 50);
+  CHECK(text("1") == text("1"));
+  CHECK(text("1") != text("18446744073709551615"));
+  CHECK(generate({"--model", model, "--length", "0"}).out == "");
+}
+
+TEST_CASE("generate: a vocabulary turns ids into text and ends at its end") {
+  TemporaryFolder const folder;
+  std::string const vocab = folder.file("vocab.txt", "1 'ab' 2\n2 'a' 1\n3 'b' 1\n4 '\\n' 1\n").string();
+  auto const base = test::random_rwkv7({.vocab = 8, .heads = 1, .head_size = 64});
+  auto const run = [&](Index token) {
+    std::string const model = always(base, token).write(folder / "m.safetensors").string();
+    return generate({"--model", model, "--vocab", vocab, "--prompt", "aab", "--length", "3", "--temperature", "0"});
+  };
+  CHECK(run(1).out == "ababab");
+  CHECK(run(4).out == "\n\n\n");
+  CHECK(run(0).out == "");  // the end of the text
+  CHECK(run(7).out == "");  // a padded id stands for nothing
+  CHECK(run(7).status == 0);
+
+  std::string const model = base.write(folder / "m.safetensors").string();
+  auto const logits = [&](std::string const& option, std::string const& prompt) {
+    return generate({"--model", model, "--vocab", vocab, option, prompt, "--logits"}).out;
+  };
+  CHECK(logits("--prompt", "aab") == logits("--tokens", "2,1"));
+  CHECK(logits("--prompt", "aab") != logits("--tokens", "2,2,3"));
+}
+
+TEST_CASE("generate: tensors without a use are mentioned") {
+  TemporaryFolder const folder;
+  auto weights = byte_model();
+  weights.add("optimizer\n.step", {1}, {3});
+  std::string const model = weights.write(folder / "m.safetensors").string();
+  Finished const run = generate({"--model", model, "--length", "1"});
+  CHECK(run.status == 0);
+  CHECK(run.err == "generate: note: 1 tensors of the file are not used, the first is 'optimizer\\x0a.step'\n");
+}
+
+TEST_CASE("generate: help says what it does") {
+  Finished const run = generate({"--help"});
+  CHECK(run.status == 0);
+  CHECK(run.err == "");
+  CHECK(run.out.find("Continues a text with an RWKV model") != std::string::npos);
+  for (char const* option : {"--model", "--vocab", "--prompt", "--tokens", "--length", "--temperature", "--top-p",
+                             "--seed", "--logits", "--group-norm-eps", "--threads", "--stats"})
+    CHECK(run.out.find(option) != std::string::npos);
+}
+
+TEST_CASE("generate: files that are no checkpoint are status 1") {
+  TemporaryFolder const folder;
+  auto const weights = byte_model();
+  std::string const text = weights.text(), path = (folder / "m.safetensors").string();
+  auto const check = [&](std::string const& content, std::string const& message) {
+    folder.file("m.safetensors", content);
+    check_failure({"--model", path}, 1, path + ": " + message);
+  };
+
+  SUBCASE("missing") { check_failure({"--model", path}, 1, path + ": cannot open: No such file or directory"); }
+  SUBCASE("empty") { check("", "expected 8 bytes of header length, found a file of 0 bytes"); }
+  SUBCASE("truncated") {
+    folder.file("m.safetensors", text.substr(0, text.size() - 100));
+    Finished const run = generate({"--model", path});
+    CHECK(run.status == 1);
+    CHECK(run.out == "");
+    CHECK(run.err.starts_with("generate: " + path + ": tensor '"));
+    CHECK(run.err.ends_with("the file is damaged or cut short\n"));
+    CHECK(std::count(run.err.begin(), run.err.end(), '\n') == 1);
+  }
+  SUBCASE("header longer than the file") {
+    std::string longer = text;
+    longer[3] = 1;  // 2^24 more
+    std::uint64_t length = 0;
+    std::memcpy(&length, longer.data(), sizeof(length));
+    check(longer, "expected a header of " + std::to_string(length) + " bytes, found " +
+                      std::to_string(text.size() - 8) + " left in the file");
+  }
+  SUBCASE("header not JSON") {
+    std::string broken = text;
+    broken[8] = 'x';
+    check(broken, "the header does not begin with '{'");
+  }
+  SUBCASE("overlapping offsets") {
+    Pieces pieces(text);
+    auto& offsets = pieces.header["ln_out.weight"]["data_offsets"];
+    offsets = pieces.header["ln_out.bias"]["data_offsets"];
+    Finished const run = (folder.file("m.safetensors", pieces.file()), generate({"--model", path}));
+    CHECK(run.status == 1);
+    CHECK(run.out == "");
+    CHECK(run.err.starts_with("generate: " + path + ": tensors 'ln_out.bias' and 'ln_out.weight' overlap: "));
+  }
+  SUBCASE("offsets out of range") {
+    Pieces pieces(text);
+    auto const n = pieces.data.size();
+    pieces.header["ln_out.weight"]["data_offsets"] = {n, n + 256};
+    check(pieces.file(), "tensor 'ln_out.weight': data_offsets [" + std::to_string(n) + ", " + std::to_string(n + 256) +
+                             "] reach beyond the " + std::to_string(n) +
+                             " bytes of data: the file is damaged or cut short");
+  }
+  SUBCASE("a tensor missing") {
+    auto broken = weights;
+    broken.tensors.erase("blocks.1.att.k_k");
+    check(broken.text(), "has no tensor 'blocks.1.att.k_k' among its " + std::to_string(broken.tensors.size()));
+  }
+  SUBCASE("a tensor of a wrong shape") {
+    auto broken = weights;
+    broken.add("blocks.0.ffn.value.weight", {64, 41}, std::vector<float>(64 * 41));
+    check(broken.text(), "tensor 'blocks.0.ffn.value.weight': expected shape [64, 40], found [64, 41]");
+  }
+  SUBCASE("a tensor of a wrong dtype") {
+    Pieces pieces(text);
+    pieces.header["ln_out.weight"]["dtype"] = "I32";
+    check(pieces.file(), "tensor 'ln_out.weight': expected dtype F64, F32, F16, BF16, found I32");
+  }
+  SUBCASE("another generation") {
+    CheckpointCase other;
+    other.add("blocks.0.att.time_maa_x", {1}, {0});
+    check(other.text(), "expected an RWKV-7 checkpoint, found RWKV-6, which is not supported yet");
+  }
+  SUBCASE("no model at all") {
+    CheckpointCase other;
+    other.add("weight", {1}, {0});
+    check(other.text(), "expected an RWKV-7 checkpoint, found no tensor of a known generation");
+  }
+  SUBCASE("another format") {
+    std::string const pth = folder.file("m.pth", "PK").string();
+    check_failure({"--model", pth}, 1,
+                  pth +
+                      ": expected a .safetensors file, found .pth, which is not supported yet: convert it with the "
+                      "safetensors package of Python");
+  }
+}
+
+TEST_CASE("generate: vocabularies that do not fit are status 1") {
+  TemporaryFolder const folder;
+  std::string const model = byte_model().write(folder / "m.safetensors").string();
+  std::string const missing = (folder / "none.txt").string();
+  check_failure({"--model", model, "--vocab", missing}, 1, missing + ": cannot open: No such file or directory");
+  std::string const large = folder.file("large.txt", "256 'a' 1\n").string();
+  check_failure({"--model", model, "--vocab", large}, 1,
+                large + ": expected at most the model's 256 tokens, found ids up to 256");
+}
+
+TEST_CASE("generate: wrong arguments are status 2 and say what was expected and found") {
+  TemporaryFolder const folder;
+  std::string const model = byte_model().write(folder / "m.safetensors").string();
+  auto const check = [&](Arguments arguments, std::string const& message) {
+    arguments.insert(arguments.begin(), {"--model", model});
+    check_failure(arguments, 2, message);
+  };
+  for (char const* n : {"-1", "1.5", "many", "", "99999999999999999999"})
+    check({"--length", n}, "--length: expected a whole number from 0 on, found '" + std::string(n) + "'");
+  for (char const* x : {"nan", "-1", "inf", "hot", "1e999"})
+    check({"--temperature", x}, "--temperature: expected a number from 0 on, found '" + std::string(x) + "'");
+  for (char const* x : {"0", "1.01", "nan", "-0.5", "0,5"})
+    check({"--top-p", x}, "--top-p: expected a number above 0 and at most 1, found '" + std::string(x) + "'");
+  for (char const* x : {"0", "-1e-5", "nan", "inf", "1e-300"})
+    check({"--group-norm-eps", x}, "--group-norm-eps: expected a number above 0, found '" + std::string(x) + "'");
+  for (char const* n : {"0", "-2", "two", "1025"})
+    check({"--threads", n}, "--threads: expected a whole number from 1 to 1024, found '" + std::string(n) + "'");
+  for (char const* n : {"-1", "x", "18446744073709551616"})
+    check({"--seed", n}, "--seed: expected a whole number from 0 to 2^64 - 1, found '" + std::string(n) + "'");
+  for (char const* ids : {"", "1,,2", "1, 2", "a", "1,", "-1", "1\n2", "99999999999"})
+    CHECK(generate({"--model", model, "--tokens", ids})
+              .err.starts_with("generate: --tokens: expected token ids from 0 on, separated by commas, found '"));
+  check({"--tokens", "3,256"}, "--tokens: expected token ids from 0 to 255, found '256'");
+  check({"--tokens", "1", "--prompt", "a"}, "expected --prompt or --tokens, found both");
+  for (Arguments const& arguments : {Arguments{"--longest", "1"}, {"--length"}, {"extra"}}) {
+    Finished const run = generate(arguments);  // the parser's own messages
+    CHECK(run.status == 2);
+    CHECK(run.out == "");
+    CHECK(run.err.starts_with("generate: "));
+    CHECK(run.err.find(arguments[0]) != std::string::npos);
+    CHECK(std::count(run.err.begin(), run.err.end(), '\n') == 1);
+  }
+
+  Finished const nothing = generate({});
+  CHECK(nothing.status == 2);
+  CHECK(nothing.out == "");
+  CHECK(nothing.err.starts_with("generate: --model: expected a checkpoint, found none; "));
+  CHECK(std::count(nothing.err.begin(), nothing.err.end(), '\n') == 1);
+}
+
+TEST_CASE("generate: prompts that the vocabulary cannot encode are status 2") {
+  TemporaryFolder const folder;
+  auto const small = test::random_rwkv7({.vocab = 8, .heads = 1, .head_size = 64});
+  std::string const model = small.write(folder / "m.safetensors").string();
+  std::string const vocab = folder.file("vocab.txt", "1 'ab' 2\n2 'a' 1\n").string();
+  check_failure({"--model", model, "--vocab", vocab, "--prompt", "aab\xc3"}, 2,
+                "--prompt: no token begins with byte 195 at position 3 of the text");
+  check_failure({"--model", model, "--prompt", "a"}, 2,
+                "--prompt: expected --vocab or --tokens, as the model's vocabulary has 8 tokens and not 256 bytes");
+}
+
+TEST_CASE("generate: a trained model") {
+  std::filesystem::path const folder = std::filesystem::path(AVIARY_TEST_DATA_DIR) / "models";
+  if (std::string_view(AVIARY_TEST_DATA_DIR).empty() || !exists(folder / "tiny-rwkv-7v0.json")) {
+    MESSAGE("not run: AVIARY_TEST_DATA_DIR has no models/tiny-rwkv-7v0.json");
+    return;
+  }
+  std::string const model = (folder / "tiny-rwkv-7v0.safetensors").string();
+  auto const expected = nlohmann::json::parse(test::content_of(folder / "tiny-rwkv-7v0.json"));
+  for (auto const& [prompt, logits] : {std::pair{"prompt", "logits"}, {"extra_prompt", "extra_prompt_logits"}}) {
+    std::string ids;
+    for (int const id : expected[prompt]) ids += (ids.empty() ? "" : ",") + std::to_string(id);
+    auto const found = numbers_in(generate({"--model", model, "--tokens", ids, "--logits"}).out);
+    auto const wanted = expected[logits].get<std::vector<double>>();
+    REQUIRE(found.size() == wanted.size());
+    for (std::size_t i = 0; i < found.size(); ++i) CHECK(std::abs(found[i] - wanted[i]) <= 2e-5);
+  }
+  std::string greedy;
+  for (int const id : expected["greedy"]) greedy += static_cast<char>(id);
+  Finished const run = generate({"--model", model, "--prompt", expected["prompt_text"], "--length", "32",
+                                 "--temperature", "0", "--group-norm-eps", "64e-5"});
+  CHECK(run.status == 0);
+  CHECK(run.out == greedy);
+}
