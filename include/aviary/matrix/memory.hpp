@@ -12,7 +12,7 @@ namespace aviary {
 ///   S' = S diag(w) + (S p) q^T + v k^T            y = S' r   or   S r + (r . (u*k)) v
 ///
 /// Number (float or double) is the type of the arithmetic and of the state.
-template <class R, class Number, Index K, Index V = K> class MatrixMemory {
+template <class R, class Number, Index K, Index V = K, Stored S = Number> class MatrixMemory {
   static_assert(HasTraits<R>, "aviary: a rule needs static constexpr members gate, erase and read");
   static_assert(HasFields<R>, "aviary: a rule needs template <template <Axis> class Per> struct Fields, an aggregate");
   static_assert(HasDecay<R>, "aviary: a rule with a gate needs a field named log_w");
@@ -25,7 +25,7 @@ template <class R, class Number, Index K, Index V = K> class MatrixMemory {
  public:
   using Rule = R;
   using T = Number;
-  using StateNumber = Number;
+  using StateNumber = S;
   static constexpr Index keys = K, values = V;
   /// The state of one head, a value. State{} is the empty context (with a dynamic size: State{keys, values}).
   using State = aviary::State<StateNumber, K, V>;
@@ -65,7 +65,7 @@ template <class R, class Number, Index K, Index V = K> class MatrixMemory {
     alignas(alignment) T numbers[to_size(Scratch::token_numbers)];
     Prepared const token(numbers, Scratch::row(s.keys(), s.values()));
     token.bonus() = Kernel<P>::prepare(x, token, s.keys(), s.values());
-    Kernel<P>::for_packs(0, s.stride(), [&]<class Q>(Index i) {
+    simd::for_packs<P, Scratch::fixed_row>(0, s.stride(), [&]<class Q>(Index i) {
       Q z(T(0));
       if constexpr (R::erase != Erase::none) z = Kernel<P>::template probe<Q>(s.s + i, s.stride(), token.p(), s.keys());
       Q const v = simd::Pack<Q>::load(token.v() + i);

@@ -97,10 +97,10 @@ template <class R, class P, class T, Index Row> struct Kernel {
     Q even(T(0)), odd(T(0));  // two sums: one alone would wait for its own additions
     Index j = 0;
     for (; j + 1 < keys; j += 2) {
-      even = W::fma(W::load(column + j * stride), Q(p[j]), even);
-      odd = W::fma(W::load(column + (j + 1) * stride), Q(p[j + 1]), odd);
+      even = W::fma(simd::load<Q>(column + j * stride), Q(p[j]), even);
+      odd = W::fma(simd::load<Q>(column + (j + 1) * stride), Q(p[j + 1]), odd);
     }
-    if (j < keys) even = W::fma(W::load(column + j * stride), Q(p[j]), even);
+    if (j < keys) even = W::fma(simd::load<Q>(column + j * stride), Q(p[j]), even);
     return even + odd;
   }
 
@@ -115,7 +115,7 @@ template <class R, class P, class T, Index Row> struct Kernel {
     [[maybe_unused]] Q scalar_w(T(0));
     if constexpr (R::gate == Gate::scalar) scalar_w = Q(*x.w());
     for (Index j = 0; j < keys; ++j) {
-      Q s = W::load(column + j * stride);
+      Q s = simd::load<Q>(column + j * stride);
       if constexpr (R::read == Read::before) y = W::fma(s, Q(x.r()[j]), y);
       if constexpr (R::gate == Gate::none) {
         s = W::fma(write, Q(x.k()[j]), s);
@@ -125,7 +125,7 @@ template <class R, class P, class T, Index Row> struct Kernel {
         s = constant_decay<R> ? W::fma(write, Q(x.k()[j]), W::fma(s, w, s)) : W::fma(s, w, write * Q(x.k()[j]));
       }
       if constexpr (R::erase == Erase::free) s = W::fma(z, Q(x.q()[j]), s);
-      W::store(column + j * stride, s);
+      simd::store(column + j * stride, s);
       if constexpr (R::read == Read::after) y = W::fma(s, Q(x.r()[j]), y);
       if constexpr (ahead) following = W::fma(s, Q(next.p()[j]), following);
     }
@@ -134,23 +134,7 @@ template <class R, class P, class T, Index Row> struct Kernel {
     return y;
   }
 
-  /// f.operator()<Q>(i) for packs Q that cover [first, last), wide ones first; both are multiples of 64 bytes of numbers.
-  /// How the range is cut changes no bit.
-  template <class F> AVIARY_HOST_DEVICE static AVIARY_INLINE void for_packs(Index first, Index last, F&& f) noexcept {
-    Index i = first;
-    if constexpr (L::registers >= 32) i = for_packs_of<simd::Wide<P, 4>>(i, last, f);
-    if constexpr (L::registers >= 16) i = for_packs_of<simd::Wide<P, 2>>(i, last, f);
-    for_packs_of<P>(i, last, f);
-  }
-
  private:
-  template <class Q, class F>
-  AVIARY_HOST_DEVICE static AVIARY_INLINE Index for_packs_of(Index i, Index last, F& f) noexcept {
-    constexpr Index lanes = simd::Pack<Q>::lanes;
-    if constexpr (Row == dynamic || lanes <= Row)
-      for (; i + lanes <= last; i += lanes) f.template operator()<Q>(i);
-    return i;
-  }
   template <class E> AVIARY_HOST_DEVICE static AVIARY_INLINE P factor(E const& e) noexcept {
     return constant_decay<R> ? L::expm1(e.log_w) : e.w;
   }

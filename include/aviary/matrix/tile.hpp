@@ -92,7 +92,7 @@ template <class M, class P> class Tile {
   /// into the lanes of Q from column i on, put(i, m, y) takes what it reads there.
   template <class S, class Value, class Put>
   void run(S* s, Index stride, Index first, Index last, Value&& value, Put&& put) noexcept {
-    Kernel::for_packs(first, last, [&]<class Q>(Index i) {
+    simd::for_packs<P, Scratch<M>::fixed_row>(first, last, [&]<class Q>(Index i) {
       constexpr bool erases = R::erase != Erase::none;
       S* const column = s + i;
       Q z(T(0));

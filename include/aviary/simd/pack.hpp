@@ -5,7 +5,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "aviary/core/config.hpp"
+#include "aviary/core/storage.hpp"
 
 #if !defined(__CUDACC__)  // xsimd 13 and newer does not compile under nvcc
 #include <xsimd/xsimd.hpp>
@@ -136,22 +136,59 @@ template <class T> using Native = xsimd::batch<T>;
 template <class T> using Native = T;
 #endif
 
-/// The lanes that begin with number first of n; 0 in lanes past the end.
-template <class P, class T> AVIARY_HOST_DEVICE inline P load_part(T const* p, Index first, Index n) noexcept {
+/// A pack from numbers of any storage type.
+template <class P, class S> AVIARY_HOST_DEVICE AVIARY_INLINE P load(S const* p) noexcept {
   using L = Pack<P>;
-  if (first + L::lanes <= n) return L::load(p + first);
-  T lanes[L::lanes] = {};
+  if constexpr (std::is_same_v<S, typename L::value_type>) {
+    return L::load(p);
+  } else {
+    typename L::value_type lanes[L::lanes];
+    for (Index i = 0; i < L::lanes; ++i) lanes[i] = narrow<typename L::value_type>(widen(p[i]));
+    return L::load(lanes);
+  }
+}
+
+/// A pack into numbers of any storage type, rounded to nearest. (Call it with its namespace: xsimd has an aligned one.)
+template <class P, class S> AVIARY_HOST_DEVICE AVIARY_INLINE void store(S* p, P const& x) noexcept {
+  using L = Pack<P>;
+  if constexpr (std::is_same_v<S, typename L::value_type>) {
+    L::store(p, x);
+  } else {
+    typename L::value_type lanes[L::lanes];
+    L::store(lanes, x);
+    for (Index i = 0; i < L::lanes; ++i) p[i] = narrow<S>(lanes[i]);
+  }
+}
+
+/// The lanes that begin with number first of n; 0 in lanes past the end.
+template <class P, class S> AVIARY_HOST_DEVICE inline P load_part(S const* p, Index first, Index n) noexcept {
+  using L = Pack<P>;
+  if (first + L::lanes <= n) return simd::load<P>(p + first);
+  S lanes[L::lanes] = {};
   for (Index i = 0; first + i < n; ++i) lanes[i] = p[first + i];
-  return L::load(lanes);
+  return simd::load<P>(lanes);
 }
 
 /// Stores the lanes that begin with number first of n, and nothing past the end.
-template <class P, class T> AVIARY_HOST_DEVICE inline void store_part(T* p, Index first, Index n, P const& x) noexcept {
+template <class P, class S> AVIARY_HOST_DEVICE inline void store_part(S* p, Index first, Index n, P const& x) noexcept {
   using L = Pack<P>;
-  if (first + L::lanes <= n) return L::store(p + first, x);
-  T lanes[L::lanes];
-  L::store(lanes, x);
+  if (first + L::lanes <= n) return simd::store(p + first, x);
+  S lanes[L::lanes];
+  simd::store(lanes, x);
   for (Index i = 0; first + i < n; ++i) p[first + i] = lanes[i];
+}
+
+/// f.operator()<Q>(i) for packs Q that cover [first, last): wide ones while they fit, then single ones, of which the last
+/// may reach past the end. How the range is cut changes no lane. Packs of more than `most` lanes are left out.
+template <class P, Index most = dynamic, class F>
+AVIARY_HOST_DEVICE AVIARY_INLINE void for_packs(Index first, Index last, F&& f) noexcept {
+  using L = Pack<P>;
+  Index i = first;
+  if constexpr (L::registers >= 32 && (most == dynamic || 4 * L::lanes <= most))
+    for (; i + 4 * L::lanes <= last; i += 4 * L::lanes) f.template operator()<Wide<P, 4>>(i);
+  if constexpr (L::registers >= 16 && (most == dynamic || 2 * L::lanes <= most))
+    for (; i + 2 * L::lanes <= last; i += 2 * L::lanes) f.template operator()<Wide<P, 2>>(i);
+  for (; i < last; i += L::lanes) f.template operator()<P>(i);
 }
 
 /// to[i] = f(from[i]...) for n numbers, a pack at a time; f takes and gives packs. `to` may be one of `from`.
