@@ -128,7 +128,7 @@ TEST_CASE_TEMPLATE("block7: time mix and channel mix alone add what published bl
   CHECK(x == before);
 }
 
-TEST_CASE("block7: any scratch and executor, the same bits; states are values") {
+TEST_CASE("block7: any scratch and executor, the same bits, and states are values") {
   test::Rwkv7Shape const shape{.layers = 2, .heads = 2, .head_size = 64, .inner = 200};
   std::string const text = test::random_rwkv7(shape).text();
   SafeTensors const file(test::bytes_of(text));

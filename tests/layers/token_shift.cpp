@@ -40,10 +40,22 @@ TEST_CASE_TEMPLATE("token shift: between a token and the one before, which carri
 }
 
 TEST_CASE("token shift: shares of 0 and 1 give the token and the one before") {
-  std::vector<float> const mix{0, 1}, before{5, 6};
-  Matrix<float> x(2, 2), y(2, 2);
-  x.numbers = {1, 2, 3, 4};
-  TokenShift<float> const shift(mix);
-  shift(x.view(), before, y.view());
-  CHECK(y.numbers == std::vector<float>{1, 6, 3, 2});
+  Random random(2);
+  for (Index const c : {1, 2, 16, 37}) {
+    Matrix<float> const x(3, c, random);
+    auto const before = random.normals<float>(c);
+    std::vector<float> mix;
+    for (Index i = 0; i < c; ++i) mix.push_back(static_cast<float>(i % 2));
+    TokenShift<float> const shift(mix);
+    Matrix<float> y(3, c);
+    shift(x.view(), before, y.view());
+    for (Index t = 0; t < 3; ++t)
+      for (Index i = 0; i < c; ++i) {
+        float const past = t > 0 ? x(t - 1, i) : before[to_size(i)];
+        if (i % 2 == 0)
+          CHECK(y(t, i) == x(t, i));
+        else  // x + (past - x) rounds twice
+          CHECK(y(t, i) == doctest::Approx(past).epsilon(1e-6));
+      }
+  }
 }
