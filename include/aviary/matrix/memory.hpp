@@ -4,6 +4,7 @@
 
 #include "aviary/matrix/check.hpp"
 #include "aviary/matrix/forward.hpp"
+#include "aviary/matrix/segment.hpp"
 
 namespace aviary {
 
@@ -88,8 +89,83 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
     return to_size(packing.kept_before(packing.sequences(), every) * detail::input_heads<R>(x));
   }
 
+  /// @name Segments: a stretch of tokens as one affine map, S' = S A + B
+  ///@{
+  /// A and B of a stretch. With an erasure A is dense (K x K), else diagonal.
+  using Segment = detail::SegmentOf<R, T, K, V>;
+  /// The segment of no token, A = I and B = 0.
+  static Segment neutral_segment(Extent<K> keys_ = fixed<K>(), Extent<V> values_ = fixed<V>()) {
+    Segment segment{};
+    if constexpr (K == dynamic || V == dynamic) segment.b = {keys_, values_};
+    if constexpr (K == dynamic) {
+      if constexpr (R::erase == Erase::none)
+        segment.log_a = {1, keys_};
+      else
+        segment.a = {keys_, keys_};
+    }
+    detail::set_neutral(segment);
+    return segment;
+  }
+
+  struct Summarize {
+    Inputs x;
+    std::span<Segment> segments;  ///< (sequences, heads) of the right sizes: overwritten
+    Sink<V> y = {};               ///< (tokens, heads, V), the outputs if each sequence began with an empty state
+    Sink<K> m = {};               ///< (tokens, heads, K): with the state S before the sequence, y + S m is right
+    std::span<Index const> offsets = {};  ///< n + 1 token positions of n sequences; none: one sequence
+  };
+  /// The segment of each sequence and head, and what is needed to correct its outputs once the state before it is known.
+  /// Cost: with an erasure that of `forward` for V + K values, else about that of `forward`.
+  template <class P = simd::Native<T>, Executor E = Serial>
+  static void summarize(Summarize const& call, E&& executor = {}) {
+    detail::SegmentPass<MatrixMemory, P>::run(call, executor);
+  }
+
+  /// The segment of two stretches, the earlier one first:  (A1 A2, B1 A2 + B2). out is neither of them.
+  /// Cost: 2 K^2 (K + V) flops with an erasure, else 2 K V.
+  template <class P = simd::Native<T>>
+  static void compose(Segment const& earlier, Segment const& later, Segment& out) noexcept {
+    AVIARY_ASSERT(&out != &earlier && &out != &later);
+    out.b = later.b;
+    detail::times_a<P>(later, detail::as_matrix(earlier.b.view()), detail::as_matrix(out.b.view()));
+    if constexpr (R::erase == Erase::none) {
+      for (Index j = 0; j < out.log_a.values(); ++j)
+        out.log_a.view()(0, j) = earlier.log_a.view()(0, j) + later.log_a.view()(0, j);
+    } else {
+      auto const a = out.a.view();
+      for (Index j = 0; j < a.keys(); ++j) std::fill(a[j], a[j] + a.stride(), T(0));
+      detail::times_a<P>(later, detail::as_matrix(earlier.a.view()), detail::as_matrix(a));
+    }
+  }
+
+  /// The state after a stretch that begins with state s:  S A + B. out is not s.
+  template <class P = simd::Native<T>>
+  static void apply(StateView<StateNumber const, K, V> s, Segment const& segment, View out) noexcept {
+    AVIARY_ASSERT(s.s != out.s);
+    detail::copy_matrix(detail::as_matrix(segment.b.view()), detail::as_matrix(out));
+    detail::times_a<P>(segment, detail::as_matrix(s), detail::as_matrix(out));
+  }
+
+  struct Correct {
+    Source<K> m;                          ///< from `summarize`
+    Source<V> y0;                         ///< the outputs from `summarize`
+    Sink<V> y;                            ///< the outputs that belong to the states; may be y0's memory
+    std::span<State const> states;        ///< (sequences, heads): the states before the sequences
+    std::span<Index const> offsets = {};  ///< as for `summarize`
+  };
+  /// y = y0 + S m for every token.  Cost: 2 K V flops a token and head.
+  template <class P = simd::Native<T>, Executor E = Serial>
+  static void correct(Correct const& call, E&& executor = {}) {
+    detail::CorrectPass<MatrixMemory, P>::run(call, executor);
+  }
+  ///@}
+
   /// What is wrong with the shapes of a call, in words; empty when nothing is.
   static std::string check(Forward const& call) { return detail::check_forward<MatrixMemory>(call); }
+
+ private:
+  /// A size that need not be given when it is known at compile time.
+  template <Index N> static constexpr Extent<N> fixed() noexcept requires(N != dynamic) { return {}; }
 };
 
 }  // namespace aviary

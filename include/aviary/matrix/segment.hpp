@@ -1,0 +1,184 @@
+#pragma once
+/// A stretch of tokens as one affine map of the state, S' = S A + B. Segments compose associatively, so that the states
+/// between stretches follow from a scan: one long sequence on many threads, or on many machines.
+#include <algorithm>
+#include <cmath>
+
+#include "aviary/core/executor.hpp"
+#include "aviary/core/packing.hpp"
+#include "aviary/matrix/product.hpp"
+#include "aviary/matrix/tile.hpp"
+
+namespace aviary {
+
+/// With an erasure A is a K x K matrix. Both lie as their transposes, like states: a.s[j][m] = A[m][j].
+template <class T, Index K, Index V> struct DenseSegment {
+  State<T, K, K> a;
+  State<T, K, V> b;
+  friend bool operator==(DenseSegment const&, DenseSegment const&) = default;
+};
+
+/// Without one A is diagonal, exp(log_a): the sum of the decays' logarithms.
+template <class T, Index K, Index V> struct DiagonalSegment {
+  State<T, 1, K> log_a;
+  State<T, K, V> b;
+  friend bool operator==(DiagonalSegment const&, DiagonalSegment const&) = default;
+};
+
+namespace detail {
+
+template <class R, class T, Index K, Index V>
+using SegmentOf = std::conditional_t<R::erase == Erase::none, DiagonalSegment<T, K, V>, DenseSegment<T, K, V>>;
+
+template <class T, Index K, Index V> MatView<T> as_matrix(StateView<T, K, V> s) noexcept {
+  return {s.s, s.keys(), s.values(), s.stride()};
+}
+
+template <class T, Index K, Index V> void set_neutral(DenseSegment<T, K, V>& segment) noexcept {
+  auto const a = segment.a.view();
+  for (Index j = 0; j < a.keys(); ++j)
+    for (Index m = 0; m < a.values(); ++m) a(j, m) = T(j == m);
+  auto const b = segment.b.view();
+  for (Index j = 0; j < b.keys(); ++j) std::fill(b[j], b[j] + b.stride(), T(0));
+}
+template <class T, Index K, Index V> void set_neutral(DiagonalSegment<T, K, V>& segment) noexcept {
+  auto const log_a = segment.log_a.view();
+  std::fill(log_a[0], log_a[0] + log_a.stride(), T(0));
+  auto const b = segment.b.view();
+  for (Index j = 0; j < b.keys(); ++j) std::fill(b[j], b[j] + b.stride(), T(0));
+}
+
+/// to = from A for the rows of `from` as key-major states (K x N).
+template <class P, class T, Index K, Index V, class From, class To>
+void times_a(DenseSegment<T, K, V> const& segment, MatView<From> from, MatView<To> to) noexcept {
+  add_product<P>(to, Coefficients<T>(as_matrix(segment.a.view())), from);
+}
+template <class P, class T, Index K, Index V, class From, class To>
+void times_a(DiagonalSegment<T, K, V> const& segment, MatView<From> from, MatView<To> to) noexcept {
+  for (Index j = 0; j < from.rows(); ++j) {
+    T const a = std::exp(segment.log_a.view()(0, j));
+    simd::for_packs<P>(0, from.columns(), [&]<class Q>(Index i) {
+      using L = simd::Pack<Q>;
+      Q const x = simd::load_part<Q>(&from(j, 0), i, from.columns());
+      simd::store_part(&to(j, 0), i, to.columns(), L::fma(x, Q(a), simd::load_part<Q>(&to(j, 0), i, to.columns())));
+    });
+  }
+}
+
+template <class From, class To> void copy_matrix(MatView<From> from, MatView<To> to) noexcept {
+  for (Index j = 0; j < from.rows(); ++j)
+    for (Index i = 0; i < from.columns(); ++i) to(j, i) = narrow<std::remove_cv_t<To>>(widen(from(j, i)));
+}
+
+/// What a stretch of tokens does, head by head: see MatrixMemory::summarize.
+template <class M, class P> class SegmentPass {
+  using R = typename M::Rule;
+  using T = typename M::T;
+  using Call = typename M::Summarize;
+  static constexpr bool dense = R::erase != Erase::none;
+
+ public:
+  template <class E> static void run(Call const& call, E& executor) {
+    Packing const packing{call.offsets, input_tokens<R>(call.x)};
+    Index const heads = packing.sequences() == 0 ? 0 : static_cast<Index>(call.segments.size()) / packing.sequences();
+    executor(packing.sequences() * heads, [&](Index task) noexcept {
+      Index const sequence = task / heads;
+      SegmentPass{call, task % heads, heads}.stretch(call.segments[to_size(task)], packing.begin(sequence),
+                                                     packing.end(sequence));
+    });
+  }
+
+ private:
+  SegmentPass(Call const& call, Index head, Index heads) noexcept : call_(call), head_(head), heads_(heads) {}
+
+  void stretch(typename M::Segment& segment, Index begin, Index end) const noexcept {
+    set_neutral(segment);
+    auto const b = segment.b.view();
+    auto const x = input_head<R>(call_.x, head_, heads_);
+    for (Index t = begin, n = 0; t < end; t += n) {
+      n = std::min(end - t, Scratch<M>::tokens(b.keys(), b.values()));
+      Tile<M, P> tile(x, t, n, b.keys(), b.values());
+      tile.run(
+          b.s, b.stride(), 0, b.stride(),
+          [&]<class Q>(Index i, Index m) { return simd::Pack<Q>::load(tile.token(m).v() + i); },
+          [&](Index i, Index m, auto const& y) {
+            if (call_.y) put_lanes<T>(call_.y, t + m, head_, i, y);
+          });
+      if constexpr (dense)
+        dense_map(segment, tile, t);
+      else
+        diagonal_map(segment, tile, x, t, n);
+    }
+  }
+
+  /// A is the state of the same tokens from the identity, with nothing to write; what it reads is m.
+  void dense_map(typename M::Segment& segment, Tile<M, P>& tile, Index t) const noexcept {
+    auto const a = segment.a.view();
+    tile.run(
+        a.s, a.stride(), 0, a.stride(), []<class Q>(Index, Index) { return Q(T(0)); },
+        [&](Index i, Index m, auto const& y) {
+          if (call_.m) put_lanes<T>(call_.m, t + m, head_, i, y);
+        });
+  }
+
+  /// A is the product of the decays, and m is r times those before it (Read::after: and its own).
+  void diagonal_map(typename M::Segment& segment, Tile<M, P>& tile, typename M::Inputs const& x, Index t,
+                    Index n) const noexcept {
+    using L = simd::Pack<P>;
+    auto const log_a = segment.log_a.view();
+    for (Index m = 0; m < n; ++m)
+      with_token<M>(x, t + m, [&](typename M::Token const& token) {
+        for (Index j = 0; j < log_a.values(); j += L::lanes) {
+          P const before = L::load(log_a[0] + j), after = before + log_w(token, j, log_a.values());
+          if (call_.m) {
+            P const r = L::load(tile.token(m).r() + j);
+            P const reached = R::read == Read::after ? after : before;
+            put_lanes<T>(call_.m, t + m, head_, j, R::gate == Gate::none ? r : r * L::exp(reached));
+          }
+          L::store(log_a[0] + j, after);
+        }
+      });
+  }
+  static P log_w([[maybe_unused]] typename M::Token const& token, [[maybe_unused]] Index j,
+                 [[maybe_unused]] Index keys) {
+    if constexpr (R::gate == Gate::none)
+      return P(T(0));
+    else if constexpr (R::gate == Gate::scalar)
+      return P(T(token.log_w));
+    else
+      return simd::load_part<P>(token.log_w.data(), j, keys);
+  }
+
+  Call const& call_;
+  Index head_, heads_;
+};
+
+/// Outputs made from an empty state, corrected: see MatrixMemory::correct.
+template <class M, class P> struct CorrectPass {
+  using T = typename M::T;
+  using Call = typename M::Correct;
+
+  template <class E> static void run(Call const& call, E& executor) {
+    Packing const packing{call.offsets, call.y.tokens()};
+    Index const heads = call.y.heads();
+    executor(packing.sequences() * heads, [&](Index task) noexcept {
+      Index const sequence = task / heads;
+      for (Index t = packing.begin(sequence); t < packing.end(sequence); ++t)
+        token(call, call.states[to_size(task)].view(), t, task % heads);
+    });
+  }
+
+ private:
+  template <class View> static void token(Call const& call, View s, Index t, Index h) noexcept {
+    alignas(alignment) T m_scratch[to_size(largest_head)], y_scratch[to_size(largest_head)];
+    auto const m = call.m.template row<T>(t, h, m_scratch);
+    auto const y0 = call.y0.template row<T>(t, h, y_scratch);
+    simd::for_packs<P, Scratch<M>::fixed_row>(0, s.stride(), [&]<class Q>(Index i) {
+      Q const part = M::template Kernel<P>::template probe<Q>(s.s + i, s.stride(), m.data(), s.keys());
+      put_lanes<T>(call.y, t, h, i, simd::load_part<Q>(y0.data(), i, s.values()) + part);
+    });
+  }
+};
+
+}  // namespace detail
+}  // namespace aviary

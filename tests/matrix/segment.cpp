@@ -1,0 +1,155 @@
+#include "aviary/matrix/segment.hpp"
+
+#include <doctest/doctest.h>
+
+#include "support/compare.hpp"
+#include "support/matrix_case.hpp"
+
+using namespace aviary;
+using namespace aviary::test;
+
+namespace {
+
+/// The numbers of A exp'd where it is diagonal, and of B: what two segments are compared by.
+template <class Segment> std::vector<double> numbers(Segment const& segment) {
+  std::vector<double> out;
+  auto const add = [&](auto const& state, bool exponential) {
+    for (Index j = 0; j < state.keys(); ++j)
+      for (Index i = 0; i < state.values(); ++i) {
+        double const x = static_cast<double>(state.view()(j, i));
+        out.push_back(exponential ? std::exp(x) : x);
+      }
+  };
+  if constexpr (requires { segment.log_a; })
+    add(segment.log_a, true);
+  else
+    add(segment.a, false);
+  add(segment.b, false);
+  return out;
+}
+
+/// All segments of pieces [0, 1), [1, 1), [1, 6), [6, 23), [23, 40) of one sequence.
+template <class M> struct Pieces {
+  std::vector<Index> offsets{0, 1, 1, 6, 23, 40};
+  std::vector<typename M::Segment> segments;
+  std::vector<typename M::T> y, m;
+
+  explicit Pieces(MatrixCall<M> const& call) {
+    auto const& shape = call.c.shape;
+    segments.assign(5 * to_size(shape.heads), M::neutral_segment(shape.keys, shape.values));
+    y.resize(call.y.size());
+    m.resize(to_size(40 * shape.heads * shape.keys));
+    M::summarize({.x = call.inputs(),
+                  .segments = segments,
+                  .y = {y.data(), 40, shape.heads, shape.values},
+                  .m = {m.data(), 40, shape.heads, shape.keys},
+                  .offsets = offsets});
+  }
+};
+
+template <class M, class R> void check_segments(MatrixCase const& c, MatrixResult const& expected) {
+  using T = typename M::T;
+  Index const heads = c.shape.heads;
+  MatrixCall<M> call(c);
+  Pieces<M> const pieces(call);
+
+  // The states between the pieces, one apply after another; then all outputs from them.
+  std::vector<typename M::State> before(call.states);
+  std::vector<typename M::State> state(call.states), next(call.states);
+  for (Index s = 0; s < 5; ++s) {
+    for (Index h = 0; h < heads; ++h)
+      M::apply(state[to_size(h)].view(), pieces.segments[to_size(s * heads + h)], next[to_size(h)]);
+    std::swap(state, next);
+    if (s < 4) before.insert(before.end(), state.begin(), state.end());
+  }
+  call.states = state;
+  CHECK(max_error(call.result().state, expected.state) <= matrix_bound<T>);
+  M::correct({.m = {pieces.m.data(), 40, heads, c.shape.keys},
+              .y0 = {pieces.y.data(), 40, heads, c.shape.values},
+              .y = {call.y.data(), 40, heads, c.shape.values},
+              .states = before,
+              .offsets = pieces.offsets});
+  CHECK(max_error(call.result().y, expected.y) <= matrix_bound<T>);
+
+  // Every bracketing of the five segments of head 0 is the segment of the whole; so is every two-part split.
+  auto const segment = [&](Index s) { return pieces.segments[to_size(s * heads)]; };
+  auto const compose = [&](typename M::Segment const& a, typename M::Segment const& b) {
+    auto out = M::neutral_segment(c.shape.keys, c.shape.values);
+    M::compose(a, b, out);
+    return out;
+  };
+  auto const left = compose(compose(compose(compose(segment(0), segment(1)), segment(2)), segment(3)), segment(4));
+  auto const right = compose(segment(0), compose(segment(1), compose(segment(2), compose(segment(3), segment(4)))));
+  auto const tree = compose(compose(segment(0), segment(1)), compose(segment(2), compose(segment(3), segment(4))));
+  std::vector<typename M::Segment> whole(to_size(heads), M::neutral_segment(c.shape.keys, c.shape.values));
+  M::summarize({.x = call.inputs(), .segments = whole});
+  for (auto const* const other : {&left, &right, &tree})
+    CHECK(max_error(numbers(*other), numbers(whole[0])) <= 2 * matrix_bound<T>);
+
+  // The neutral element, from either side, changes nothing.
+  auto const neutral = M::neutral_segment(c.shape.keys, c.shape.values);
+  CHECK(compose(neutral, left) == left);
+  CHECK(compose(left, neutral) == left);
+  CHECK(segment(1) == neutral);  // no token
+}
+
+template <class T, Index K, Index V> void check_all_segments(Index keys, Index values, Decay decay) {
+  for_each_combination([&]<Gate G, Erase E, Read D>() {
+    using R = AnyRule<G, E, D>;
+    CAPTURE(static_cast<int>(G));
+    CAPTURE(static_cast<int>(E));
+    CAPTURE(static_cast<int>(D));
+    MatrixCase const c(21, {keys, values, 2, {0, 40}}, G, E, false, decay);
+    check_segments<MatrixMemory<R, T, K, V>, R>(c, reference_result<R>(c));
+  });
+}
+
+}  // namespace
+
+TEST_CASE("segment: scans, brackets and corrects to the sequential result, float") {
+  check_all_segments<float, 16, 24>(16, 24, Decay::wkv7);
+}
+TEST_CASE("segment: scans, brackets and corrects to the sequential result, double, sizes known at run time") {
+  check_all_segments<double, dynamic, dynamic>(13, 21, Decay::wkv7);
+}
+
+TEST_CASE("segment: a constant decay, and decays of 0 and 1") {
+  using Constant = AnyRule<Gate::vector, Erase::none, Read::before, true>;
+  MatrixCase const constant(22, {16, 24, 2, {0, 40}}, Gate::vector, Erase::none, true, Decay::slow);
+  check_segments<MatrixMemory<Constant, float, 16, 24>, Constant>(constant, reference_result<Constant>(constant));
+  using Scalar = AnyRule<Gate::scalar, Erase::along_key, Read::after, true>;
+  MatrixCase const scalar(23, {16, 24, 2, {0, 40}}, Gate::scalar, Erase::along_key, true, Decay::slow);
+  check_segments<MatrixMemory<Scalar, double, 16, 24>, Scalar>(scalar, reference_result<Scalar>(scalar));
+  using Gated = AnyRule<Gate::vector, Erase::none, Read::after>;
+  for (Decay const decay : {Decay::none, Decay::extremes}) {
+    MatrixCase const c(24, {16, 24, 2, {0, 40}}, Gate::vector, Erase::none, false, decay);
+    check_segments<MatrixMemory<Gated, float, 16, 24>, Gated>(c, reference_result<Gated>(c));
+  }
+  using Free = AnyRule<Gate::vector, Erase::free, Read::after>;
+  MatrixCase const c(25, {16, 24, 2, {0, 40}}, Gate::vector, Erase::free, false, Decay::extremes);
+  check_segments<MatrixMemory<Free, double, 16, 24>, Free>(c, reference_result<Free>(c));
+}
+
+TEST_CASE("segment: outputs may be corrected in place, and are right from an empty state as they are") {
+  using R = AnyRule<Gate::vector, Erase::free, Read::after>;
+  using M = MatrixMemory<R, float, 16, 24>;
+  MatrixCase c(26, {16, 24, 2, {0, 40}}, Gate::vector, Erase::free, false, Decay::wkv7);
+  MatrixCall<M> call(c);
+  Pieces<M> pieces(call);
+  std::vector<float> in_place = pieces.y, apart(pieces.y.size());
+  std::vector<M::State> before(5 * 2, call.states[0]);
+  for (auto const* const y : {&in_place, &apart})
+    M::correct({.m = {pieces.m.data(), 40, 2},
+                .y0 = {y == &in_place ? in_place.data() : pieces.y.data(), 40, 2},
+                .y = {y == &in_place ? in_place.data() : apart.data(), 40, 2},
+                .states = before,
+                .offsets = pieces.offsets});
+  CHECK(in_place == apart);
+  for (auto& state : call.states) state = {};
+  auto forward = call.call();
+  std::vector<M::State> empty(5 * 2);
+  forward.states = empty;
+  forward.offsets = pieces.offsets;
+  M::forward(forward);
+  CHECK(call.y == pieces.y);
+}
