@@ -208,3 +208,34 @@ TEST_CASE_TEMPLATE("pack: errors of the elementwise functions are as stated", P,
     CHECK(lanes_of(sigmoid(P(-x))).front() == 1.0f);
   }
 }
+
+TEST_CASE_TEMPLATE("pack: min, max and select take lanes, and NaN from the right", P, float, double, Native<float>,
+                   Native<double>) {
+  using T = Number<P>;
+  using L = Pack<P>;
+  T const nan = std::numeric_limits<T>::quiet_NaN();
+  for (auto const& [a, b] : {std::pair<T, T>{T(1), T(2)}, {T(2), T(1)}, {T(-3), T(-3)}}) {
+    CHECK(lanes_of(L::min(P(a), P(b))).back() == std::min(a, b));
+    CHECK(lanes_of(L::max(P(a), P(b))).back() == std::max(a, b));
+    CHECK(lanes_of(L::select(P(a) < P(b), P(T(10)), P(T(20)))).back() == (a < b ? T(10) : T(20)));
+    CHECK(L::any(P(a) < P(b)) == (a < b));
+  }
+  CHECK(std::isnan(lanes_of(L::min(P(T(1)), P(nan))).back()));
+  CHECK(std::isnan(lanes_of(L::max(P(T(1)), P(nan))).back()));
+  CHECK_FALSE(L::any(P(nan) < P(T(1))));
+}
+
+TEST_CASE_TEMPLATE("pack: scale and exponent take numbers apart and put them together", P, float, double, Native<float>,
+                   Native<double>) {
+  using T = Number<P>;
+  using L = Pack<P>;
+  int const most = std::numeric_limits<T>::max_exponent - 1;
+  for (int n = 1 - most; n <= most; ++n) {
+    T const power = std::ldexp(T(1), n);
+    CHECK(lanes_of(L::scale(P(T(1)), P(T(n)))).back() == power);
+    CHECK(lanes_of(L::exponent(P(power))).back() == T(n));
+    CHECK(lanes_of(L::exponent(P(std::nextafter(T(2) * power, T(0))))).back() == T(n));
+    CHECK(lanes_of(L::scale(P(T(-1.75)), P(T(n)))).back() == T(-1.75) * power);
+  }
+  CHECK(std::isnan(lanes_of(L::scale(P(std::numeric_limits<T>::quiet_NaN()), P(T(3)))).back()));
+}

@@ -2,6 +2,8 @@
 /// One vocabulary for a number, a SIMD batch, and several batches side by side. Kernels are written once, over a type P
 /// and Pack<P>. This folder alone names xsimd, and mends what differs between its versions (8.1 to 14).
 #include <cmath>
+#include <cstdint>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -13,7 +15,19 @@
 
 namespace aviary::simd {
 
-/// What a kernel does with a P: load, store, fma, exp, expm1, sum. P(x) is x in every lane; operators work lane by lane.
+namespace detail {
+/// The bits of a number, and what moves a whole number to the place of the exponent among them, and back.
+template <class T> struct Exponent {
+  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+  static constexpr int fraction = std::numeric_limits<T>::digits - 1;
+  static constexpr T bias = T(std::numeric_limits<T>::max_exponent - 1);
+  static constexpr T unit = T(Bits(1) << fraction);  // its last bit is worth 1
+  static constexpr T shift = T(1.5) * unit + bias;   // n + shift ends with the bits of n + bias
+};
+}  // namespace detail
+
+/// What a kernel does with a P: load, store, fma, exp, expm1, sum, min, max, select, any, scale, exponent. P(x) is x in
+/// every lane; operators and comparisons work lane by lane.
 /// `registers` of them may be held at once; 1 says that packs side by side gain nothing.
 /// This is the pack of one lane, the only one in device code.
 template <class P> struct Pack {
@@ -40,6 +54,24 @@ template <class P> struct Pack {
     return expm1(x);
   }
   AVIARY_HOST_DEVICE static P sum(P x) noexcept { return x; }
+  /// The smaller, the larger; b where one of them is NaN.
+  AVIARY_HOST_DEVICE static P min(P a, P b) noexcept { return a < b ? a : b; }
+  AVIARY_HOST_DEVICE static P max(P a, P b) noexcept { return b < a ? a : b; }
+  /// A lane of `yes` or of `no`; whether a comparison holds in any lane.
+  AVIARY_HOST_DEVICE static P select(bool condition, P yes, P no) noexcept { return condition ? yes : no; }
+  AVIARY_HOST_DEVICE static bool any(bool condition) noexcept { return condition; }
+  /// x 2^n for whole numbers n, where 2^n is a normal number.
+  AVIARY_HOST_DEVICE static P scale(P x, P n) noexcept {
+    using E = detail::Exponent<P>;
+    return x * __builtin_bit_cast(P, __builtin_bit_cast(typename E::Bits, n + E::shift) << E::fraction);
+  }
+  /// The whole number n with 2^n <= x < 2^(n + 1), for normal x > 0.
+  AVIARY_HOST_DEVICE static P exponent(P x) noexcept {
+    using E = detail::Exponent<P>;
+    using Bits = typename E::Bits;
+    Bits const bits = (__builtin_bit_cast(Bits, x) >> E::fraction) | __builtin_bit_cast(Bits, E::unit);
+    return __builtin_bit_cast(P, bits) - (E::unit + E::bias);
+  }
 };
 
 #if !defined(__CUDACC__)
@@ -71,6 +103,38 @@ template <class T, class A> struct Pack<xsimd::batch<T, A>> {
     return xsimd::reduce_add(x);
 #else
     return xsimd::hadd(x);
+#endif
+  }
+  static AVIARY_INLINE P min(P const& a, P const& b) noexcept { return xsimd::min(a, b); }
+  static AVIARY_INLINE P max(P const& a, P const& b) noexcept { return xsimd::max(a, b); }
+  using Mask = typename P::batch_bool_type;
+  static AVIARY_INLINE P select(Mask const& condition, P const& yes, P const& no) noexcept {
+    return xsimd::select(condition, yes, no);
+  }
+  static AVIARY_INLINE bool any(Mask const& condition) noexcept { return xsimd::any(condition); }
+  static AVIARY_INLINE P scale(P const& x, P const& n) noexcept {
+#if XSIMD_WITH_AVX512F
+    if constexpr (std::is_base_of_v<xsimd::avx512f, A> && std::is_same_v<T, float>)
+      return _mm512_scalef_ps(x, n);
+    else if constexpr (std::is_base_of_v<xsimd::avx512f, A> && std::is_same_v<T, double>)
+      return _mm512_scalef_pd(x, n);
+    else
+#endif
+      return x * cast<T>(cast<Bits>(n + P(detail::Exponent<T>::shift)) << detail::Exponent<T>::fraction);
+  }
+  static AVIARY_INLINE P exponent(P const& x) noexcept {
+    using E = detail::Exponent<T>;
+    return cast<T>((cast<Bits>(x) >> E::fraction) | cast<Bits>(P(E::unit))) - P(E::unit + E::bias);
+  }
+
+ private:
+  using Bits = typename detail::Exponent<T>::Bits;
+  /// The same bits as lanes of To.
+  template <class To, class From> static AVIARY_INLINE xsimd::batch<To, A> cast(From const& x) noexcept {
+#if XSIMD_VERSION_MAJOR >= 11
+    return xsimd::bitwise_cast<To>(x);
+#else
+    return xsimd::bitwise_cast<xsimd::batch<To, A>>(x);
 #endif
   }
 };
