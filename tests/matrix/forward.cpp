@@ -278,7 +278,8 @@ TEST_CASE("forward, step: allocate nothing") {
   auto const y = call.output(3, 1);
   Serial serial;
   AllocationCounter const allocations;
-  aviary::detail::ForwardPass<M, simd::Native<float>>::run(forward, serial);  // forward without its assertion
+  aviary::detail::ForwardPass<M, aviary::detail::Stepped<M, simd::Native<float>>>::run(
+      forward, serial);  // forward without its assertion
   M::step(call.states[0], token, y);
   CHECK(allocations.count() == 0);
 }

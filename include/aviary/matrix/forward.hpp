@@ -10,15 +10,30 @@
 
 namespace aviary::detail {
 
-/// The forward pass of memory M with batches P over one sequence, some of its heads and a stretch of their values.
-template <class M, class P> class ForwardPass {
-  using T = typename M::T;
+/// Takes tiles through a state by stepping: what `forward` does with a tile.
+template <class M, class P> struct Stepped {
+  static constexpr Index tokens(Index keys, Index values) noexcept { return Scratch<M>::tokens(keys, values); }
+
+  /// Tokens t ... t + n - 1 of head h, for columns [first, last) of its state.
+  void operator()(typename M::Forward const& call, Index h, Index t, Index n, typename M::View s, Index first,
+                  Index last) const noexcept {
+    Tile<M, P> tile(input_head<typename M::Rule>(call.x, h, call.y.heads()), t, n, s.keys(), s.values());
+    tile.run(
+        s.s, s.stride(), first, last,
+        [&]<class Q>(Index i, Index m) { return simd::Pack<Q>::load(tile.token(m).v() + i); },
+        [&](Index i, Index m, auto const& y) { put_lanes<typename M::T>(call.y, t + m, h, i, y); });
+  }
+};
+
+/// The forward pass of memory M over one sequence, some of its heads and a stretch of their values; `Engine` takes a tile
+/// of tokens through one state.
+template <class M, class Engine> class ForwardPass {
   using S = typename M::StateNumber;
   using Call = typename M::Forward;
   using View = typename M::View;
 
  public:
-  template <class E> static void run(Call const& call, E& executor) {
+  template <class E> static void run(Call const& call, E& executor, Engine const& engine = {}) {
     Packing const packing{call.offsets, input_tokens<typename M::Rule>(call.x)};
     Index const heads = call.y.heads(), sequences = packing.sequences();
     if (sequences * heads == 0) return;
@@ -27,38 +42,34 @@ template <class M, class P> class ForwardPass {
     executor(sequences * cut.head_tasks * cut.row_tasks, [&](Index task) noexcept {
       Index const group = task / cut.row_tasks, sequence = group / cut.head_tasks;
       Index const head = group % cut.head_tasks * cut.heads_per_task, value = task % cut.row_tasks * cut.row_per_task;
-      ForwardPass const pass{call, packing, sequence, value, std::min(row, value + cut.row_per_task)};
+      ForwardPass pass{call, packing, sequence, value, std::min(row, value + cut.row_per_task), engine};
       pass.heads(head, std::min(heads, head + cut.heads_per_task));
     });
   }
 
  private:
-  ForwardPass(Call const& call, Packing packing, Index sequence, Index first_value, Index last_value) noexcept
-      : call_(call), packing_(packing), sequence_(sequence), first_value_(first_value), last_value_(last_value) {}
+  ForwardPass(Call const& call, Packing packing, Index sequence, Index first_value, Index last_value,
+              Engine const& engine) noexcept
+      : call_(call),
+        packing_(packing),
+        sequence_(sequence),
+        first_value_(first_value),
+        last_value_(last_value),
+        engine_(engine) {}
 
-  void heads(Index first, Index last) const noexcept {
+  void heads(Index first, Index last) noexcept {
     Index const begin = packing_.begin(sequence_), end = packing_.end(sequence_);
     bool const keeps = !call_.tape.states.empty();
     Index const every = call_.tape.every, kept = keeps ? packing_.kept_before(sequence_, every) : 0;
-    Index const most = first < last ? Scratch<M>::tokens(state(first).keys(), state(first).values()) : 0;
+    Index const most = first < last ? engine_.tokens(state(first).keys(), state(first).values()) : 0;
     for (Index t = begin, n = 0; t < end; t += n) {
       Index const since = keeps ? (t - begin) % every : 0;
       n = std::min({end - t, most, keeps ? every - since : most});
       for (Index h = first; h < last; ++h) {
         if (keeps && since == 0) keep(state(h), call_.tape.states[at(kept + (t - begin) / every, h)]);
-        tile(h, t, n);
+        engine_(call_, h, t, n, state(h), first_value_, last_value_);
       }
     }
-  }
-
-  /// Tokens t ... t + n - 1 of head h.
-  void tile(Index h, Index t, Index n) const noexcept {
-    View const s = state(h);
-    Tile<M, P> tile(input_head<typename M::Rule>(call_.x, h, call_.y.heads()), t, n, s.keys(), s.values());
-    tile.run(
-        s.s, s.stride(), first_value_, last_value_,
-        [&]<class Q>(Index i, Index m) { return simd::Pack<Q>::load(tile.token(m).v() + i); },
-        [&](Index i, Index m, auto const& y) { put_lanes<T>(call_.y, t + m, h, i, y); });
   }
 
   void keep(View from, View to) const noexcept {
@@ -72,6 +83,7 @@ template <class M, class P> class ForwardPass {
   Call const& call_;
   Packing packing_;
   Index sequence_, first_value_, last_value_;
+  Engine engine_;
 };
 
 }  // namespace aviary::detail

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "aviary/matrix/check.hpp"
+#include "aviary/matrix/chunk.hpp"
 #include "aviary/matrix/forward.hpp"
 #include "aviary/matrix/segment.hpp"
 
@@ -80,7 +81,22 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   template <class P = simd::Native<T>, Executor E = Serial>
   static void forward(Forward const& call, E&& executor = {}) {
     AVIARY_ASSERT(check(call).empty());
-    detail::ForwardPass<MatrixMemory, P>::run(call, executor);
+    detail::ForwardPass<MatrixMemory, detail::Stepped<MatrixMemory, P>>::run(call, executor);
+  }
+
+  /// What `forward` does, in chunks of L tokens as matrix products: see chunk.hpp for when that pays. Agrees with forward
+  /// within the bound of either against the reference. workspace: chunk_workspace<L>(keys, values) numbers.
+  template <Index L, class P = simd::Native<T>>
+  static void chunk(Forward const& call, std::span<T> workspace) noexcept {
+    static_assert(L > 0, "aviary: a chunk has at least one token");
+    AVIARY_ASSERT(check(call).empty());
+    Serial serial;
+    using Engine = detail::Chunked<MatrixMemory, P, L>;
+    detail::ForwardPass<MatrixMemory, Engine>::run(call, serial, Engine(workspace));
+  }
+  template <Index L>
+  static std::size_t chunk_workspace(Extent<K> keys_ = fixed<K>(), Extent<V> values_ = fixed<V>()) noexcept {
+    return to_size(detail::Chunked<MatrixMemory, T, L>::workspace(keys_, values_));
   }
 
   /// States that a tape needs for these inputs.

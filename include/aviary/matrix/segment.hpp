@@ -30,10 +30,6 @@ namespace detail {
 template <class R, class T, Index K, Index V>
 using SegmentOf = std::conditional_t<R::erase == Erase::none, DiagonalSegment<T, K, V>, DenseSegment<T, K, V>>;
 
-template <class T, Index K, Index V> MatView<T> as_matrix(StateView<T, K, V> s) noexcept {
-  return {s.s, s.keys(), s.values(), s.stride()};
-}
-
 template <class T, Index K, Index V> void set_neutral(DenseSegment<T, K, V>& segment) noexcept {
   auto const a = segment.a.view();
   for (Index j = 0; j < a.keys(); ++j)
@@ -129,7 +125,7 @@ template <class M, class P> class SegmentPass {
     for (Index m = 0; m < n; ++m)
       with_token<M>(x, t + m, [&](typename M::Token const& token) {
         for (Index j = 0; j < log_a.values(); j += L::lanes) {
-          P const before = L::load(log_a[0] + j), after = before + log_w(token, j, log_a.values());
+          P const before = L::load(log_a[0] + j), after = before + log_decay<R, P>(token, j, log_a.values());
           if (call_.m) {
             P const r = L::load(tile.token(m).r() + j);
             P const reached = R::read == Read::after ? after : before;
@@ -138,15 +134,6 @@ template <class M, class P> class SegmentPass {
           L::store(log_a[0] + j, after);
         }
       });
-  }
-  static P log_w([[maybe_unused]] typename M::Token const& token, [[maybe_unused]] Index j,
-                 [[maybe_unused]] Index keys) {
-    if constexpr (R::gate == Gate::none)
-      return P(T(0));
-    else if constexpr (R::gate == Gate::scalar)
-      return P(T(token.log_w));
-    else
-      return simd::load_part<P>(token.log_w.data(), j, keys);
   }
 
   Call const& call_;

@@ -71,6 +71,23 @@ template <class M, class F> void with_token(typename M::Inputs const& x, Index t
 }
 ///@}
 
+/// log_w of a token for the keys from j on, 0 where the rule has no gate.
+template <class R, class P, class Token>
+P log_decay([[maybe_unused]] Token const& token, [[maybe_unused]] Index j, [[maybe_unused]] Index keys) noexcept {
+  using T = typename simd::Pack<P>::value_type;
+  if constexpr (R::gate == Gate::none)
+    return P(T(0));
+  else if constexpr (R::gate == Gate::scalar)
+    return P(T(token.log_w));
+  else
+    return simd::load_part<P>(token.log_w.data(), j, keys);
+}
+
+/// A state as the K x V matrix that it lies as.
+template <class T, Index K, Index V> MatView<T> as_matrix(StateView<T, K, V> s) noexcept {
+  return {s.s, s.keys(), s.values(), s.stride()};
+}
+
 /// Up to Scratch<M>::tokens(...) tokens of a head of memory M, with packs P.
 template <class M, class P> class Tile {
   using T = typename M::T;
