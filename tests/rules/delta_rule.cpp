@@ -1,0 +1,11 @@
+#include "aviary/delta_rule.hpp"
+
+#include "rules/models.hpp"
+
+using namespace aviary;
+using namespace aviary::test;
+
+TEST_CASE_TEMPLATE("delta_rule: forward and step agree with the reference", Model, DeltaNetModel, GatedDeltaNetModel,
+                   KdaModel, GatedDeltaNet2Model, CombaModel) {
+  check_model<Model>();
+}

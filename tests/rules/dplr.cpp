@@ -1,0 +1,9 @@
+#include "aviary/dplr.hpp"
+
+#include "rules/models.hpp"
+
+using namespace aviary::test;
+
+TEST_CASE_TEMPLATE("dplr: forward and step agree with the reference", Model, DplrModel, IplrModel) {
+  check_model<Model>();
+}

@@ -1,0 +1,10 @@
+#include "aviary/linear_attention.hpp"
+
+#include "rules/models.hpp"
+
+using namespace aviary::test;
+
+TEST_CASE_TEMPLATE("linear_attention: forward and step agree with the reference", Model, LinearAttentionModel,
+                   RetNetModel, SimpleGlaModel, GlaModel) {
+  check_model<Model>();
+}

@@ -1,0 +1,9 @@
+#include "aviary/wkv5.hpp"
+
+#include "rules/models.hpp"
+
+using namespace aviary::test;
+
+TEST_CASE_TEMPLATE("wkv5: forward and step agree with the reference", Model, Wkv5Model, Wkv5PerHeadModel) {
+  check_model<Model>();
+}
