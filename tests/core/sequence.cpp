@@ -57,6 +57,17 @@ TEST_CASE_TEMPLATE("sequence: rows of every storage type are read as float and a
   check_rows(run_time, as_double.data());
 }
 
+TEST_CASE_TEMPLATE("sequence: a part of a row", T, float, bf16) {
+  auto const data = filled<T>(2, 3, 5, 15, 5, 30);
+  Source<> const source(data.data(), 2, 3, 5);
+  std::vector<float> scratch(2, -1.0f);
+  VecView<float const> const part = source.part(1, 2, 3, 2, scratch.data());
+  REQUIRE(part.size() == 2);
+  CHECK(part[0] == static_cast<float>(number(1, 2, 3)));
+  CHECK(part[1] == static_cast<float>(number(1, 2, 4)));
+  CHECK((part.data() == scratch.data()) == !std::is_same_v<T, float>);
+}
+
 TEST_CASE("sequence: a row that needs no conversion is not copied") {
   auto const data = filled<float>(3, 2, 4, 8, 4, 24);
   Source<4> const source(data.data(), 3, 2);

@@ -79,7 +79,11 @@ template <Index N = dynamic> class Source : public detail::Sequence<N, void cons
   }
   /// The numbers of one token and head as T: where they lie if they are T, else converted into scratch (size numbers).
   template <class T> VecView<T const, N> row(Index token, Index head, T* scratch) const noexcept {
-    Index const at = this->at(token, head), n = this->size_;
+    return {part(token, head, 0, this->size_, scratch).data(), this->size_};
+  }
+  /// The n of them that begin with number first, likewise; scratch for n numbers.
+  template <class T> VecView<T const> part(Index token, Index head, Index first, Index n, T* scratch) const noexcept {
+    Index const at = this->at(token, head) + first;
     if (this->storage_ == storage_of<T>) return {static_cast<T const*>(this->data_) + at, n};
     with_type(this->storage_, this->data_, [&](auto const* from) noexcept { convert(from + at, scratch, n); });
     return {scratch, n};
