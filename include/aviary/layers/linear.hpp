@@ -1,7 +1,7 @@
 #pragma once
 /// Linear maps y = W x of rows of numbers: one token or many, without allocation. Weights lie transposed and cut into
-/// panels of 256 bytes of outputs, so that outputs run along the SIMD lanes and nothing is packed, or summed across lanes,
-/// when a product is taken.
+/// panels of a few SIMD registers of outputs, so that outputs run along the lanes, and nothing is packed or summed across
+/// lanes when a product is taken.
 #include <algorithm>
 #include <utility>
 
@@ -28,8 +28,8 @@ template <class P> class PanelProduct {
   static constexpr int tokens_per_tile = 4, packs_per_tile = widest ? 4 : 2, packs_of_one = 4;
 
  public:
-  /// The numbers of a panel that has the largest width.
-  static constexpr Index width = 4 * alignment / static_cast<Index>(sizeof(T));
+  /// Outputs of a panel: what one token takes at once, so that its weights are read from first to last.
+  static constexpr Index width = std::max(packs_of_one * L::lanes, padded<T>(1));
 
   /// @param w  (in, stride) the weights     @param out  how many of the `stride` outputs exist
   PanelProduct(T const* w, Index stride, Index in, Index out) noexcept : w_(w), stride_(stride), in_(in), out_(out) {}
