@@ -81,11 +81,13 @@ struct CombaRule {
   }
 };
 
-template <class T, Index K, Index V = K> using DeltaNet = MatrixMemory<DeltaNetRule, T, K, V>;
-template <class T, Index K, Index V = K> using GatedDeltaNet = MatrixMemory<GatedDeltaRule<Axis::one>, T, K, V>;
-template <class T, Index K, Index V = K> using Kda = MatrixMemory<GatedDeltaRule<Axis::key>, T, K, V>;
-template <class T, Index K, Index V = K> using GatedDeltaNet2 = MatrixMemory<GatedDeltaNet2Rule, T, K, V>;
-template <class T, Index K, Index V = K> using Comba = MatrixMemory<CombaRule, T, K, V>;
+template <class T, Index K, Index V = K, Stored S = T> using DeltaNet = MatrixMemory<DeltaNetRule, T, K, V, S>;
+template <class T, Index K, Index V = K, Stored S = T>
+using GatedDeltaNet = MatrixMemory<GatedDeltaRule<Axis::one>, T, K, V, S>;
+template <class T, Index K, Index V = K, Stored S = T> using Kda = MatrixMemory<GatedDeltaRule<Axis::key>, T, K, V, S>;
+template <class T, Index K, Index V = K, Stored S = T>
+using GatedDeltaNet2 = MatrixMemory<GatedDeltaNet2Rule, T, K, V, S>;
+template <class T, Index K, Index V = K, Stored S = T> using Comba = MatrixMemory<CombaRule, T, K, V, S>;
 
 /// Gated DeltaProduct: the gates of n micro-steps a token, to[t * n ... t * n + n - 1] = (log_w[t], 0, ... 0) for each head.
 /// With these, k, v and beta of (tokens * n, heads), and q and y `repeated(n)`, GatedDeltaNet::forward computes it:

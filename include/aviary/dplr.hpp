@@ -39,7 +39,7 @@ struct IplrRule {
   }
 };
 
-template <class T, Index K, Index V = K> using Iplr = MatrixMemory<IplrRule, T, K, V>;
-template <class T, Index K, Index V = K> using Dplr = MatrixMemory<DplrRule, T, K, V>;
+template <class T, Index K, Index V = K, Stored S = T> using Iplr = MatrixMemory<IplrRule, T, K, V, S>;
+template <class T, Index K, Index V = K, Stored S = T> using Dplr = MatrixMemory<DplrRule, T, K, V, S>;
 
 }  // namespace aviary

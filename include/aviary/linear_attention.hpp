@@ -43,9 +43,13 @@ template <Axis decay> struct GatedLinearAttentionRule {
   }
 };
 
-template <class T, Index K, Index V = K> using LinearAttention = MatrixMemory<LinearAttentionRule, T, K, V>;
-template <class T, Index K, Index V = K> using RetNet = MatrixMemory<GatedLinearAttentionRule<Axis::head_one>, T, K, V>;
-template <class T, Index K, Index V = K> using SimpleGla = MatrixMemory<GatedLinearAttentionRule<Axis::one>, T, K, V>;
-template <class T, Index K, Index V = K> using Gla = MatrixMemory<GatedLinearAttentionRule<Axis::key>, T, K, V>;
+template <class T, Index K, Index V = K, Stored S = T>
+using LinearAttention = MatrixMemory<LinearAttentionRule, T, K, V, S>;
+template <class T, Index K, Index V = K, Stored S = T>
+using RetNet = MatrixMemory<GatedLinearAttentionRule<Axis::head_one>, T, K, V, S>;
+template <class T, Index K, Index V = K, Stored S = T>
+using SimpleGla = MatrixMemory<GatedLinearAttentionRule<Axis::one>, T, K, V, S>;
+template <class T, Index K, Index V = K, Stored S = T>
+using Gla = MatrixMemory<GatedLinearAttentionRule<Axis::key>, T, K, V, S>;
 
 }  // namespace aviary

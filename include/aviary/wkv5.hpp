@@ -28,9 +28,10 @@ template <Axis decay> struct Wkv5Rule {
 };
 
 /// Version 5.2: K decays and bonuses per head.
-template <class T, Index K, Index V = K> using Wkv5 = MatrixMemory<Wkv5Rule<Axis::head_key>, T, K, V>;
+template <class T, Index K, Index V = K, Stored S = T> using Wkv5 = MatrixMemory<Wkv5Rule<Axis::head_key>, T, K, V, S>;
 
 /// Versions 5.0 and 5.1: one decay and one bonus per head.
-template <class T, Index K, Index V = K> using Wkv5PerHead = MatrixMemory<Wkv5Rule<Axis::head_one>, T, K, V>;
+template <class T, Index K, Index V = K, Stored S = T>
+using Wkv5PerHead = MatrixMemory<Wkv5Rule<Axis::head_one>, T, K, V, S>;
 
 }  // namespace aviary

@@ -24,7 +24,7 @@ struct Wkv6Rule {
   }
 };
 
-template <class T, Index K, Index V = K> using Wkv6 = MatrixMemory<Wkv6Rule, T, K, V>;
+template <class T, Index K, Index V = K, Stored S = T> using Wkv6 = MatrixMemory<Wkv6Rule, T, K, V, S>;
 
 /// Finch-C2: u = 0, and the key is weighed with what the decay has left room for,
 ///   y = S r            S' = S diag(w) + v ((1 - w)*k)^T
@@ -41,6 +41,6 @@ struct FinchC2Rule {
   }
 };
 
-template <class T, Index K, Index V = K> using FinchC2 = MatrixMemory<FinchC2Rule, T, K, V>;
+template <class T, Index K, Index V = K, Stored S = T> using FinchC2 = MatrixMemory<FinchC2Rule, T, K, V, S>;
 
 }  // namespace aviary

@@ -25,6 +25,6 @@ struct Wkv7Rule {
 };
 
 /// State, Token, Inputs; step, forward. Published names of (-kappa_hat, a*kappa_hat) are (a, b) or (z, a).
-template <class T, Index K, Index V = K> using Wkv7 = MatrixMemory<Wkv7Rule, T, K, V>;
+template <class T, Index K, Index V = K, Stored S = T> using Wkv7 = MatrixMemory<Wkv7Rule, T, K, V, S>;
 
 }  // namespace aviary

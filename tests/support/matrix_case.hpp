@@ -148,7 +148,7 @@ template <class M> struct MatrixCall {
       for (Index i = 0; i < values; ++i)
         for (Index j = 0; j < keys; ++j)
           states[s].view()(j, i) =
-              static_cast<typename M::StateNumber>(c.state[s * to_size(values * keys) + to_size(i * keys + j)]);
+              narrow<typename M::StateNumber>(c.state[s * to_size(values * keys) + to_size(i * keys + j)]);
   }
 
   typename M::Inputs inputs() const {
@@ -207,7 +207,7 @@ template <class M> struct MatrixCall {
     MatrixResult out{std::vector<double>(y.begin(), y.end()), {}};
     for (auto const& state : states)
       for (Index i = 0; i < c.shape.values; ++i)
-        for (Index j = 0; j < c.shape.keys; ++j) out.state.push_back(static_cast<double>(state.view()(j, i)));
+        for (Index j = 0; j < c.shape.keys; ++j) out.state.push_back(static_cast<double>(widen(state.view()(j, i))));
     return out;
   }
 };

@@ -13,7 +13,13 @@ namespace aviary {
 ///
 ///   S' = S diag(w) + (S p) q^T + v k^T            y = S' r   or   S r + (r . (u*k)) v
 ///
-/// Number (float or double) is the type of the arithmetic and of the state.
+/// Number (float or double) is the type of the arithmetic and, unless S says otherwise, of the state.
+///
+/// S = bf16 or f16 halves the memory of a state, and rounds it after every token. Measured error of y and of the state in
+/// unit roundoffs u of S (bf16 2^-9, f16 2^-12), relative L2, 64 x 64, 64 to 4096 tokens with a free erasure: 1 to 1.5 u with
+/// the decays of WKV-7, 7 u with slow decays or none. Without decay and erasure small writes are lost in large sums: keep
+/// float there. Models are trained with states in float; try before you ship. A step costs 1.4 times (f16) to 2.5 times
+/// (bf16) one in float from first-level cache.
 template <class R, class Number, Index K, Index V = K, Stored S = Number> class MatrixMemory {
   static_assert(HasTraits<R>, "aviary: a rule needs static constexpr members gate, erase and read");
   static_assert(HasFields<R>, "aviary: a rule needs template <template <Axis> class Per> struct Fields, an aggregate");

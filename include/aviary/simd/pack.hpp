@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "aviary/core/storage.hpp"
+#include "aviary/simd/half.hpp"
 
 #if !defined(__CUDACC__)  // xsimd 13 and newer does not compile under nvcc
 #include <xsimd/xsimd.hpp>
@@ -142,6 +143,8 @@ template <class T, class A> struct Pack<xsimd::batch<T, A>> {
 
 /// N packs side by side, used as one pack of N times the lanes: what is broadcast is loaded once for all of them.
 template <class P, int N> struct Wide {
+  using Part = P;
+  static constexpr int parts = N;
   P part[to_size(N)];
   using T = typename Pack<P>::value_type;
 
@@ -205,6 +208,11 @@ template <class P, class S> AVIARY_HOST_DEVICE AVIARY_INLINE P load(S const* p) 
   using L = Pack<P>;
   if constexpr (std::is_same_v<S, typename L::value_type>) {
     return L::load(p);
+  } else if constexpr (requires { P::parts; }) {
+    return P::make([&](int n)
+                       AVIARY_INLINE_LAMBDA { return simd::load<typename P::Part>(p + n * L::lanes / P::parts); });
+  } else if constexpr (detail::Half<P>::in_batches && sizeof(S) == 2) {
+    return detail::Half<P>::load(p);
   } else {
     typename L::value_type lanes[L::lanes];
     for (Index i = 0; i < L::lanes; ++i) lanes[i] = narrow<typename L::value_type>(widen(p[i]));
@@ -217,6 +225,10 @@ template <class P, class S> AVIARY_HOST_DEVICE AVIARY_INLINE void store(S* p, P 
   using L = Pack<P>;
   if constexpr (std::is_same_v<S, typename L::value_type>) {
     L::store(p, x);
+  } else if constexpr (requires { P::parts; }) {
+    for (int n = 0; n < P::parts; ++n) simd::store(p + n * L::lanes / P::parts, x.part[n]);
+  } else if constexpr (detail::Half<P>::in_batches && sizeof(S) == 2) {
+    detail::Half<P>::store(p, x);
   } else {
     typename L::value_type lanes[L::lanes];
     L::store(lanes, x);
