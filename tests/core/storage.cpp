@@ -81,8 +81,7 @@ template <class T, class F> void for_each_neighbours(F&& f) {
   double low = 0;
   for (unsigned bits = 1; std::isfinite(low); ++bits) {
     double const high = value_of(T{static_cast<std::uint16_t>(bits)});
-    double const step = std::ldexp(1.0, std::ilogb(low) - Format<T>::fraction_bits);
-    f(low, std::isfinite(high) ? high : low + step);
+    f(low, std::isfinite(high) ? high : low + std::ldexp(1.0, std::ilogb(low) - Format<T>::fraction_bits));
     low = high;
   }
 }
@@ -158,19 +157,45 @@ TEST_CASE("storage: the numbers that one knows") {
   CHECK(narrow<float>(0x1.000001p0) == 1.0f);
 }
 
-TEST_CASE_TEMPLATE("storage: rows convert to every type, and to nothing beside", From, float, double, bf16, f16) {
-  constexpr Index n = 37;
-  std::vector<From> from(to_size(n));
-  for (Index i = 0; i < n; ++i) from[to_size(i)] = narrow<From>(0.37 * static_cast<double>(i) - 5.1);
-  auto const to = [&]<class To>(To const guard) {
+TEST_CASE_TEMPLATE("storage: rows of any length convert to every type, and to nothing beside", From, float, double,
+                   bf16, f16) {
+  auto const to = [&]<class To>(To const guard, Index n) {
+    CAPTURE(n);
+    std::vector<From> from(to_size(n));
+    for (Index i = 0; i < n; ++i) from[to_size(i)] = narrow<From>(0.37 * static_cast<double>(i) - 5.1);
     std::vector<To> row(to_size(n) + 2, guard);
     convert(from.data(), row.data() + 1, n);
     CHECK(row.front() == guard);
     CHECK(row.back() == guard);
     for (std::size_t i = 0; i < from.size(); ++i) CHECK(row[i + 1] == narrow<To>(static_cast<double>(widen(from[i]))));
   };
-  to(-77.0f);
-  to(-77.0);
-  to(bf16{0xabcd});
-  to(f16{0xabcd});
+  for (Index const n : {0, 1, 2, 15, 16, 17, 31, 32, 33, 37, 100}) {
+    to(-77.0f, n);
+    to(-77.0, n);
+    to(bf16{0xabcd}, n);
+    to(f16{0xabcd}, n);
+  }
+}
+
+TEST_CASE_TEMPLATE("storage: a row that keeps its type keeps its bits, those of NaN too", T, bf16, f16) {
+  std::vector<T> every, copy;
+  for (unsigned bits = 0; bits < 0x10000u; ++bits) every.push_back({static_cast<std::uint16_t>(bits)});
+  copy.resize(every.size());
+  convert(every.data(), copy.data(), static_cast<Index>(every.size()));
+  CHECK(copy == every);
+}
+
+TEST_CASE("storage: a row of 16-bit numbers converts as each of them does") {
+  std::vector<f16> every;
+  for (unsigned bits = 0; bits < 0x10000u; ++bits) every.push_back({static_cast<std::uint16_t>(bits)});
+  std::vector<float> wide(every.size());
+  std::vector<bf16> other(every.size());
+  convert(every.data(), wide.data(), static_cast<Index>(every.size()));
+  convert(every.data(), other.data(), static_cast<Index>(every.size()));
+  long wrong = 0;
+  for (std::size_t i = 0; i < every.size(); ++i) {
+    wrong += std::bit_cast<std::uint32_t>(wide[i]) != std::bit_cast<std::uint32_t>(widen(every[i]));
+    wrong += other[i] != narrow<bf16>(widen(every[i]));
+  }
+  CHECK(wrong == 0);
 }
