@@ -63,8 +63,8 @@ template <class File> Index count_layers(File const& file) {
   return layers;
 }
 
-/// Reads tensors of one file as numbers of type T. Views of what it has read are valid until forget(). Whatever is missing
-/// or has an unexpected dtype or shape throws std::runtime_error with file, tensor, expected and found.
+/// Reads tensors of one file as numbers of type T. Views of what it has read are valid until forget(). Whatever is
+/// missing or has an unexpected dtype or shape throws std::runtime_error with file, tensor, expected and found.
 template <class T, class File> class WeightReader {
  public:
   explicit WeightReader(File const& file) : file_(file) {}

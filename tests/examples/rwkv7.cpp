@@ -171,22 +171,20 @@ TEST_CASE("rwkv7: reading tokens allocates nothing, and bad tokens change nothin
   CHECK(model.step(7)[0] == expected);
 }
 
-TEST_CASE("rwkv7: every tensor is needed, with its shape and a floating dtype") {
+TEST_CASE("rwkv7: every tensor is needed, with its shape") {
   auto const weights = test::random_rwkv7({});
-  for (auto const& [name, entry] : weights.tensors) {
+  for (auto const& entry : weights.tensors) {
+    std::string const& name = entry.first;
     CAPTURE(name);
-    CheckpointCase broken = weights;
-    if (name != "blocks.1.ln1.weight") {  // of the last layer, any one tensor says that there is a layer
-      broken.tensors.erase(name);
-      std::string const text = broken.text();
-      SafeTensors const file(test::bytes_of(text), "FILE");
-      CHECK(message_of([&] { models::load_rwkv7<float>(file); }) ==
-            "FILE: has no tensor '" + name + "' among its " + std::to_string(broken.tensors.size()));
-      broken = weights;
-    }
-    auto& wrong = broken.tensors.at(name);
-    wrong.shape.push_back(1);  // as many numbers, one dimension more
-    CHECK(complaint(broken).starts_with("tensor '" + name + "': expected shape ["));
+    CheckpointCase without = weights;
+    without.tensors.erase(name);
+    std::string const text = without.text();
+    SafeTensors const file(test::bytes_of(text), "FILE");
+    CHECK(message_of([&] { models::load_rwkv7<float>(file); }) ==
+          "FILE: has no tensor '" + name + "' among its " + std::to_string(without.tensors.size()));
+    CheckpointCase wrong = weights;
+    wrong.tensors.at(name).shape.push_back(1);  // as many numbers, one dimension more
+    CHECK(complaint(wrong).starts_with("tensor '" + name + "': expected shape ["));
   }
 }
 

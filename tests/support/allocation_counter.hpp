@@ -3,9 +3,9 @@
 ///   AllocationCounter const allocations;
 ///   memory.step(...);
 ///   CHECK(allocations.count() == 0);
-/// Including this header replaces the program's operator new and delete. The replacements are weak, so that any number of
-/// files of one program may include it. Not seen: memory that somebody takes with malloc, and anything at all under the
-/// address sanitizer, which keeps its own.
+/// Including this header replaces the program's operator new and delete. The replacements are weak, so that any number
+/// of files of one program may include it. Not seen: memory that somebody takes with malloc, and anything at all under
+/// the address sanitizer, which keeps its own.
 #include <atomic>
 #include <cstddef>
 #include <cstdlib>

@@ -1,7 +1,7 @@
 #pragma once
 /// Linear maps y = W x of rows of numbers: one token or many, without allocation. Weights lie transposed and cut into
-/// panels of a few SIMD registers of outputs, so that outputs run along the lanes, and nothing is packed or summed across
-/// lanes when a product is taken.
+/// panels of a few SIMD registers of outputs, so that outputs run along the lanes, and nothing is packed, or summed
+/// across lanes, when a product is taken.
 #include <algorithm>
 #include <utility>
 
@@ -17,9 +17,9 @@ namespace detail {
 /// Work of about ten microseconds: from there on a task is worth handing to another thread.
 inline constexpr Index multiplies_per_task = Index{1} << 18;
 
-/// One panel of transposed weights, (in, width), times rows of inputs. Inputs are summed in blocks of 32, each from zero,
-/// and the blocks one after another: that lets one token run two blocks side by side, where it would wait for the last
-/// addition of one, and gives one token the same bits as many.
+/// One panel of transposed weights, (in, width), times rows of inputs. Inputs are summed in blocks of 32, each from
+/// zero, and the blocks one after another: that lets one token run two blocks side by side, where it would wait for the
+/// last addition of one, and gives one token the same bits as many.
 template <class P> class PanelProduct {
   using L = simd::Pack<P>;
   using T = typename L::value_type;
@@ -87,8 +87,8 @@ template <class P> class PanelProduct {
     return {a, b};
   }
 
-  /// Adds n inputs of tokens t... to one tile of the outputs. (Sums are named one by one: an array that is passed around,
-  /// g++ keeps in memory.)
+  /// Adds n inputs of tokens t... to one tile of the outputs. (Sums are named one by one: an array that is passed
+  /// around, g++ keeps in memory.)
   template <class Row, int... t>
   AVIARY_INLINE void add_tile(std::integer_sequence<int, t...>, T const* x, Index x_stride, Index n, T const* w,
                               bool first, T* y, Index y_stride, Index column) const noexcept {

@@ -25,7 +25,7 @@ template <class Rows> auto const* row_of(Rows const& x, Index t) noexcept {
     return x.data();
 }
 
-/// to(t, i) = f(from(t, i)...) for all rows; vectors among `from` are the same for every row. `to` may be one of `from`.
+/// to(t, i) = f(from(t, i)...) for all rows; vectors among `from` are the same for every row. `to` may be among them.
 template <class T, class F, class... From> void transform_rows(MatView<T> to, F&& f, From const&... from) noexcept {
   for (Index t = 0; t < to.rows(); ++t) simd::transform(to.columns(), to[t].data(), f, row_of(from, t)...);
 }

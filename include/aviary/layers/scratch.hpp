@@ -1,6 +1,6 @@
 #pragma once
-/// Memory for the intermediate rows of layers, made once and lent out as a stack: layers allocate nothing, and all layers
-/// of a model share the same few cached kilobytes.
+/// Memory for the intermediate rows of layers, made once and lent out as a stack: layers allocate nothing, and all
+/// layers of a model share the same few cached kilobytes.
 #include <algorithm>
 #include <stdexcept>
 #include <string>
@@ -10,8 +10,8 @@
 
 namespace aviary {
 
-/// A stack of matrices of T. Layers say what they need for a token (`scratch_size()`); a scratch of that for n tokens lets
-/// them take n tokens at once, and any shorter or longer sequence by stretches. Not to be shared between threads.
+/// A stack of matrices of T. Layers say what they need for a token (`scratch_size()`); a scratch of that for n tokens
+/// lets them take n tokens at once, and longer sequences by stretches. Not to be shared between threads.
 template <class T> class Scratch {
  public:
   explicit Scratch(Index numbers) : numbers_(to_size(numbers)) {}

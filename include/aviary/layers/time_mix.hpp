@@ -1,6 +1,6 @@
 #pragma once
-/// TimeMix<Memory>: the layer around a recurrent memory, for the memory of each RWKV generation one specialisation, in a
-/// header of its own (time_mix7.hpp ...). This header has what they share.
+/// TimeMix<Memory>: the layer around a recurrent memory. Each RWKV generation has its specialisation, in a header of
+/// its own (time_mix7.hpp ...); this one has what they share.
 ///
 ///   TimeMix<Wkv7<float, 64>>        heads of 64, known at compile time
 ///   TimeMix<Wkv7<float, dynamic>>   the head size is read from the weights
