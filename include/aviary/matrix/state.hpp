@@ -1,9 +1,12 @@
 #pragma once
 /// The state of one head: K rows of V numbers, key-major, s[k][v]; values are contiguous and rows padded with zeros to 64
 /// bytes on every platform. In formulas S is V x K: s[k][v] is S[v][k].
+#include <algorithm>
+#include <concepts>
 #include <type_traits>
 
 #include "aviary/core/aligned.hpp"
+#include "aviary/core/storage.hpp"
 #include "aviary/core/view.hpp"
 
 namespace aviary {
@@ -60,5 +63,59 @@ requires(K == dynamic || V == dynamic) class State<T, K, V> {
   [[no_unique_address]] Extent<V> values_;
   AlignedVector<T> s_;
 };
+
+/// How the numbers of a state lie in memory of others: dense, rows without padding.
+enum class Orientation : unsigned char {
+  key_value,  ///< [key][value], as in a State
+  value_key,  ///< [value][key], S of the formulas: what RWKV-7 code stores
+};
+
+namespace detail {
+/// What std::vector, std::array and std::span of numbers of any storage type have.
+template <class Numbers>
+concept StoredNumbers = requires(Numbers& numbers) {
+  requires Stored<std::remove_cvref_t<decltype(*numbers.data())>>;
+  { numbers.size() } -> std::convertible_to<Index>;
+};
+
+template <class To, class From> To converted(From x) noexcept {
+  if constexpr (std::is_same_v<To, From>)
+    return x;  // the bits of NaN, too
+  else
+    return narrow<To>(widen(x));
+}
+}  // namespace detail
+
+/// Fills a state from keys x values numbers of any storage type, and its padding with zeros.
+template <class T, Index K, Index V, detail::StoredNumbers From>
+void import_state(StateView<T, K, V> to, From const& from, Orientation orientation) noexcept {
+  Index const keys = to.keys(), values = to.values();
+  AVIARY_ASSERT(static_cast<Index>(from.size()) == keys * values);
+  auto const* const numbers = from.data();
+  for (Index j = 0; j < keys; ++j) {
+    T* const row = to[j];
+    if (orientation == Orientation::key_value)
+      convert(numbers + j * values, row, values);
+    else
+      for (Index i = 0; i < values; ++i) row[i] = detail::converted<T>(numbers[i * keys + j]);
+    std::fill(row + values, row + to.stride(), T{});
+  }
+}
+
+/// Fills keys x values numbers of any storage type from a state.
+template <class T, Index K, Index V, detail::StoredNumbers To>
+void export_state(StateView<T, K, V> from, To&& to, Orientation orientation) noexcept {
+  Index const keys = from.keys(), values = from.values();
+  AVIARY_ASSERT(static_cast<Index>(to.size()) == keys * values);
+  auto* const numbers = to.data();
+  for (Index j = 0; j < keys; ++j) {
+    T const* const row = from[j];
+    if (orientation == Orientation::key_value)
+      convert(row, numbers + j * values, values);
+    else
+      for (Index i = 0; i < values; ++i)
+        numbers[i * keys + j] = detail::converted<std::remove_reference_t<decltype(*numbers)>>(row[i]);
+  }
+}
 
 }  // namespace aviary
