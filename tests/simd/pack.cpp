@@ -196,13 +196,13 @@ TEST_CASE_TEMPLATE("pack: exp and expm1 of doubles to two units in the last plac
 
 TEST_CASE_TEMPLATE("pack: errors of the elementwise functions are as stated", P, float, Native<float>) {
   auto const exact_sigmoid = [](double x) { return 1 / (1 + std::exp(-x)); };
-  CHECK(test::worst_ulps(-87, 100, in_last_lane<P>([](P const& x) { return sigmoid(x); }), exact_sigmoid) <= 3);
+  CHECK(test::worst_ulps(-87, 100, in_last_lane<P>([](P const& x) { return sigmoid(x); }), exact_sigmoid) <= 4);
   CHECK(test::worst_ulps(-80, 100, in_last_lane<P>([](P const& x) { return silu(x); }),
-                         [&](double x) { return x * exact_sigmoid(x); }) <= 4);
+                         [&](double x) { return x * exact_sigmoid(x); }) <= 5);
   CHECK(test::worst_ulps(-80, 80, in_last_lane<P>([](P const& x) { return log_w_of_exponential(x); }),
                          [](double x) { return -std::exp(x); }) <= 2);
   CHECK(test::worst_ulps(-80, 80, in_last_lane<P>([](P const& x) { return log_w_of_sigmoid(x); }),
-                         [&](double x) { return -std::exp(-0.5) * exact_sigmoid(x); }) <= 4);
+                         [&](double x) { return -std::exp(-0.5) * exact_sigmoid(x); }) <= 5);
   for (float const x : {-1e30f, -200.0f, -90.0f}) {
     CHECK(lanes_of(sigmoid(P(x))).front() == 0.0f);
     CHECK(lanes_of(sigmoid(P(-x))).front() == 1.0f);
