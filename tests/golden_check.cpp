@@ -11,12 +11,12 @@
 #include "golden_check/block.hpp"
 #include "golden_check/matrix.hpp"
 #include "golden_check/report.hpp"
-#include "support/golden.hpp"
+#include "support/golden_models.hpp"
 
 namespace {
 
 using namespace aviary::golden_check;
-using aviary::test::GoldenFile;
+using namespace aviary::test;
 
 /// What is done with a file, by the op in its metadata.
 struct Op {
@@ -24,9 +24,19 @@ struct Op {
   void (*check)(std::filesystem::path const&, Report&);
 };
 
+template <class Golden> constexpr Op matrix{Golden::op, check_matrix<Golden>};
+
 constexpr Op ops[] = {
-    {"wkv7", check_matrix<Wkv7Case>},
-    {"dplr", check_matrix<DplrCase>},
+    matrix<Wkv5PerHeadGolden>,
+    matrix<Wkv5Golden>,
+    matrix<Wkv6Golden>,
+    matrix<Wkv7Golden>,
+    matrix<GlaGolden>,
+    matrix<DeltaNetGolden>,
+    matrix<GatedDeltaNetGolden>,
+    matrix<KdaGolden>,
+    matrix<DplrGolden>,
+    matrix<IplrGolden>,
     {"block_rwkv7", check_rwkv7_block},
 };
 
@@ -60,7 +70,7 @@ int main(int argc, char** argv) {
   Report report;
   try {
     for (auto const& folder : folders)
-      for (auto const& path : aviary::test::golden_files(folder)) check_file(path, report);
+      for (auto const& path : golden_files(folder)) check_file(path, report);
   } catch (std::filesystem::filesystem_error const& error) {
     report.fail(error.path1().string(), error.what());
   }

@@ -1,5 +1,5 @@
 /// A decay that is the same at every token repeats the rounding error of its factor. Applied as an increment it does not.
-#include "rules/models.hpp"
+#include "rules/check_model.hpp"
 
 using namespace aviary;
 using namespace aviary::test;
@@ -30,7 +30,7 @@ TEST_CASE_TEMPLATE("constant_decay: 1024 tokens of slow decay stay within the bo
 
 TEST_CASE("constant_decay: a factor, as WKV-6 has it, would not") {
   auto const c = draw_case<Wkv5Model>(31, shape, Decay::slow);
-  RuleCase<Wkv6Model::Rule> general(shape, {.r = c.x.r, .log_w = {}, .k = c.x.k, .v = c.x.v, .u = c.x.u});
+  RuleCase<Wkv6Model::Rule> general{shape, {.r = c.x.r, .log_w = {}, .k = c.x.k, .v = c.x.v, .u = c.x.u}, c.state};
   for (Index t = 0; t < shape.tokens(); ++t)
     general.x.log_w.insert(general.x.log_w.end(), c.x.log_w.begin(), c.x.log_w.end());
   MatrixResult const expected = reference_of<reference::Wkv5<double>>(c);

@@ -1,7 +1,7 @@
 /// Gated DeltaProduct as delta_rule.hpp describes it: Gated DeltaNet over micro-steps.
 #include <cmath>
 
-#include "rules/models.hpp"
+#include "rules/check_model.hpp"
 
 using namespace aviary;
 using namespace aviary::test;
@@ -84,9 +84,8 @@ TEST_CASE("delta_rule: Gated DeltaProduct with one factor is Gated DeltaNet") {
   std::vector<double> gates(x.log_w.size());
   expand_gate<double>(x.log_w, heads, 1, gates);
   CHECK(gates == x.log_w);
-  RuleCase<GatedDeltaNetModel::Rule, double> c({keys, values, heads, {0, tokens}},
-                                               {.q = x.q, .k = x.k, .v = x.v, .log_w = x.log_w, .beta = x.beta});
-  c.state.assign(x.state.begin(), x.state.end());
+  RuleCase<GatedDeltaNetModel::Rule, double> const c{
+      {keys, values, heads, {0, tokens}}, {.q = x.q, .k = x.k, .v = x.v, .log_w = x.log_w, .beta = x.beta}, x.state};
   check_close(test::reference_of<reference::GatedDeltaNet<double>>(c), reference_of(x), matrix_bound<double>);
 }
 

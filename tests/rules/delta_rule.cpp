@@ -1,6 +1,6 @@
 #include "aviary/delta_rule.hpp"
 
-#include "rules/models.hpp"
+#include "rules/check_model.hpp"
 
 using namespace aviary;
 using namespace aviary::test;

@@ -1,5 +1,5 @@
 /// Models that are special cases of others: the one's kernel computes what the other's does.
-#include "rules/models.hpp"
+#include "rules/check_model.hpp"
 
 using namespace aviary;
 using namespace aviary::test;
@@ -15,8 +15,10 @@ template <class Model, class T> FieldNumbers<typename Model::Rule, T> draw(Decay
   return CaseFields<typename Model::Rule, T>(draw_case<Model>(23, shape, decay)).numbers();
 }
 
+template <class T> std::vector<T> initial() { return Random(41).normals<T>(shape.sequences() * heads * values * keys); }
+
 template <class Model, class T> MatrixResult run(FieldNumbers<typename Model::Rule, T> const& x) {
-  RuleCase<typename Model::Rule, T> const c(shape, x);
+  RuleCase<typename Model::Rule, T> const c{shape, x, initial<T>()};
   return RuleRun<typename Model::template Memory<T, keys, values>>(c).forward().result();
 }
 
@@ -192,7 +194,7 @@ TEST_CASE_TEMPLATE("inclusions: reading after the update is reading the decayed 
   auto const log_w = micro_steps(x.log_w, keys, 0), k = micro_steps(x.k, keys, 1), v = micro_steps(x.v, values, 1);
   auto const u = constant(heads * keys, T(1));
 
-  RuleCase<GlaModel::Rule, T> const after(shape, x);
+  RuleCase<GlaModel::Rule, T> const after{shape, x, initial<T>()};
   RuleRun<Gla<T, keys, values>> expected(after);
   auto const call = expected.call();  // for its initial states
   std::vector<typename Wkv6<T, keys, values>::State> states(call.states.begin(), call.states.end());

@@ -1,6 +1,6 @@
 #include "aviary/linear_attention.hpp"
 
-#include "rules/models.hpp"
+#include "rules/check_model.hpp"
 
 using namespace aviary::test;
 

@@ -1,5 +1,5 @@
 #pragma once
-/// Every model of the matrix family: its memory, its reference, and inputs of the kind that it is used with.
+/// Every model of the matrix family: its memory, its reference, and random inputs of the kind that it is used with.
 #include "aviary/delta_rule.hpp"
 #include "aviary/dplr.hpp"
 #include "aviary/linear_attention.hpp"
@@ -12,16 +12,30 @@
 #include "aviary/wkv5.hpp"
 #include "aviary/wkv6.hpp"
 #include "aviary/wkv7.hpp"
-#include "rules/rule_case.hpp"
+#include "support/random.hpp"
+#include "support/rule_case.hpp"
 
 namespace aviary::test {
 
-/// What models share: a memory and the reference of the same name.
-template <template <class, Index, Index> class M, template <class> class Ref> struct Model {
-  template <class T, Index K, Index V = K> using Memory = M<T, K, V>;
-  using Rule = typename M<double, 1, 1>::Rule;
-  using Reference = Ref<double>;
-  using Fields = FieldNumbers<Rule>;
+/// Makes the fields of a case. Queries and keys have `key_heads` heads, a divisor of the shape's; all else has all of them.
+struct Draw {
+  Random random;
+  Shape const& shape;
+  Index key_heads;
+  Decay decay;
+
+  std::vector<float> normal_keys() { return random.normals<float>(shape.tokens() * key_heads * shape.keys); }
+  std::vector<float> unit_keys() { return random.units<float>(shape.tokens() * key_heads, shape.keys); }
+  std::vector<float> key_rates() { return random.rates<float>(rows() * shape.keys); }
+  std::vector<float> normal_values() { return random.normals<float>(rows() * shape.values); }
+  std::vector<float> value_rates() { return random.rates<float>(rows() * shape.values); }
+  std::vector<float> rates() { return random.rates<float>(rows()); }
+  std::vector<float> bonuses(Axis axis) { return random.normals<float>(count(axis)); }
+  std::vector<float> log_w(Axis axis) { return random.log_decays<float>(count(axis), decay); }
+
+ private:
+  Index rows() const { return shape.tokens() * shape.heads; }
+  Index count(Axis axis) const { return (per_token(axis) ? rows() : shape.heads) * (along_key(axis) ? shape.keys : 1); }
 };
 
 inline std::vector<float> product(std::vector<float> x, std::vector<float> const& y, float sign = 1) {
@@ -29,8 +43,8 @@ inline std::vector<float> product(std::vector<float> x, std::vector<float> const
   return x;
 }
 
-struct Wkv5Model : Model<Wkv5, reference::Wkv5> {
-  static Fields fields(Draw& d) {
+struct Wkv5Model : Model<Wkv5<float, 64>, reference::Wkv5> {
+  static FieldNumbers<Rule> fields(Draw& d) {
     return {.r = d.normal_keys(),
             .log_w = d.log_w(Axis::head_key),
             .k = d.normal_keys(),
@@ -38,8 +52,8 @@ struct Wkv5Model : Model<Wkv5, reference::Wkv5> {
             .u = d.bonuses(Axis::head_key)};
   }
 };
-struct Wkv5PerHeadModel : Model<Wkv5PerHead, reference::Wkv5PerHead> {
-  static Fields fields(Draw& d) {
+struct Wkv5PerHeadModel : Model<Wkv5PerHead<float, 64>, reference::Wkv5PerHead> {
+  static FieldNumbers<Rule> fields(Draw& d) {
     return {.r = d.normal_keys(),
             .log_w = d.log_w(Axis::head_one),
             .k = d.normal_keys(),
@@ -47,8 +61,8 @@ struct Wkv5PerHeadModel : Model<Wkv5PerHead, reference::Wkv5PerHead> {
             .u = d.bonuses(Axis::head_one)};
   }
 };
-struct Wkv6Model : Model<Wkv6, reference::Wkv6> {
-  static Fields fields(Draw& d) {
+struct Wkv6Model : Model<Wkv6<float, 64>, reference::Wkv6> {
+  static FieldNumbers<Rule> fields(Draw& d) {
     return {.r = d.normal_keys(),
             .log_w = d.log_w(Axis::key),
             .k = d.normal_keys(),
@@ -56,13 +70,13 @@ struct Wkv6Model : Model<Wkv6, reference::Wkv6> {
             .u = d.bonuses(Axis::head_key)};
   }
 };
-struct FinchC2Model : Model<FinchC2, reference::FinchC2> {
-  static Fields fields(Draw& d) {
+struct FinchC2Model : Model<FinchC2<float, 64>, reference::FinchC2> {
+  static FieldNumbers<Rule> fields(Draw& d) {
     return {.r = d.normal_keys(), .log_w = d.log_w(Axis::key), .k = d.normal_keys(), .v = d.normal_values()};
   }
 };
-struct Wkv7Model : Model<Wkv7, reference::Wkv7> {
-  static Fields fields(Draw& d) {
+struct Wkv7Model : Model<Wkv7<float, 64>, reference::Wkv7> {
+  static FieldNumbers<Rule> fields(Draw& d) {
     return {.r = d.normal_keys(),
             .log_w = d.log_w(Axis::key),
             .k = d.normal_keys(),
@@ -71,31 +85,33 @@ struct Wkv7Model : Model<Wkv7, reference::Wkv7> {
             .a = d.key_rates()};
   }
 };
-struct LinearAttentionModel : Model<LinearAttention, reference::LinearAttention> {
-  static Fields fields(Draw& d) { return {.q = d.normal_keys(), .k = d.normal_keys(), .v = d.normal_values()}; }
+struct LinearAttentionModel : Model<LinearAttention<float, 64>, reference::LinearAttention> {
+  static FieldNumbers<Rule> fields(Draw& d) {
+    return {.q = d.normal_keys(), .k = d.normal_keys(), .v = d.normal_values()};
+  }
 };
-struct RetNetModel : Model<RetNet, reference::RetNet> {
-  static Fields fields(Draw& d) {
+struct RetNetModel : Model<RetNet<float, 64>, reference::RetNet> {
+  static FieldNumbers<Rule> fields(Draw& d) {
     return {.q = d.normal_keys(), .k = d.normal_keys(), .v = d.normal_values(), .log_w = d.log_w(Axis::head_one)};
   }
 };
-struct SimpleGlaModel : Model<SimpleGla, reference::SimpleGla> {
-  static Fields fields(Draw& d) {
+struct SimpleGlaModel : Model<SimpleGla<float, 64>, reference::SimpleGla> {
+  static FieldNumbers<Rule> fields(Draw& d) {
     return {.q = d.normal_keys(), .k = d.normal_keys(), .v = d.normal_values(), .log_w = d.log_w(Axis::one)};
   }
 };
-struct GlaModel : Model<Gla, reference::Gla> {
-  static Fields fields(Draw& d) {
+struct GlaModel : Model<Gla<float, 64>, reference::Gla> {
+  static FieldNumbers<Rule> fields(Draw& d) {
     return {.q = d.normal_keys(), .k = d.normal_keys(), .v = d.normal_values(), .log_w = d.log_w(Axis::key)};
   }
 };
-struct DeltaNetModel : Model<DeltaNet, reference::DeltaNet> {
-  static Fields fields(Draw& d) {
+struct DeltaNetModel : Model<DeltaNet<float, 64>, reference::DeltaNet> {
+  static FieldNumbers<Rule> fields(Draw& d) {
     return {.q = d.normal_keys(), .k = d.unit_keys(), .v = d.normal_values(), .beta = d.rates()};
   }
 };
-struct GatedDeltaNetModel : Model<GatedDeltaNet, reference::GatedDeltaNet> {
-  static Fields fields(Draw& d) {
+struct GatedDeltaNetModel : Model<GatedDeltaNet<float, 64>, reference::GatedDeltaNet> {
+  static FieldNumbers<Rule> fields(Draw& d) {
     return {.q = d.normal_keys(),
             .k = d.unit_keys(),
             .v = d.normal_values(),
@@ -103,8 +119,8 @@ struct GatedDeltaNetModel : Model<GatedDeltaNet, reference::GatedDeltaNet> {
             .beta = d.rates()};
   }
 };
-struct KdaModel : Model<Kda, reference::Kda> {
-  static Fields fields(Draw& d) {
+struct KdaModel : Model<Kda<float, 64>, reference::Kda> {
+  static FieldNumbers<Rule> fields(Draw& d) {
     return {.q = d.normal_keys(),
             .k = d.unit_keys(),
             .v = d.normal_values(),
@@ -112,8 +128,8 @@ struct KdaModel : Model<Kda, reference::Kda> {
             .beta = d.rates()};
   }
 };
-struct GatedDeltaNet2Model : Model<GatedDeltaNet2, reference::GatedDeltaNet2> {
-  static Fields fields(Draw& d) {
+struct GatedDeltaNet2Model : Model<GatedDeltaNet2<float, 64>, reference::GatedDeltaNet2> {
+  static FieldNumbers<Rule> fields(Draw& d) {
     return {.q = d.normal_keys(),
             .k = d.unit_keys(),
             .v = d.normal_values(),
@@ -123,8 +139,8 @@ struct GatedDeltaNet2Model : Model<GatedDeltaNet2, reference::GatedDeltaNet2> {
   }
 };
 /// The erased key is a part of the written one, as in published layers.
-struct CombaModel : Model<Comba, reference::Comba> {
-  static Fields fields(Draw& d) {
+struct CombaModel : Model<Comba<float, 64>, reference::Comba> {
+  static FieldNumbers<Rule> fields(Draw& d) {
     auto const k = d.unit_keys();
     return {.q = d.normal_keys(),
             .k = k,
@@ -135,8 +151,8 @@ struct CombaModel : Model<Comba, reference::Comba> {
   }
 };
 /// The reading is written nearly against the probe, so that no state explodes.
-struct DplrModel : Model<Dplr, reference::Dplr> {
-  static Fields fields(Draw& d) {
+struct DplrModel : Model<Dplr<float, 64>, reference::Dplr> {
+  static FieldNumbers<Rule> fields(Draw& d) {
     auto const alpha = d.unit_keys();
     return {.q = d.normal_keys(),
             .log_w = d.log_w(Axis::key),
@@ -146,8 +162,8 @@ struct DplrModel : Model<Dplr, reference::Dplr> {
             .beta = product(alpha, d.random.rates<float>(static_cast<Index>(alpha.size())), -1)};
   }
 };
-struct IplrModel : Model<Iplr, reference::Iplr> {
-  static Fields fields(Draw& d) {
+struct IplrModel : Model<Iplr<float, 64>, reference::Iplr> {
+  static FieldNumbers<Rule> fields(Draw& d) {
     auto const alpha = d.unit_keys();
     return {.q = d.normal_keys(),
             .k = d.normal_keys(),
@@ -156,5 +172,15 @@ struct IplrModel : Model<Iplr, reference::Iplr> {
             .beta = product(alpha, d.random.rates<float>(static_cast<Index>(alpha.size())), -1)};
   }
 };
+
+template <class Model>
+RuleCase<typename Model::Rule> draw_case(std::uint64_t seed, Shape const& shape, Decay decay, Index key_heads) {
+  Draw draw{Random(seed), shape, key_heads, decay};
+  auto x = Model::fields(draw);
+  return {shape, std::move(x), draw.random.normals<float>(shape.sequences() * shape.heads * shape.values * shape.keys)};
+}
+template <class Model> RuleCase<typename Model::Rule> draw_case(std::uint64_t seed, Shape const& shape, Decay decay) {
+  return draw_case<Model>(seed, shape, decay, shape.heads);
+}
 
 }  // namespace aviary::test

@@ -2,7 +2,7 @@
 
 #include <array>
 
-#include "rules/models.hpp"
+#include "rules/check_model.hpp"
 
 using namespace aviary;
 using namespace aviary::test;

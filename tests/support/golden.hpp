@@ -74,6 +74,14 @@ class MatrixGolden : public GoldenFile {
     return s;
   }
 
+  /// log_w of a file of WKV-5 or WKV-6: -exp(w_raw), or as it stands in the file.
+  std::vector<double> wkv6_log_w() const {
+    bool const raw = contains("w_raw");
+    auto x = numbers(raw ? "w_raw" : "w_log");
+    if (raw)
+      for (double& e : x) e = -std::exp(e);
+    return x;
+  }
   /// log_w of a WKV-7 file: -exp(-1/2) sigmoid(w_pre) where the file has the pre-activation, else the logarithm of w.
   std::vector<double> wkv7_log_w() const {
     bool const raw = contains("w_pre");
