@@ -12,6 +12,7 @@
 namespace aviary {
 
 struct DplrRule {
+  static constexpr char const* name = "dplr";
   static constexpr Gate gate = Gate::vector;
   static constexpr Erase erase = Erase::free;
   static constexpr Read read = Read::after;
@@ -26,6 +27,7 @@ struct DplrRule {
 };
 
 struct IplrRule {
+  static constexpr char const* name = "iplr";
   static constexpr Gate gate = Gate::none;
   static constexpr Erase erase = Erase::free;
   static constexpr Read read = Read::after;

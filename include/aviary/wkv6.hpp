@@ -11,6 +11,7 @@
 namespace aviary {
 
 struct Wkv6Rule {
+  static constexpr char const* name = "wkv6";
   static constexpr Gate gate = Gate::vector;
   static constexpr Erase erase = Erase::none;
   static constexpr Read read = Read::before;
@@ -29,6 +30,7 @@ template <class T, Index K, Index V = K, Stored S = T> using Wkv6 = MatrixMemory
 /// Finch-C2: u = 0, and the key is weighed with what the decay has left room for,
 ///   y = S r            S' = S diag(w) + v ((1 - w)*k)^T
 struct FinchC2Rule {
+  static constexpr char const* name = "finch_c2";
   static constexpr Gate gate = Gate::vector;
   static constexpr Erase erase = Erase::none;
   static constexpr Read read = Read::before;

@@ -11,6 +11,7 @@
 namespace aviary {
 
 struct Wkv7Rule {
+  static constexpr char const* name = "wkv7";
   static constexpr Gate gate = Gate::vector;
   static constexpr Erase erase = Erase::free;
   static constexpr Read read = Read::after;

@@ -5,10 +5,16 @@
 
 #include <cstring>
 #include <limits>
+#include <set>
 #include <string>
 #include <vector>
 
-#include "aviary/matrix/memory.hpp"
+#include "aviary/delta_rule.hpp"
+#include "aviary/dplr.hpp"
+#include "aviary/linear_attention.hpp"
+#include "aviary/wkv5.hpp"
+#include "aviary/wkv6.hpp"
+#include "aviary/wkv7.hpp"
 #include "support/random.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -255,4 +261,15 @@ TEST_CASE("state file: what cannot be written or read into is refused") {
         "cannot read states 'a': the states of the destination differ in size");
   CHECK(message_of<std::invalid_argument>([&] { file.read<Dynamic>("a", mixed, 3); }) ==
         "cannot read states 'a': expected a multiple of 3 heads as the destination, found 2 states");
+}
+
+TEST_CASE("state file: every rule of the library has a name of its own") {
+  std::set<std::string_view> names;
+  auto const name = [&]<template <class, Index, Index, class> class... Ms>() {
+    (names.insert(detail::rule_name<Ms<float, 4, 4, float>>()), ...);
+    return sizeof...(Ms);
+  };
+  auto const rules = name.operator()<Wkv5, Wkv5PerHead, Wkv6, FinchC2, Wkv7, Dplr, Iplr, DeltaNet, GatedDeltaNet, Kda,
+                                     GatedDeltaNet2, Comba, LinearAttention, RetNet, SimpleGla, Gla>();
+  CHECK(names.size() == rules);
 }
