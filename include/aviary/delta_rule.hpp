@@ -8,8 +8,8 @@
 ///   Comba              S' = w S (I - beta p k^T) + beta v k^T                       Hu et al. 2025, arXiv:2506.02475
 ///
 /// and y = S' q, per head, with S of V x K numbers and w = exp(log_w): the decay comes first, then the erasure. Keys have
-/// unit length (normalize_plus in core/math.hpp) and 0 <= beta <= 2; otherwise states grow without bound. The scale of q is
-/// the caller's.
+/// unit length (normalize_plus in simd/normalize.hpp) and 0 <= beta <= 2; otherwise states grow without bound. The scale of
+/// q is the caller's.
 ///
 /// Gated DeltaProduct (Siems et al. 2025, arXiv:2502.10297) takes n keys, values and betas per token: it is GatedDeltaNet
 /// over n micro-steps a token, the gate on the first and the output of the last. See expand_gate below.

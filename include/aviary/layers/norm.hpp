@@ -5,6 +5,7 @@
 #include <string>
 
 #include "aviary/layers/rows.hpp"
+#include "aviary/simd/normalize.hpp"
 
 namespace aviary {
 
@@ -67,17 +68,10 @@ template <class T> class LayerNorm : public GroupNorm<T> {
   LayerNorm(VecView<T const> weight, VecView<T const> bias, T eps = T(1e-5)) : GroupNorm<T>(weight, bias, 1, eps) {}
 };
 
-/// Divides each head of each row, `size` numbers, by its Euclidean length: the removal keys of WKV-7, the keys of the
-/// delta family. A length below 1e-12 counts as 1e-12, so zeros stay zeros.
+/// Divides each head of each row, `size` numbers, by its Euclidean length: the removal keys of WKV-7.
 template <class T> void normalize_heads(MatView<T> x, Index size) noexcept {
   for (Index t = 0; t < x.rows(); ++t)
-    for (Index at = 0; at < x.columns(); at += size) {
-      T const square = simd::sum(
-          size, [](auto const& e) { return e * e; }, &x(t, at));
-      T const scale = T(1) / std::max(std::sqrt(square), T(1e-12));
-      simd::transform(
-          size, &x(t, at), [scale](auto const& e) { return e * std::remove_cvref_t<decltype(e)>(scale); }, &x(t, at));
-    }
+    for (Index at = 0; at < x.columns(); at += size) normalize_max(x[t].segment(at, size));
 }
 
 }  // namespace aviary

@@ -278,10 +278,10 @@ template <class T, class F, class... From> inline T sum(Index n, F&& f, T const*
   using P = Native<T>;
   P packs(T(0));
   T numbers(0);
-  Index i = 0;
-  for (; i + Pack<P>::lanes <= n; i += Pack<P>::lanes)
+  Index const whole = n - n % Pack<P>::lanes;
+  for (Index i = 0; i < whole; i += Pack<P>::lanes)
     packs = packs + f(Pack<P>::load(first + i), Pack<P>::load(rest + i)...);
-  for (; i < n; ++i) numbers += f(first[i], rest[i]...);
+  for (Index i = whole; i < n; ++i) numbers += f(first[i], rest[i]...);
   return Pack<P>::sum(packs) + numbers;
 }
 

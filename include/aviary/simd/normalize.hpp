@@ -1,0 +1,32 @@
+#pragma once
+/// Rows of unit length: removal keys of WKV-7, queries and keys of the delta family.
+#include <algorithm>
+#include <cmath>
+
+#include "aviary/core/view.hpp"
+#include "aviary/simd/pack.hpp"
+
+namespace aviary {
+
+namespace detail {
+template <class T> T sum_of_squares(VecView<T const> x) noexcept {
+  return simd::sum(
+      x.size(), [](auto const& e) { return e * e; }, x.data());
+}
+template <class T> void scale(VecView<T> x, T factor) noexcept {
+  simd::transform(
+      x.size(), x.data(), [factor](auto const& e) { return e * std::remove_cvref_t<decltype(e)>(factor); }, x.data());
+}
+}  // namespace detail
+
+/// x / max(|x|, least): the removal key of WKV-7. Zeros stay zeros.
+template <class T> void normalize_max(VecView<T> x, T least = T(1e-12)) noexcept {
+  detail::scale(x, T(1) / std::max(std::sqrt(detail::sum_of_squares<T>(x)), least));
+}
+
+/// x / sqrt(|x|^2 + eps): queries and keys of the delta family in its published layers. Shorter than a unit by eps / 2.
+template <class T> void normalize_plus(VecView<T> x, T eps = T(1e-6)) noexcept {
+  detail::scale(x, T(1) / std::sqrt(detail::sum_of_squares<T>(x) + eps));
+}
+
+}  // namespace aviary
