@@ -1,0 +1,145 @@
+#pragma once
+/// ChannelMemory: a number type and a number of channels bundled into the type that users name. It has every verb.
+#include <string>
+
+#include "aviary/channel/check.hpp"
+#include "aviary/channel/segment.hpp"
+
+namespace aviary {
+
+/// A running weighted mean of v in each of C channels, a compile-time number of any size or `dynamic`:
+///
+///     num' = w num + e^k v        den' = w den + e^k        y = (num + e^(u + k) v) / (den + e^(u + k))
+///
+/// with w = exp(log_w). y reads the sums before the token; the token itself enters it with weight e^(u + k).
+/// Number (float or double) is the type of the arithmetic and of the state.
+template <class Number, Index C = dynamic> class ChannelMemory {
+  static_assert(std::is_same_v<Number, float> || std::is_same_v<Number, double>,
+                "aviary: arithmetic is float or double; inputs and outputs may be stored in other types");
+  static_assert(C == dynamic || C > 0, "aviary: a memory has at least one channel, or aviary::dynamic");
+
+ public:
+  using T = Number;
+  static constexpr Index channels = C;
+  /// A value. State{} is the empty context (with C = dynamic: State{channels}).
+  using State = ChannelState<T, C>;
+  using View = ChannelView<T, C>;
+
+  /// One token. k, u and log_w beyond +-1e6 count as that (log_w = -infinity: forget everything).
+  struct Token {
+    VecView<T const, C> log_w;  ///< <= 0, the same for all tokens
+    VecView<T const, C> k, v;
+    VecView<T const, C> u;  ///< the same for all tokens
+  };
+  /// Packed sequences of any storage type, with one head.
+  struct Inputs {
+    HeadSource<C> log_w;  ///< (1, C), <= 0
+    Source<C> k, v;       ///< (tokens, 1, C)
+    HeadSource<C> u;      ///< (1, C)
+  };
+
+  /// What `forward` keeps: the states before tokens 0, every, 2 every ... of each sequence. tape_size(x, offsets, every)
+  /// states, the sequences one after another; none: nothing is kept.
+  struct Tape {
+    Index every = 16;
+    std::span<State> states = {};
+  };
+
+  struct Forward {
+    Inputs x;
+    Sink<C> y;                            ///< (tokens, 1, C)
+    std::span<State> states;              ///< one per sequence: initial in, final out
+    std::span<Index const> offsets = {};  ///< n + 1 token positions of n sequences; none: one sequence
+    Tape tape = {};
+  };
+
+  /// Advances s by one token. No allocation, no lock.
+  /// @param s  state, updated in place     @param x  views of the token's inputs
+  /// @param y  output (C); must not overlap x
+  /// Error:  |y - y_ref| <= 1e-6 max|v| in float against the double reference, whatever the size of k.
+  /// Cost:   three polynomials (of log_w, k, u), 40 further operations and a division per pack of channels.
+  template <class P = simd::Native<T>>
+  AVIARY_HOST_DEVICE static void step(View s, Token const& x, VecView<T, C> y) noexcept {
+    using Kernel = detail::ChannelKernel<P>;
+    using L = simd::Pack<P>;
+    Index const n = s.channels();
+    AVIARY_ASSERT(x.log_w.size() == n && x.k.size() == n && x.v.size() == n && x.u.size() == n && y.size() == n);
+    for (Index c = 0; c < n; c += L::lanes) {
+      auto const load = [&](T const* row) { return simd::load_part<P>(row, c, n); };
+      auto const constants = Kernel::prepare(load(x.log_w.data()), load(x.u.data()));
+      typename Kernel::Sums sums{load(s.num), load(s.den), load(s.exponent)};
+      auto const reading = Kernel::advance(sums, constants, load(x.k.data()), load(x.v.data()));
+      simd::store_part(y.data(), c, n, reading.num / reading.den);
+      simd::store_part(s.num, c, n, sums.num);
+      simd::store_part(s.den, c, n, sums.den);
+      simd::store_part(s.exponent, c, n, sums.exponent);
+    }
+  }
+
+  /// Packed sequences through all channels; a sequence may have no token. Gives the same bits as a loop of `step`, however
+  /// a sequence is split, and whatever the executor. Allocates nothing and throws only what the executor throws.
+  /// Cost: one polynomial (of k), 25 further operations and a division per token and pack of channels.
+  template <class P = simd::Native<T>, Executor E = Serial>
+  static void forward(Forward const& call, E&& executor = {}) {
+    AVIARY_ASSERT(check(call).empty());
+    detail::ChannelForward<ChannelMemory, P>::run(call, executor);
+  }
+
+  /// States that a tape needs for these inputs.
+  static std::size_t tape_size(Inputs const& x, std::span<Index const> offsets = {}, Index every = 16) noexcept {
+    detail::Packing const packing{offsets, x.k.tokens()};
+    return to_size(packing.kept_before(packing.sequences(), every));
+  }
+
+  /// @name Segments: a stretch of tokens as one map, num' = num e^log_w + sums.num, and the same for den
+  ///@{
+  using Segment = ChannelSegment<T, C>;
+
+  struct Summarize {
+    Inputs x;
+    std::span<Segment> segments;  ///< one per sequence, of the right sizes: overwritten
+    Sink<C> y = {};               ///< (tokens, 1, C), the outputs if each sequence began with an empty state
+    /// (tokens, 1, C): the state before the sequence has a share in an output, and log(share / (1 - share)) is m plus the
+    /// logarithm of that state's sum of weights.
+    Sink<C> m = {};
+    std::span<Index const> offsets = {};  ///< n + 1 token positions of n sequences; none: one sequence
+  };
+  /// The segment of each sequence, and what is needed to correct its outputs once the state before it is known.
+  /// Cost: about that of `forward`; m costs a logarithm more.
+  template <class P = simd::Native<T>, Executor E = Serial>
+  static void summarize(Summarize const& call, E&& executor = {}) {
+    detail::ChannelSummary<ChannelMemory, P>::run(call, executor);
+  }
+
+  /// The segment of two stretches, the earlier one first. out may be one of them.
+  template <class P = simd::Native<T>>
+  static void compose(Segment const& earlier, Segment const& later, Segment& out) noexcept {
+    detail::join_channels<P, T, C>(earlier.sums, later.log_w.data(), later.sums, out.sums);
+    for (Index c = 0; c < out.log_w.size(); ++c) out.log_w[c] = earlier.log_w[c] + later.log_w[c];
+  }
+
+  /// The state after a stretch that begins with state s. out may be s.
+  template <class P = simd::Native<T>>
+  static void apply(ChannelView<T const, C> s, Segment const& segment, View out) noexcept {
+    detail::join_channels<P, T, C>(s, segment.log_w.data(), segment.sums, out);
+  }
+
+  struct Correct {
+    Source<C> m;                          ///< from `summarize`
+    Source<C> y0;                         ///< the outputs from `summarize`
+    Sink<C> y;                            ///< the outputs that belong to the states; may be y0's memory
+    std::span<State const> states;        ///< one per sequence: the states before the sequences
+    std::span<Index const> offsets = {};  ///< as for `summarize`
+  };
+  /// y = y0 + share (num / den - y0) for every token.  Cost: an exponential and two divisions per token and pack.
+  template <class P = simd::Native<T>, Executor E = Serial>
+  static void correct(Correct const& call, E&& executor = {}) {
+    detail::ChannelCorrection<ChannelMemory, P>::run(call, executor);
+  }
+  ///@}
+
+  /// What is wrong with the shapes of a call, in words; empty when nothing is.
+  static std::string check(Forward const& call) { return detail::check_channels<ChannelMemory>(call); }
+};
+
+}  // namespace aviary

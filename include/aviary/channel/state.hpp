@@ -1,0 +1,118 @@
+#pragma once
+/// The state of a channel memory: for each of C channels two sums, relative to a power of two.
+///
+///     sum of weighted values  num 2^exponent          sum of weights  den 2^exponent
+///
+/// The exponent is a whole number, so that moving between exponents rounds nothing. num, den and exponent are only known
+/// together: (2 num, 2 den, exponent - 1) is the same state. Compare num / den, and exponent + log2(den).
+#include <cmath>
+#include <limits>
+#include <numbers>
+
+#include "aviary/core/aligned.hpp"
+#include "aviary/core/view.hpp"
+
+namespace aviary {
+
+/// A state where it lies. T may be const.
+template <class T, Index C> struct ChannelView {
+  T *num, *den, *exponent;  ///< rows of padded<T>(C) numbers on 64-byte boundaries; 0 from number C on
+  [[no_unique_address]] Extent<C> extent;
+
+  AVIARY_HOST_DEVICE constexpr Index channels() const noexcept { return extent; }
+  AVIARY_HOST_DEVICE constexpr operator ChannelView<T const, C>() const noexcept requires(!std::is_const_v<T>) {
+    return {num, den, exponent, extent};
+  }
+};
+
+/// A row of C numbers on a 64-byte boundary, with zeros up to the next one. Row{} is zeros.
+template <class T, Index C> struct ChannelRow {
+  alignas(alignment) T numbers[to_size(padded<T>(C))];
+
+  AVIARY_HOST_DEVICE static constexpr Index size() noexcept { return C; }
+  AVIARY_HOST_DEVICE constexpr T* data() noexcept { return numbers; }
+  AVIARY_HOST_DEVICE constexpr T const* data() const noexcept { return numbers; }
+  AVIARY_HOST_DEVICE constexpr T& operator[](Index c) noexcept { return numbers[c]; }
+  AVIARY_HOST_DEVICE constexpr T const& operator[](Index c) const noexcept { return numbers[c]; }
+  friend bool operator==(ChannelRow const&, ChannelRow const&) = default;
+};
+
+/// A number of channels known at run time: the row owns its memory, in the same layout.
+template <class T> class ChannelRow<T, dynamic> {
+ public:
+  ChannelRow() = default;
+  explicit ChannelRow(Index channels) : size_(channels), numbers_(to_size(padded<T>(channels))) {}
+
+  Index size() const noexcept { return size_; }
+  T* data() noexcept { return numbers_.data(); }
+  T const* data() const noexcept { return numbers_.data(); }
+  T& operator[](Index c) noexcept { return numbers_[to_size(c)]; }
+  T const& operator[](Index c) const noexcept { return numbers_[to_size(c)]; }
+  friend bool operator==(ChannelRow const&, ChannelRow const&) = default;
+
+ private:
+  Index size_ = 0;
+  AlignedVector<T> numbers_;
+};
+
+/// A state as a value: an aggregate, trivially copyable; ChannelState{} is the empty context.
+template <class T, Index C> struct ChannelState {
+  ChannelRow<T, C> num, den, exponent;
+
+  AVIARY_HOST_DEVICE static constexpr Index channels() noexcept { return C; }
+  AVIARY_HOST_DEVICE constexpr ChannelView<T, C> view() noexcept {
+    return {num.data(), den.data(), exponent.data(), {}};
+  }
+  AVIARY_HOST_DEVICE constexpr ChannelView<T const, C> view() const noexcept {
+    return {num.data(), den.data(), exponent.data(), {}};
+  }
+  AVIARY_HOST_DEVICE constexpr operator ChannelView<T, C>() noexcept { return view(); }
+  AVIARY_HOST_DEVICE constexpr operator ChannelView<T const, C>() const noexcept { return view(); }
+  friend bool operator==(ChannelState const&, ChannelState const&) = default;
+};
+
+/// A number of channels known at run time: ChannelState{channels} is the empty context.
+template <class T> struct ChannelState<T, dynamic> {
+  ChannelRow<T, dynamic> num, den, exponent;
+
+  ChannelState() = default;
+  explicit ChannelState(Index channels) : num(channels), den(channels), exponent(channels) {}
+
+  Index channels() const noexcept { return num.size(); }
+  ChannelView<T, dynamic> view() noexcept { return {num.data(), den.data(), exponent.data(), num.size()}; }
+  ChannelView<T const, dynamic> view() const noexcept { return {num.data(), den.data(), exponent.data(), num.size()}; }
+  operator ChannelView<T, dynamic>() noexcept { return view(); }
+  operator ChannelView<T const, dynamic>() const noexcept { return view(); }
+  friend bool operator==(ChannelState const&, ChannelState const&) = default;
+};
+
+/// @name Other implementations' states
+/// They keep (aa, bb, pp), with sums aa e^pp and bb e^pp; aa = bb = 0 and pp = -1e30 for the empty context.
+///@{
+template <class T, Index C>
+void import_state(ChannelView<T, C> s, VecView<std::type_identity_t<T> const> aa,
+                  VecView<std::type_identity_t<T> const> bb, VecView<std::type_identity_t<T> const> pp) noexcept {
+  AVIARY_ASSERT(aa.size() == s.channels() && bb.size() == s.channels() && pp.size() == s.channels());
+  for (Index c = 0; c < s.channels(); ++c) {
+    double const power = std::round(double{pp[c]} * std::numbers::log2e);
+    double const rest = std::exp(double{pp[c]} - power * std::numbers::ln2);
+    int lift = 0;
+    s.den[c] = static_cast<T>(std::frexp(bb[c] * rest, &lift));
+    s.num[c] = static_cast<T>(std::ldexp(aa[c] * rest, -lift));
+    s.exponent[c] = bb[c] == 0 ? T(0) : static_cast<T>(power + lift);
+  }
+}
+template <class T, Index C>
+void export_state(ChannelView<T const, C> s, VecView<T> aa, VecView<T> bb, VecView<T> pp) noexcept {
+  AVIARY_ASSERT(aa.size() == s.channels() && bb.size() == s.channels() && pp.size() == s.channels());
+  for (Index c = 0; c < s.channels(); ++c) {
+    double const exact = double{s.exponent[c]} * std::numbers::ln2;
+    pp[c] = s.den[c] == 0 ? T(-1e30) : static_cast<T>(exact);
+    double const rest = s.den[c] == 0 ? 1 : std::exp(exact - double{pp[c]});
+    aa[c] = static_cast<T>(s.num[c] * rest);
+    bb[c] = static_cast<T>(s.den[c] * rest);
+  }
+}
+///@}
+
+}  // namespace aviary

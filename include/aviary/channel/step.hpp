@@ -1,0 +1,145 @@
+#pragma once
+/// One token through the channels of a pack:
+///
+///     y    = (num + e^(u + k) v) / (den + e^(u + k))
+///     num' = w num + e^k v            den' = w den + e^k          w = exp(log_w)
+///
+/// Every e^x is taken apart into a factor between 0.7 and 1.42 and a whole power of two, and the sums are kept relative to
+/// a power of two, which changes rarely. So a token costs one polynomial, for e^k; nothing overflows; and no exponent is
+/// ever rounded: the error does not depend on how far keys are from 0.
+#include <limits>
+
+#include "aviary/channel/state.hpp"
+#include "aviary/simd/pack.hpp"
+
+namespace aviary::detail {
+
+/// Distances between powers of two. They are multiples of a sixteenth of the range of T, which is 8 for float and 64 for
+/// double: what is neglected is by at least three of these smaller than what it would be added to.
+template <class T> struct PowerLimits {
+  static constexpr int unit = std::numeric_limits<T>::max_exponent / 16;
+  static constexpr T rise = T(3 * unit);      ///< keys this far above the exponent of the sums lift it
+  static constexpr T reach = T(10 * unit);    ///< weights further off than this count as this far off
+  static constexpr T slowest = T(-4 * unit);  ///< decays stronger than this are applied to the exponent
+  static constexpr T most = T(std::numeric_limits<T>::max_exponent - 2);  ///< 2^n and 2^-n are normal up to here
+  static constexpr T largest = T(1e6);                                    ///< k, u and log_w beyond count as this
+  static constexpr T halved(int times) noexcept { return times == 0 ? T(1) : halved(times - 1) / 2; }
+  static constexpr T least = halved(3 * unit);  ///< sums of weights below it lower the exponent
+};
+
+/// The sums of a pack of channels.
+template <class P> struct ChannelSums { P num, den, exponent; };
+
+/// What a pack of channels needs of log_w and u: both are constant in time.
+template <class P> struct ChannelConstants {
+  P w, w_low;    ///< the decay w, or its factor where w is too small for a T
+  P w_power;     ///< and then its power; 0 otherwise
+  P rise;        ///< how far above the exponent a key may be
+  P u, u_power;  ///< e^u
+};
+
+/// An output before its division: num / den, in units of the exponent before the token.
+template <class P> struct ChannelReading { P num, den; };
+
+/// The kernel for packs P. Channels never meet.
+template <class P> struct ChannelKernel {
+  using L = simd::Pack<P>;
+  using T = typename L::value_type;
+  using Limits = PowerLimits<T>;
+  using Sums = ChannelSums<P>;
+  using Constants = ChannelConstants<P>;
+
+  /// Advances the sums by one token, and returns its output.
+  AVIARY_HOST_DEVICE static AVIARY_INLINE ChannelReading<P> advance(Sums& s, Constants const& c, P const& k,
+                                                                    P const& v) noexcept {
+    P const n = power(k), factor = P(T(1)) + growth(k, n);
+    P distance = n - s.exponent;
+    P const bonus = L::scale(c.u * factor, bounded(distance + c.u_power, Limits::reach));
+    ChannelReading<P> const y{L::fma(bonus, v, s.num), s.den + bonus};
+    if (L::any((c.rise < distance) || (s.den < P(Limits::least)))) [[unlikely]]
+      distance = move_exponent(s, c, n);
+    P const weight = L::scale(factor, L::max(P(-Limits::reach), distance));
+    s.num = L::fma(s.num, c.w, L::fma(s.num, c.w_low, weight * v));
+    s.den = L::fma(s.den, c.w, L::fma(s.den, c.w_low, weight));
+    return y;
+  }
+
+  AVIARY_HOST_DEVICE static AVIARY_INLINE Constants prepare(P const& log_w, P const& u) noexcept {
+    P const one(T(1)), zero(T(0));
+    P const n = power(log_w), grown = growth(log_w, n), factor = one + grown, low = grown - (factor - one);
+    auto const small = n < P(Limits::slowest);
+    P const scale = L::select(small, zero, n), u_power = power(u);
+    return {.w = L::scale(factor, scale),
+            .w_low = L::scale(low, scale),
+            .w_power = L::select(small, n, zero),
+            .rise = L::select(small, P(-Limits::most * Limits::largest), P(Limits::rise)),
+            .u = one + growth(u, u_power),
+            .u_power = u_power};
+  }
+
+  /// The sums after `later`, over a stretch with decay e^log_w, if it began with the sums `earlier`.
+  AVIARY_HOST_DEVICE static AVIARY_INLINE Sums join(Sums earlier, P const& log_w, Sums const& later) noexcept {
+    P const one(T(1)), n = power(log_w);
+    earlier.exponent = earlier.exponent + n;
+    P const top = L::max(own_exponent(earlier), own_exponent(later));
+    P const exponent = L::select(P(none) < top, top, P(T(0)));
+    P const e = L::scale(one + growth(log_w, n), bounded(earlier.exponent - exponent, Limits::most)),
+            l = L::scale(one, bounded(later.exponent - exponent, Limits::most));
+    return {L::fma(earlier.num, e, later.num * l), L::fma(earlier.den, e, later.den * l), exponent};
+  }
+
+  /// @name e^x = (1 + growth(x, n)) 2^n with n = power(x), a whole number
+  /// x beyond +-1e6 counts as that; NaN gives NaN.  Error: 1 ulp of growth, which is between -0.3 and 0.42.
+  ///@{
+  AVIARY_HOST_DEVICE static AVIARY_INLINE P power(P const& x) noexcept {
+    constexpr T rounding = T(1.5) * simd::detail::Exponent<T>::unit;  // sums with it have no digits after the point
+    return L::fma(bounded(x, Limits::largest), P(T(1.44269504088896340736)), P(rounding)) - P(rounding);
+  }
+  AVIARY_HOST_DEVICE static AVIARY_INLINE P growth(P const& x, P const& n) noexcept {
+    constexpr bool single = sizeof(T) == 4;
+    constexpr int last = single ? 7 : 13;  // what is left out is below a tenth of the last bit
+    // ln 2 in two parts: products of the first with whole numbers are exact.
+    constexpr T ln_2 = single ? T(0.693359375) : T(6.93147180369123816490e-01);
+    constexpr T ln_2_low = single ? T(-2.12194440054690583e-4) : T(1.90821492927058770002e-10);
+    P const rest = L::fma(n, P(-ln_2_low), L::fma(n, P(-ln_2), bounded(x, Limits::largest)));
+    return L::fma(rest * rest, series<2, last>(rest), rest);
+  }
+  ///@}
+
+ private:
+  static constexpr T none = T(-1e30);  // the exponent of what is empty
+
+  /// x between -limit and limit; NaN stays NaN.
+  AVIARY_HOST_DEVICE static AVIARY_INLINE P bounded(P const& x, T limit) noexcept {
+    return L::max(P(-limit), L::min(P(limit), x));
+  }
+
+  static constexpr T inverse_factorial(int n) noexcept { return n < 2 ? T(1) : inverse_factorial(n - 1) / T(n); }
+  /// 1/n! + x/(n + 1)! + ... + x^(last - n)/last!
+  template <int n, int last> AVIARY_HOST_DEVICE static AVIARY_INLINE P series(P const& x) noexcept {
+    constexpr T first = inverse_factorial(n);
+    if constexpr (n == last)
+      return P(first);
+    else
+      return L::fma(x, series<n + 1, last>(x), P(first));
+  }
+
+  /// The exponent with which den lies in [1, 2).
+  AVIARY_HOST_DEVICE static AVIARY_INLINE P own_exponent(Sums const& s) noexcept {
+    P const smallest(std::numeric_limits<T>::min());
+    return L::select(s.den < smallest, P(none), s.exponent + L::exponent(s.den));
+  }
+
+  /// Moves the sums to another exponent where a key is far above or den has become small, and applies those decays that
+  /// are powers of two. Returns how far above the exponent the key is then.
+  AVIARY_HOST_DEVICE static AVIARY_INLINE P move_exponent(Sums& s, Constants const& c, P const& key) noexcept {
+    s.exponent = s.exponent + c.w_power;
+    auto const moves = (P(Limits::rise) < key - s.exponent) || (s.den < P(Limits::least));
+    P const exponent = L::select(moves, L::max(own_exponent(s), key), s.exponent);
+    P const factor = L::scale(P(T(1)), bounded(s.exponent - exponent, Limits::most));
+    s = {s.num * factor, s.den * factor, exponent};
+    return key - exponent;
+  }
+};
+
+}  // namespace aviary::detail

@@ -1,0 +1,373 @@
+#include "aviary/channel/forward.hpp"
+
+#include <doctest/doctest.h>
+
+#include <limits>
+
+#include "aviary/simd/instruction_sets.hpp"
+#include "aviary/wkv4.hpp"
+#include "support/allocation_counter.hpp"
+#include "support/channel_case.hpp"
+#include "support/compare.hpp"
+
+using namespace aviary;
+using namespace aviary::test;
+
+namespace {
+
+ChannelCase make_case(std::vector<Index> offsets, Index channels = 24, Keys keys = Keys::natural) {
+  return ChannelCase(11, channels, std::move(offsets), keys);
+}
+
+/// Runs tasks backwards, and says that it runs many at once.
+auto backwards(Index concurrency) {
+  return Parallel(concurrency, [](Index count, auto&& task) {
+    for (Index i = count; i-- > 0;) task(i);
+  });
+}
+
+template <class M, class P = simd::Native<typename M::T>, class E = Serial>
+ChannelCall<M> run(ChannelCase const& c, E&& executor = {}) {
+  ChannelCall<M> call(c);
+  REQUIRE(M::check(call.call()) == "");
+  M::template forward<P>(call.call(), executor);
+  return call;
+}
+
+template <class T> void check_result(ChannelCase const& c, ChannelResult const& result, ChannelResult const& expected) {
+  CHECK(max_error(result.y, expected.y) <= channel_bound<T>);
+  CHECK(max_error(result.mean, expected.mean) <= channel_bound<T>);
+  CHECK(log_error(result.weight, expected.weight) <= weight_bound<T>(c.tokens()));
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("forward: agrees with the reference, whatever the keys", M, Wkv4<float>, Wkv4<double>,
+                   Wkv4<float, 64>, Wkv4<double, 24>, Wkv4<float, 37>, Wkv4<double, 1>) {
+  Index const channels = M::channels == dynamic ? 301 : M::channels;
+  for (Keys const keys : all_keys) {
+    CAPTURE(name(keys));
+    ChannelCase const c = make_case({0, 0, 1, 3, 10, 10, 26, 43, 100, 1000}, channels, keys);
+    check_result<typename M::T>(c, run<M>(c).result(), reference_result(c));
+  }
+}
+
+TEST_CASE_TEMPLATE("step: equals forward bit by bit", M, Wkv4<float>, Wkv4<double>, Wkv4<float, 64>, Wkv4<double, 5>) {
+  Index const channels = M::channels == dynamic ? 301 : M::channels;
+  for (Keys const keys : all_keys) {
+    CAPTURE(name(keys));
+    ChannelCase const c = make_case({0, 70}, channels, keys);
+    ChannelCall<M> steps(c);
+    for (Index t = 0; t < 70; ++t) M::step(steps.states[0], steps.token(t), steps.output(t));
+    ChannelCall<M> const whole = run<M>(c);
+    CHECK(whole.y == steps.y);
+    CHECK(whole.states == steps.states);
+  }
+}
+
+TEST_CASE_TEMPLATE("forward: split anywhere equals the whole bit by bit", T, float, double) {
+  using M = Wkv4<T, 24>;
+  for (Keys const keys : all_keys) {
+    CAPTURE(name(keys));
+    ChannelCase const c = make_case({0, 40}, 24, keys);
+    ChannelCall<M> const whole = run<M>(c);
+    for (Index split = 0; split <= 40; ++split) {
+      CAPTURE(split);
+      ChannelCall<M> parts(c);
+      std::vector<Index> const first{0, split}, second{split, 40};
+      auto call = parts.call();
+      call.offsets = first;
+      M::forward(call);
+      call.offsets = second;
+      M::forward(call);
+      CHECK(parts.y == whole.y);
+      CHECK(parts.states == whole.states);
+    }
+  }
+}
+
+TEST_CASE("forward: every instruction set agrees with the reference") {
+  for (Keys const keys : all_keys) {
+    CAPTURE(name(keys));
+    ChannelCase const c = make_case({0, 2, 200}, 45, keys);
+    ChannelResult const expected = reference_result(c);
+    simd::for_each_instruction_set<float>([&](auto set) {
+      CAPTURE(set.name);
+      check_result<float>(c, run<Wkv4<float>, typename decltype(set)::Pack>(c).result(), expected);
+    });
+    simd::for_each_instruction_set<double>([&](auto set) {
+      CAPTURE(set.name);
+      check_result<double>(c, run<Wkv4<double>, typename decltype(set)::Pack>(c).result(), expected);
+    });
+  }
+}
+
+TEST_CASE_TEMPLATE("forward: the same bits whatever the executor", T, float, double) {
+  using M = Wkv4<T>;
+  for (Index const channels : {1, 45, 700}) {
+    CAPTURE(channels);
+    ChannelCase const c = make_case({0, 2, 35}, channels, Keys::strong);
+    ChannelCall<M> const serial = run<M>(c);
+    auto const same = [&](ChannelCall<M> const& other) {
+      CHECK(other.y == serial.y);
+      CHECK(other.states == serial.states);
+    };
+    for (Index const concurrency : {2, 3, 8, 64}) {
+      CAPTURE(concurrency);
+      same(run<M, simd::Native<T>>(c, backwards(concurrency)));
+    }
+#if defined(_OPENMP)
+    same(run<M, simd::Native<T>>(c, OpenMp(4)));
+#endif
+  }
+}
+
+TEST_CASE("forward: packed sequences are independent") {
+  using M = Wkv4<float>;
+  ChannelCase const packed = make_case({0, 0, 1, 3, 10, 10, 26, 43, 100}, 37);
+  ChannelCall<M> const together = run<M>(packed);
+  ChannelCall<M> alone(packed);
+  for (Index s = 0; s < packed.sequences(); ++s) {
+    auto call = alone.call();
+    call.offsets = std::span(packed.offsets).subspan(to_size(s), 2);
+    call.states = call.states.subspan(to_size(s), 1);
+    M::forward(call);
+  }
+  CHECK(alone.y == together.y);
+  CHECK(alone.states == together.states);
+}
+
+TEST_CASE("forward: tokens outside of all sequences are neither read nor written") {
+  using M = Wkv4<float>;
+  ChannelCase const c = make_case({0, 30}, 24);
+  ChannelCall<M> call(c);
+  std::vector<Index> const middle{7, 19};
+  auto forward = call.call();
+  forward.offsets = middle;
+  for (Index i = 0; i < 30 * 24; ++i)
+    if (i / 24 < 7 || i / 24 >= 19) call.k[to_size(i)] = std::numeric_limits<float>::quiet_NaN();
+  M::forward(forward);
+  for (Index i = 0; i < 30 * 24; ++i) {
+    CHECK((call.y[to_size(i)] != -77) == (i / 24 >= 7 && i / 24 < 19));
+    CHECK(std::isfinite(call.y[to_size(i)]));
+  }
+}
+
+TEST_CASE_TEMPLATE("forward: padding of a state stays zero, and so do bands around the output", M, Wkv4<float, 37>,
+                   Wkv4<double, 5>, Wkv4<float>) {
+  Index const channels = M::channels == dynamic ? 130 : M::channels;
+  ChannelCase const c = make_case({0, 23}, channels);
+  ChannelCall<M> call(c);
+  std::vector<typename M::T> banded(call.y.size() + 64, -77);
+  auto forward = call.call();
+  forward.y = {banded.data() + 32, 23, 1, channels};
+  M::forward(forward);
+  for (std::size_t i = 0; i < 32; ++i) {
+    CHECK(banded[i] == -77);
+    CHECK(banded[banded.size() - 1 - i] == -77);
+  }
+  auto const s = call.states[0].view();
+  for (Index i = channels; i < padded<typename M::T>(channels); ++i)
+    for (auto const* const row : {s.num, s.den, s.exponent}) CHECK(row[i] == 0);
+}
+
+TEST_CASE("forward: strides and storage types") {
+  using M = Wkv4<float, 37>;
+  Index const n = 33, channels = 37, stride = 2 * channels + 5;
+  ChannelCase c = make_case({0, n}, channels);
+  for (float& e : c.v) e = widen(narrow<bf16>(e));
+  for (float& e : c.u) e = widen(narrow<f16>(e));
+  ChannelCall<M> const plain = run<M>(c);
+
+  std::vector<double> k(to_size(n * stride), 9e9), log_w(c.log_w.begin(), c.log_w.end());
+  std::vector<bf16> v;
+  std::vector<f16> u;
+  for (float const e : c.v) v.push_back(narrow<bf16>(e));
+  for (float const e : c.u) u.push_back(narrow<f16>(e));
+  for (Index i = 0; i < n * channels; ++i)
+    k[to_size(i / channels * stride + i % channels)] = static_cast<double>(c.k[to_size(i)]);
+  ChannelCall<M> call(c);
+  auto forward = call.call();
+  forward.x = {.log_w = {log_w.data(), 1},
+               .k = {k.data(), n, 1, channels, stride, 0},
+               .v = {v.data(), n, 1},
+               .u = {u.data(), 1}};
+  std::vector<double> y(to_size(n * 50), -77.0);  // rows of 50
+  forward.y = {y.data(), n, 1, channels, 50, 0};
+  REQUIRE(M::check(forward) == "");
+  M::forward(forward);
+  for (Index i = 0; i < n * 50; ++i)
+    CHECK(y[to_size(i)] == (i % 50 < channels ? double{plain.y[to_size(i / 50 * channels + i % 50)]} : -77.0));
+  CHECK(call.states == plain.states);
+
+  std::vector<bf16> small(to_size(n * channels));  // y in bf16: one rounding more
+  ChannelCall<M> again(c);
+  auto into_bf16 = again.call();
+  into_bf16.y = {small.data(), n, 1};
+  M::forward(into_bf16);
+  for (std::size_t i = 0; i < small.size(); ++i) CHECK(small[i] == narrow<bf16>(plain.y[i]));
+}
+
+TEST_CASE_TEMPLATE("forward: the tape keeps the states before every so many tokens", T, float, double) {
+  using M = Wkv4<T>;
+  ChannelCase const c = make_case({0, 0, 1, 9, 41}, 150);
+  ChannelCall<M> const plain = run<M>(c);
+  for (Index const every : {1, 5, 8, 100}) {
+    CAPTURE(every);
+    ChannelCall<M> call(c);
+    auto forward = call.call();
+    std::vector<typename M::State> kept(M::tape_size(forward.x, forward.offsets, every), typename M::State(150));
+    forward.tape = {.every = every, .states = kept};
+    REQUIRE(M::check(forward) == "");
+    M::forward(forward, backwards(3));
+    CHECK(call.y == plain.y);
+    CHECK(call.states == plain.states);
+    std::size_t at = 0;
+    for (Index s = 0; s < c.sequences(); ++s)
+      for (Index t = c.offsets[to_size(s)]; t < c.offsets[to_size(s + 1)]; t += every, ++at) {
+        ChannelCall<M> until(c);  // the same sequence up to there
+        std::vector<Index> const part{c.offsets[to_size(s)], t};
+        auto shorter = until.call();
+        shorter.offsets = part;
+        shorter.states = shorter.states.subspan(to_size(s), 1);
+        M::forward(shorter);
+        CHECK(kept[at] == shorter.states[0]);
+      }
+    CHECK(at == kept.size());
+  }
+}
+
+TEST_CASE("forward, step: allocate nothing") {
+  using M = Wkv4<float>;
+  ChannelCase const c = make_case({0, 1, 40}, 300);
+  ChannelCall<M> call(c);
+  auto const forward = call.call();
+  auto const token = call.token(3);
+  auto const y = call.output(3);
+  Serial serial;
+  AllocationCounter const allocations;
+  aviary::detail::ChannelForward<M, simd::Native<float>>::run(forward, serial);  // forward without its assertion
+  M::step(call.states[0], token, y);
+  CHECK(allocations.count() == 0);
+}
+
+TEST_CASE_TEMPLATE("forward: outputs are means of the values so far", T, float, double) {
+  using M = Wkv4<T>;
+  for (Keys const keys : all_keys)
+    for (std::uint64_t seed = 0; seed < 5; ++seed) {
+      CAPTURE(name(keys));
+      ChannelCase const c(seed, 64, {0, 200}, keys);
+      ChannelCall<M> const call = run<M>(c);
+      for (Index channel = 0; channel < 64; ++channel) {
+        double largest = 0;
+        for (Index t = 0; t < 200; ++t) {
+          std::size_t const at = to_size(t * 64 + channel);
+          largest = std::max(largest, std::abs(static_cast<double>(c.v[at])));
+          REQUIRE(std::abs(static_cast<double>(call.y[at])) <=
+                  largest * (1 + 8 * static_cast<double>(std::numeric_limits<T>::epsilon())));
+        }
+      }
+    }
+}
+
+TEST_CASE_TEMPLATE("forward: the largest finite inputs stay finite", T, float, double) {
+  using M = Wkv4<T>;
+  constexpr T most = std::numeric_limits<T>::max(), infinity = std::numeric_limits<T>::infinity();
+  std::vector<T> const numbers{0, 1, -1, 90, -90, T(1e6), T(-1e6), most, -most};
+  std::vector<T> const decays{0, -infinity, -most, T(-1e-30), -22, -23, T(-2.3e17)};
+  Random random(4);
+  constexpr Index channels = 97, tokens = 50;
+  std::vector<T> log_w, k, v, u, y(tokens * channels);
+  for (Index c = 0; c < channels; ++c) {
+    log_w.push_back(decays[to_size(random.below(7))]);
+    u.push_back(numbers[to_size(random.below(9))]);
+  }
+  for (Index i = 0; i < tokens * channels; ++i) {
+    k.push_back(numbers[to_size(random.below(9))]);
+    v.push_back(static_cast<T>(random.normal()));
+  }
+  std::vector<typename M::State> states(1, typename M::State(channels));
+  M::forward({.x = {.log_w = {log_w.data(), 1, channels},
+                    .k = {k.data(), tokens, 1, channels},
+                    .v = {v.data(), tokens, 1, channels},
+                    .u = {u.data(), 1, channels}},
+              .y = {y.data(), tokens, 1, channels},
+              .states = states});
+  for (T const e : y) REQUIRE(std::abs(e) < 6);
+  for (Index c = 0; c < channels; ++c) {
+    CHECK(std::isfinite(states[0].num[c]));
+    CHECK(states[0].den[c] > 0);
+    CHECK(std::isfinite(states[0].exponent[c]));
+  }
+}
+
+TEST_CASE("forward: NaN in gives NaN out, from there on and in its own channel only") {
+  using M = Wkv4<float, 40>;
+  for (bool const in_key : {true, false}) {
+    ChannelCase c = make_case({0, 20}, 40);
+    (in_key ? c.k : c.v)[5 * 40 + 3] = std::numeric_limits<float>::quiet_NaN();
+    ChannelCall<M> const call = run<M>(c);
+    for (Index i = 0; i < 20 * 40; ++i) CHECK(std::isnan(call.y[to_size(i)]) == (i / 40 >= 5 && i % 40 == 3));
+  }
+}
+
+TEST_CASE("forward: a token without weight changes no state where nothing decays") {
+  using M = Wkv4<float, 40>;
+  ChannelCase c = make_case({0, 0, 20}, 40);
+  std::fill(c.log_w.begin(), c.log_w.end(), 0.f);
+  std::fill(c.k.begin(), c.k.end(), -1e30f);
+  ChannelCall<M> const before(c);
+  CHECK(run<M>(c).states == before.states);
+}
+
+TEST_CASE("forward: one million tokens of one decay lose no digits of it") {
+  // The sums of a constant value are a geometric series.
+  using M = Wkv4<float, 1>;
+  M::State state{};
+  std::array<float, 1> const log_w{-1e-4f}, k{0.3f}, v{1}, u{0};
+  std::array<float, 1> y{};
+  for (int t = 0; t < 1'000'000; ++t) M::step(state, {.log_w = log_w, .k = k, .v = v, .u = u}, y);
+  double const w = double{log_w[0]}, expected = double{k[0]} + std::log(std::expm1(1e6 * w) / std::expm1(w));
+  CHECK(y[0] == doctest::Approx(1).epsilon(1e-6));
+  double const weight = double{state.exponent[0]} * std::numbers::ln2 + std::log(double{state.den[0]});
+  CHECK(std::abs(weight - expected) <= 1e-3);  // rounding of the sums: 2^-24 / 1e-4 at most
+}
+
+TEST_CASE("check: says what is wrong with a call") {
+  using M = Wkv4<float>;
+  ChannelCase const c = make_case({0, 6}, 24);
+  ChannelCall<M> call(c);
+  auto const good = call.call();
+  CHECK(M::check(good) == "");
+  auto const says = [](std::string const& text, std::initializer_list<char const*> parts) {
+    for (char const* const part : parts) CHECK_MESSAGE(text.find(part) != std::string::npos, text, " lacks ", part);
+  };
+  auto bad = good;
+  bad.x.k = {call.k.data(), 5, 1, 24};
+  says(M::check(bad), {"k has 5 tokens", "y has 6"});
+  bad = good;
+  bad.x.v = {call.v.data(), 6, 3, 8};
+  says(M::check(bad), {"v has 3 heads", "expected 1"});
+  bad = good;
+  bad.x.u = {call.u.data(), 1, 23};
+  says(M::check(bad), {"u has 23 channels", "y has 24"});
+  bad = good;
+  bad.x.log_w = {call.log_w.data(), 2, 12};
+  says(M::check(bad), {"log_w has 2 heads"});
+  bad = good;
+  bad.states = bad.states.first(0);
+  says(M::check(bad), {"states has 0 states", "expected 1"});
+  bad = good;
+  std::vector<M::State> small(4, M::State(23));
+  bad.states = std::span(small).first(1);
+  says(M::check(bad), {"a state of states is of 23 channels", "expected 24"});
+  bad = good;
+  std::vector<Index> const beyond{0, 7};
+  bad.offsets = beyond;
+  says(M::check(bad), {"sequence 0", "[0, 7)", "6 tokens"});
+  bad = good;
+  bad.tape = {.every = 0};
+  says(M::check(bad), {"tape.every is 0", "at least 1"});
+  bad.tape = {.every = 2, .states = small};
+  says(M::check(bad), {"tape has 4 states", "expected 3"});
+}
