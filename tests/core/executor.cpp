@@ -1,13 +1,16 @@
-/// Executors: every task once, none twice, and what counts as an executor.
+/// Executors: every task once, none twice, the same bits from all; and what counts as an executor.
 #include "aviary/core/executor.hpp"
 
 #include <doctest/doctest.h>
 
-#include <atomic>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
+#include "support/executor_case.hpp"
+
 using namespace aviary;
+using namespace aviary::test;
 
 static_assert(Executor<Serial>);
 static_assert(Executor<Parallel<void (*)(Index, detail::AnyTask)>>);
@@ -19,45 +22,53 @@ struct NoConcurrency {
 struct NoCall {
   Index concurrency() const { return 1; }
 };
+static_assert(!Executor<NoConcurrency> && !Executor<NoCall> && !Executor<int>);
 
-/// How often each of count tasks ran.
-template <class E> std::vector<int> runs(E&& executor, Index count) {
-  std::vector<std::atomic<int>> times(to_size(count));
-  executor(count, [&](Index i) noexcept { ++times[to_size(i)]; });
-  return {times.begin(), times.end()};
+/// As many threads as there are tasks, up to a number, each with every so many tasks; said to be that many.
+auto threads(Index most) {
+  return Parallel(most, [most](Index count, auto&& task) {
+    std::vector<std::thread> all;
+    for (Index first = 0; first < std::min(most, count); ++first)
+      all.emplace_back([&task, first, most, count] {
+        for (Index i = first; i < count; i += most) task(i);
+      });
+    for (auto& thread : all) thread.join();
+  });
 }
 }  // namespace
-static_assert(!Executor<NoConcurrency> && !Executor<NoCall> && !Executor<int>);
 
 TEST_CASE("executor: the serial one runs tasks in order") {
   std::vector<Index> order;
   Serial()(5, [&](Index i) noexcept { order.push_back(i); });
   CHECK(order == std::vector<Index>{0, 1, 2, 3, 4});
-  Serial()(0, [&](Index) noexcept { order.clear(); });
-  CHECK(order.size() == 5);
   CHECK(Serial::concurrency() == 1);
+  check_tasks(Serial());
 }
 
-TEST_CASE("executor: any callable runs every task once") {
-  Parallel threads(3, [](Index count, auto&& task) {
-    std::vector<std::thread> all;
-    for (Index i = 0; i < count; ++i) all.emplace_back([&task, i] { task(i); });
-    for (auto& thread : all) thread.join();
-  });
-  static_assert(Executor<decltype(threads)>);
-  CHECK(threads.concurrency() == 3);
-  CHECK(runs(threads, 7) == std::vector<int>(7, 1));
-  CHECK(runs(threads, 0).empty());
+TEST_CASE("executor: any callable runs every task once, and changes no bit") {
+  static_assert(Executor<decltype(threads(1))>);
+  for (Index const most : {1, 2, 3, 8}) {
+    CAPTURE(most);
+    CHECK(threads(most).concurrency() == most);
+    check_tasks(threads(most));
+    check_bits(threads(most));
+  }
+}
+
+TEST_CASE("executor: what it throws passes through forward") {
+  Parallel const refuses(2, [](Index, auto&&) { throw std::runtime_error("no threads"); });
+  CHECK_THROWS_WITH_AS((wkv7_result<Wkv7<float, 16>>(2, {0, 5}, refuses)), "no threads", std::runtime_error);
 }
 
 #if defined(_OPENMP)
 static_assert(Executor<OpenMp>);
-TEST_CASE("executor: OpenMP runs every task once") {
-  for (Index const threads : {1, 2, 4}) {
-    OpenMp const executor(threads);
-    CHECK(executor.concurrency() == threads);
-    CHECK(runs(executor, 100) == std::vector<int>(100, 1));
-    CHECK(runs(executor, 0).empty());
+TEST_CASE("executor: OpenMP runs every task once, and changes no bit") {
+  for (Index const number : {1, 2, 4, 7}) {
+    CAPTURE(number);
+    OpenMp const executor(number);
+    CHECK(executor.concurrency() == number);
+    check_tasks(executor);
+    check_bits(executor);
   }
 }
 #endif

@@ -30,12 +30,16 @@ struct Serial {
   }
 };
 
-/// Any callable f(count, task), such as a thread pool's parallel for, with the number of tasks that it runs at once.
+/// Any callable f(count, task), such as a thread pool's parallel for, with the number of tasks that it runs at once. const
+/// if the callable can be called as const.
 template <class F> class Parallel {
  public:
   constexpr Parallel(Index concurrency, F f) : f_(std::move(f)), concurrency_(concurrency) {}
   constexpr Index concurrency() const noexcept { return concurrency_; }
   template <class Task> void operator()(Index count, Task&& task) { f_(count, std::forward<Task>(task)); }
+  template <class Task>
+  requires std::invocable<F const&, Index, Task>
+  void operator()(Index count, Task&& task) const { f_(count, std::forward<Task>(task)); }
 
  private:
   F f_;
