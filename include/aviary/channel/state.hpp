@@ -86,6 +86,14 @@ template <class T> struct ChannelState<T, dynamic> {
   friend bool operator==(ChannelState const&, ChannelState const&) = default;
 };
 
+namespace detail {
+/// power ln 2 - x, where these nearly cancel.
+inline double less_powers(double power, double x) noexcept {
+  constexpr double ln_2_low = 2.3190468138462996e-17;  // ln 2 beyond a double
+  return std::fma(power, std::numbers::ln2, -x) + power * ln_2_low;
+}
+}  // namespace detail
+
 /// @name Other implementations' states
 /// They keep (aa, bb, pp), with sums aa e^pp and bb e^pp; aa = bb = 0 and pp = -1e30 for the empty context.
 ///@{
@@ -94,21 +102,23 @@ void import_state(ChannelView<T, C> s, VecView<std::type_identity_t<T> const> aa
                   VecView<std::type_identity_t<T> const> bb, VecView<std::type_identity_t<T> const> pp) noexcept {
   AVIARY_ASSERT(aa.size() == s.channels() && bb.size() == s.channels() && pp.size() == s.channels());
   for (Index c = 0; c < s.channels(); ++c) {
+    s.num[c] = s.den[c] = s.exponent[c] = T(0);
+    if (bb[c] == 0) continue;
     double const power = std::round(double{pp[c]} * std::numbers::log2e);
-    double const rest = std::exp(double{pp[c]} - power * std::numbers::ln2);
+    double const rest = std::exp(-detail::less_powers(power, double{pp[c]}));
     int lift = 0;
     s.den[c] = static_cast<T>(std::frexp(bb[c] * rest, &lift));
     s.num[c] = static_cast<T>(std::ldexp(aa[c] * rest, -lift));
-    s.exponent[c] = bb[c] == 0 ? T(0) : static_cast<T>(power + lift);
+    s.exponent[c] = static_cast<T>(power + lift);
   }
 }
 template <class T, Index C>
 void export_state(ChannelView<T const, C> s, VecView<T> aa, VecView<T> bb, VecView<T> pp) noexcept {
   AVIARY_ASSERT(aa.size() == s.channels() && bb.size() == s.channels() && pp.size() == s.channels());
   for (Index c = 0; c < s.channels(); ++c) {
-    double const exact = double{s.exponent[c]} * std::numbers::ln2;
-    pp[c] = s.den[c] == 0 ? T(-1e30) : static_cast<T>(exact);
-    double const rest = s.den[c] == 0 ? 1 : std::exp(exact - double{pp[c]});
+    double const power{s.exponent[c]};
+    pp[c] = s.den[c] == 0 ? T(-1e30) : static_cast<T>(power * std::numbers::ln2);
+    double const rest = s.den[c] == 0 ? 1 : std::exp(detail::less_powers(power, double{pp[c]}));
     aa[c] = static_cast<T>(s.num[c] * rest);
     bb[c] = static_cast<T>(s.den[c] * rest);
   }
