@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "golden_check/block.hpp"
+#include "golden_check/channel.hpp"
 #include "golden_check/matrix.hpp"
 #include "golden_check/report.hpp"
 #include "support/golden_models.hpp"
@@ -27,6 +28,7 @@ struct Op {
 template <class Golden> constexpr Op matrix{Golden::op, check_matrix<Golden>};
 
 constexpr Op ops[] = {
+    {"wkv4", check_wkv4},
     matrix<Wkv5PerHeadGolden>,
     matrix<Wkv5Golden>,
     matrix<Wkv6Golden>,
