@@ -30,6 +30,9 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   static_assert((K == dynamic || (0 < K && K <= most)) && (V == dynamic || (0 < V && V <= most)),
                 "aviary: a head has 1 to 1024 keys and values, or aviary::dynamic");
 
+  /// A size that need not be given when it is known at compile time.
+  template <Index N> static constexpr Extent<N> fixed() noexcept requires(N != dynamic) { return {}; }
+
  public:
   using Rule = R;
   using T = Number;
@@ -184,10 +187,6 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
 
   /// What is wrong with the shapes of a call, in words; empty when nothing is.
   static std::string check(Forward const& call) { return detail::check_forward<MatrixMemory>(call); }
-
- private:
-  /// A size that need not be given when it is known at compile time.
-  template <Index N> static constexpr Extent<N> fixed() noexcept requires(N != dynamic) { return {}; }
 };
 
 }  // namespace aviary
