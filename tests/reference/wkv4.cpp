@@ -1,4 +1,4 @@
-/// The WKV-4 reference against the equations before they were made safe.
+/// The WKV-4 reference against the equations before they were made safe, and against published code.
 #include "aviary/reference/wkv4.hpp"
 
 #include <doctest/doctest.h>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "support/compare.hpp"
+#include "support/golden.hpp"
 #include "support/random.hpp"
 
 namespace {
@@ -21,7 +22,41 @@ constexpr double bound = 1e-12;
 
 Numbers row(Numbers const& x, Index t, Index n) { return Numbers(x.begin() + t * n, x.begin() + (t + 1) * n); }
 
+/// The files of WKV-4 below a folder, of which there are so many.
+int check_golden(std::string const& folder) {
+  int files = 0;
+  for (auto const& path : test::golden_files(folder)) {
+    test::GoldenFile const file(path);
+    if (file.op() != "wkv4") continue;
+    ++files;
+    CAPTURE(file.path());
+    Index const batch = file.size("out", 0), tokens = file.size("out", 1), n = file.size("out", 2);
+    Numbers const k = file.numbers("k"), v = file.numbers("v"), log_w = file.numbers("w_log"), u = file.numbers("u");
+    Numbers aa = file.numbers("aa0"), bb = file.numbers("bb0"), pp = file.numbers("pp0"), y(k.size());
+    for (Index b = 0; b < batch; ++b) {
+      Index const at = b * tokens * n;
+      Reference::forward({{aa.data() + b * n, n}, {bb.data() + b * n, n}, {pp.data() + b * n, n}},
+                         {.log_w = log_w, .k = {k.data() + at, tokens, n}, .v = {v.data() + at, tokens, n}, .u = u},
+                         {y.data() + at, tokens, n});
+    }
+    CHECK(max_error(y, file.numbers("out")) <= bound);
+    CHECK(max_error(aa, file.numbers("aaT")) <= bound);
+    CHECK(max_error(bb, file.numbers("bbT")) <= bound);
+    CHECK(max_error(pp, file.numbers("ppT")) <= bound);
+  }
+  return files;
+}
+
 }  // namespace
+
+TEST_CASE("wkv4: agrees with published files") {
+  CHECK(check_golden(AVIARY_TEST_GOLDEN_DIR) > 0);
+  std::string const data = AVIARY_TEST_DATA_DIR;
+  if (data.empty())
+    MESSAGE("AVIARY_TEST_DATA_DIR is empty: the committed files alone");
+  else
+    CHECK(check_golden(data + "/golden") > 0);
+}
 
 TEST_CASE("wkv4: two tokens by hand") {
   // e^k = 2, then 3; w = 1/2; e^u = 5.
