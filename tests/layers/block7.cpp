@@ -147,7 +147,6 @@ TEST_CASE("block7: any scratch and executor, the same bits, and states are value
         parts.run(z.view().rows(first, count), test::Backwards{3});
         first += count;
       }
-      // Only the recurrence may round a token differently among others.
       CHECK(max_error(z.numbers, y.numbers) <= bound<float>);
     }
   Blocks<float, 64> other(file, shape.channels(), 13);

@@ -69,7 +69,7 @@ TEST_CASE_TEMPLATE("channel mix: a plain loop, with and without gate", T, float,
   }
 }
 
-TEST_CASE_TEMPLATE("channel mix: split anywhere, any scratch and executor, the same bits", T, float, double) {
+TEST_CASE_TEMPLATE("channel mix: split anywhere, any scratch and executor, within rounding", T, float, double) {
   Case<T> const given;
   ChannelMix<T> const mix = given.make(true);
   Scratch<T> large(13 * mix.scratch_size()), small(2 * mix.scratch_size());
@@ -85,7 +85,7 @@ TEST_CASE_TEMPLATE("channel mix: split anywhere, any scratch and executor, the s
         mix(given.x.rows_of(first, count), state, parts.view().rows(first, count), *scratch, test::Backwards{});
         first += count;
       }
-      CHECK(parts == whole);
+      CHECK(test::max_error(parts.numbers, whole.numbers) <= bound<T>);
       CHECK(state == whole_state);
     }
 }

@@ -49,26 +49,20 @@ TEST_CASE_TEMPLATE("linear: the product of a plain loop, for all sizes around ti
       }
 }
 
-TEST_CASE_TEMPLATE("linear: a row has the same bits alone and among others", T, float, double) {
+TEST_CASE_TEMPLATE("linear: any split of the rows is the product of a plain loop", T, float, double) {
   Random random(2);
-  for (Index const in : {7, 64, 100, 256}) {
-    Matrix<T> const w(150, in, random), x(13, in, random);
-    Linear<T> const linear(w.view());
-    Matrix<T> whole(13, 150);
-    linear(x.view(), whole.view());
+  for (Index const in : {7, 64, 100, 300})
     for (auto const& split : test::splits_of_13()) {
+      Matrix<T> const w(150, in, random), x(13, in, random);
+      Linear<T> const linear(w.view());
       Matrix<T> parts(13, 150);
       Index first = 0;
       for (Index const count : split) {
         linear(x.rows_of(first, count), parts.view().rows(first, count));
         first += count;
       }
-      CHECK(parts == whole);
+      CHECK(within_bound(parts, x, w));
     }
-    std::vector<T> one(150);
-    linear(x.view()[4], one);
-    CHECK(std::equal(one.begin(), one.end(), whole.view()[4].begin()));
-  }
 }
 
 TEST_CASE("linear: any executor gives the same bits") {
