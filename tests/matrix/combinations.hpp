@@ -21,13 +21,15 @@ template <class M, class P> void check_against_reference(MatrixCase const& c, Ma
   CHECK(max_error(run.result().y, expected.y) <= matrix_bound<T>);
   CHECK(max_error(run.result().state, expected.state) <= matrix_bound<T>);
 
-  MatrixCall<M> steps(c);
-  for (Index s = 0; s < c.shape.sequences(); ++s)
-    for (Index h = 0; h < c.shape.heads; ++h)
-      for (Index t = c.shape.offsets[to_size(s)]; t < c.shape.offsets[to_size(s + 1)]; ++t)
-        M::template step<P>(steps.states[to_size(s * c.shape.heads + h)], steps.token(t, h), steps.output(t, h));
-  CHECK(max_error(steps.result().y, expected.y) <= matrix_bound<T>);
-  CHECK(max_error(steps.result().state, expected.state) <= matrix_bound<T>);
+  if constexpr (std::is_same_v<P, simd::Native<T>>) {  // a sequence of one token is a step: once is enough
+    MatrixCall<M> steps(c);
+    for (Index s = 0; s < c.shape.sequences(); ++s)
+      for (Index h = 0; h < c.shape.heads; ++h)
+        for (Index t = c.shape.offsets[to_size(s)]; t < c.shape.offsets[to_size(s + 1)]; ++t)
+          M::template step<P>(steps.states[to_size(s * c.shape.heads + h)], steps.token(t, h), steps.output(t, h));
+    CHECK(max_error(steps.result().y, expected.y) <= matrix_bound<T>);
+    CHECK(max_error(steps.result().state, expected.state) <= matrix_bound<T>);
+  }
 }
 
 /// Sequences of 0, 1, 3 and 40 tokens: nothing, a step, part of a tile and several tiles.
