@@ -12,6 +12,7 @@
 #include "aviary/delta_rule.hpp"
 #include "aviary/dplr.hpp"
 #include "aviary/linear_attention.hpp"
+#include "aviary/wkv4.hpp"
 #include "aviary/wkv5.hpp"
 #include "aviary/wkv6.hpp"
 #include "aviary/wkv7.hpp"
@@ -271,5 +272,51 @@ TEST_CASE("state file: every rule of the library has a name of its own") {
   };
   auto const rules = name.operator()<Wkv5, Wkv5PerHead, Wkv6, FinchC2, Wkv7, Dplr, Iplr, DeltaNet, GatedDeltaNet, Kda,
                                      GatedDeltaNet2, Comba, LinearAttention, RetNet, SimpleGla, Gla>();
-  CHECK(names.size() == rules);
+  names.insert(detail::rule_name<Wkv4<float>>());
+  CHECK(names.size() == rules + 1);
+}
+
+TEST_CASE_TEMPLATE("state file: states of channels come back with every bit", M, Wkv4<float, 20>, Wkv4<double, 5>,
+                   Wkv4<float>) {
+  TemporaryFolder const folder;
+  Index const channels = M::channels == dynamic ? 7 : M::channels;
+  typename M::State empty{};
+  if constexpr (M::channels == dynamic) empty = typename M::State(channels);
+  std::vector<typename M::State> states(4, empty);
+  Random random(9);
+  for (auto& state : states)
+    for (Index c = 0; c < channels; ++c) {
+      state.num[c] = static_cast<typename M::T>(random.normal());
+      state.den[c] = static_cast<typename M::T>(random.uniform());
+      state.exponent[c] = static_cast<typename M::T>(random.below(3'000'000) - 1'500'000);
+    }
+  StateWriter().template add<M>("a", states, 1).write(folder / "states");
+  StateFile const file(folder / "states");
+  CHECK(file.info("a").rule == "wkv4");
+  CHECK(file.info("a").layout == "num_den_exponent");
+  CHECK(file.info("a").sequences == 4);
+  std::vector<typename M::State> back(4, empty);
+  file.template read<M>("a", back, 1);
+  CHECK(back == states);
+}
+
+TEST_CASE("state file: states of channels keep float, and are none of a matrix") {
+  TemporaryFolder const folder;
+  using M = Wkv4<float, 5>;
+  std::vector<M::State> states(2);
+  CHECK(message_of<std::invalid_argument>([&] {
+          StateWriter().add<M>("blocks.0", states, 1, {.dtype = DType::bf16});
+        }) == "cannot write states 'blocks.0': BF16 does not hold them");
+  auto const path = save<M>(folder, states, 1, {.dtype = DType::f64});
+  auto const reading = [&]<class N>(std::vector<typename N::State> to, StateConversion const& convert = {}) {
+    return message_of([&] { StateFile(path).read<N>("blocks.0", to, 1, convert); });
+  };
+  std::string const prefix = path.string() + ": tensor 'blocks.0': ";
+  CHECK(reading.operator()<M>(states) == prefix + "expected dtype F32, found F64 (StateConversion::dtype converts)");
+  CHECK(reading.operator()<Wkv4<float>>({2, Wkv4<float>::State(6)}, {.dtype = true}) ==
+        prefix + "expected 6 channels, found 5");
+  CHECK(reading.operator()<Memory<float, 3, 5>>(std::vector<Memory<float, 3, 5>::State>(2), {.dtype = true}) ==
+        prefix + "expected states of rule 'sum', found 'wkv4'; expected layout key_value, found 'num_den_exponent'");
+  StateFile(path).read<M>("blocks.0", states, 1, {.dtype = true});
+  CHECK(states == std::vector<M::State>(2));
 }

@@ -20,6 +20,8 @@ template <class Number, Index C = dynamic> class ChannelMemory {
 
  public:
   using T = Number;
+  /// What files of states call it.
+  static constexpr char const* name = "wkv4";
   static constexpr Index channels = C;
   /// A value. State{} is the empty context (with C = dynamic: State{channels}).
   using State = ChannelState<T, C>;
