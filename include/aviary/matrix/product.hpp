@@ -42,9 +42,9 @@ AVIARY_HOST_DEVICE void add_product(MatView<C> c, Coefficients<T> a, MatView<B> 
   AVIARY_ASSERT(c.rows() == a.rows && c.columns() == b.columns() && a.columns == b.rows());
   simd::for_packs<P>(0, c.columns(), [&]<class Q>(Index n) {
     constexpr int rows = 4;
-    Index i = 0;
-    for (; i + rows <= c.rows(); i += rows) detail::add_product_block<Q, rows>(c, a, b, i, n);
-    for (; i < c.rows(); ++i) detail::add_product_block<Q, 1>(c, a, b, i, n);
+    Index const whole = c.rows() / rows * rows;
+    for (Index i = 0; i < whole; i += rows) detail::add_product_block<Q, rows>(c, a, b, i, n);
+    for (Index i = whole; i < c.rows(); ++i) detail::add_product_block<Q, 1>(c, a, b, i, n);
   });
 }
 

@@ -241,7 +241,7 @@ template <class P, class S> AVIARY_HOST_DEVICE inline P load_part(S const* p, In
   using L = Pack<P>;
   if (first + L::lanes <= n) return simd::load<P>(p + first);
   S lanes[L::lanes] = {};
-  for (Index i = 0; first + i < n; ++i) lanes[i] = p[first + i];
+  for (Index i = 0; i < n - first; ++i) lanes[i] = p[first + i];
   return simd::load<P>(lanes);
 }
 
@@ -251,7 +251,7 @@ template <class P, class S> AVIARY_HOST_DEVICE inline void store_part(S* p, Inde
   if (first + L::lanes <= n) return simd::store(p + first, x);
   S lanes[L::lanes];
   simd::store(lanes, x);
-  for (Index i = 0; first + i < n; ++i) p[first + i] = lanes[i];
+  for (Index i = 0; i < n - first; ++i) p[first + i] = lanes[i];
 }
 
 /// f.operator()<Q>(i) for packs Q that cover [first, last): wide ones while they fit, then single ones, of which the last
