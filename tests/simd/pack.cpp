@@ -97,7 +97,8 @@ TEST_CASE_TEMPLATE("pack: the sum is the sum of the lanes", P, float, double, Na
   CHECK(error <=
         static_cast<double>(std::numeric_limits<T>::epsilon()) * static_cast<double>(Pack<P>::lanes) * absolute);
   for (std::size_t i = 0; i < a.size(); ++i) a[i] = static_cast<T>(i + 1);
-  CHECK(Pack<P>::sum(Pack<P>::load(a.data())) == static_cast<T>(Pack<P>::lanes * (Pack<P>::lanes + 1) / 2));
+  auto const lanes = static_cast<T>(Pack<P>::lanes);
+  CHECK(Pack<P>::sum(Pack<P>::load(a.data())) == lanes * (lanes + 1) / 2);
 }
 
 TEST_CASE_TEMPLATE("pack: a part of a pack is read and written, and nothing past the end", P, AVIARY_PACKS) {
