@@ -195,13 +195,14 @@ template <class M> struct ChannelCall {
 };
 
 /// The bound on max|x - ref| / max|ref| of outputs and means: that of a plain implementation in T with natural keys.
-/// Exponents are never rounded here, so that it holds for all keys.
 template <class T> inline constexpr double channel_bound = sizeof(T) == 4 ? 1e-5 : 1e-12;
 
-/// The bound on the relative error of a sum of weights after some tokens: a decay has an error of its own, a quarter of a
-/// unit in the last place, that every token repeats.
-template <class T> double weight_bound(Index tokens) {
-  return channel_bound<T> + static_cast<double>(tokens) * static_cast<double>(std::numeric_limits<T>::epsilon()) / 4;
+/// The same where sums may go through all tokens of a case with hardly a new one: a decay of a few units in the last place
+/// is rounded to the same side by every token, by up to half a unit. It also bounds the relative error
+/// of sums of weights. Exponents are never rounded: nothing is added for large keys.
+template <class T> double channel_bound_of(ChannelCase const& c) {
+  return channel_bound<T> +
+         static_cast<double>(c.tokens()) * static_cast<double>(std::numeric_limits<T>::epsilon()) / 2;
 }
 
 /// The largest difference of logarithms: the error of what they are the logarithms of.

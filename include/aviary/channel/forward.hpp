@@ -1,6 +1,7 @@
 #pragma once
-/// Packed sequences through all channels. A span of channels goes through a tile of tokens with its sums in registers;
-/// spans are whole cache lines of a token, tiles of tokens outside.
+/// Packed sequences through all channels. A pack of channels goes through a tile of tokens with its sums in registers. Tiles
+/// are few tokens and many channels: rows as long as that are fetched ahead by the hardware, short pieces of many rows are
+/// not.
 #include <algorithm>
 #include <span>
 
@@ -15,9 +16,9 @@ namespace aviary::detail {
 struct ChannelTile {
   Index first, size, token = 0, tokens = 0;
 
-  static constexpr Index most_tokens = 16;
-  /// Channels that a tile has at most: 512 bytes of every token.
-  template <class T> static constexpr Index most_channels = 512 / static_cast<Index>(sizeof(T));
+  static constexpr Index most_tokens = 4;
+  /// Channels that a tile has at most: 2 KiB of every token.
+  template <class T> static constexpr Index most_channels = 2048 / static_cast<Index>(sizeof(T));
 };
 
 /// Numbers of a tile, for input or output that is stored in another type.
