@@ -140,7 +140,8 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
     std::span<Index const> offsets = {};  ///< n + 1 token positions of n sequences; none: one sequence
   };
   /// The segment of each sequence and head, and what is needed to correct its outputs once the state before it is known.
-  /// Cost: with an erasure that of `forward` for V + K values, else about that of `forward`.
+  /// Cost: with an erasure that of `forward` for V + K values, else about that of `forward`. Over a long stretch A decays to
+  /// subnormal numbers, with which some machines are many times slower: see simd/flush_to_zero.hpp.
   template <class P = simd::Native<T>, Executor E = Serial>
   static void summarize(Summarize const& call, E&& executor = {}) {
     detail::SegmentPass<MatrixMemory, P>::run(call, executor);
