@@ -198,8 +198,8 @@ template <class M> struct ChannelCall {
 template <class T> inline constexpr double channel_bound = sizeof(T) == 4 ? 1e-5 : 1e-12;
 
 /// The same where sums may go through all tokens of a case with hardly a new one: a decay of a few units in the last place
-/// is rounded to the same side by every token, by up to half a unit. It also bounds the relative error
-/// of sums of weights. Exponents are never rounded: nothing is added for large keys.
+/// is rounded to the same side by every token, by up to half a unit. It also bounds the relative error of sums of weights.
+/// Exponents are never rounded: nothing is added for large keys.
 template <class T> double channel_bound_of(ChannelCase const& c) {
   return channel_bound<T> +
          static_cast<double>(c.tokens()) * static_cast<double>(std::numeric_limits<T>::epsilon()) / 2;
