@@ -1,5 +1,6 @@
 /// The subset that CUDA compiles: views, states, and the kernels of every rule, with T itself as the pack.
 #include "aviary/dplr.hpp"
+#include "aviary/wkv4.hpp"
 #include "aviary/wkv7.hpp"
 
 using namespace aviary;
@@ -39,3 +40,25 @@ template __global__ void whole<Wkv7<float, 64>>(float*, float const*, float*);
 template __global__ void whole<Dplr<double, 16>>(double*, double const*, double*);
 template __global__ void block<Wkv7<float, 64>>(float*, float const*, float*, Index);
 template __global__ void block<Dplr<float, 128>>(float*, float const*, float*, Index);
+
+/// A thread takes a channel.
+template <class M> __global__ void channel(typename M::View s, typename M::T const* x, typename M::T* y) {
+  using Kernel = aviary::detail::ChannelKernel<typename M::T>;
+  constexpr Index n = M::channels;
+  Index const c = threadIdx.x;
+  typename Kernel::Sums sums{s.num[c], s.den[c], s.exponent[c]};
+  auto const reading = Kernel::advance(sums, Kernel::prepare(x[c], x[n + c]), x[2 * n + c], x[3 * n + c]);
+  y[c] = reading.num / reading.den;
+  s.num[c] = sums.num;
+  s.den[c] = sums.den;
+  s.exponent[c] = sums.exponent;
+}
+
+/// One thread takes a whole step.
+template <class M> __global__ void all_channels(typename M::View s, typename M::T const* x, typename M::T* y) {
+  constexpr Index n = M::channels;
+  M::template step<typename M::T>(s, typename M::Token{x, x + n, x + 2 * n, x + 3 * n}, VecView<typename M::T, n>(y));
+}
+
+template __global__ void channel<Wkv4<float, 64>>(Wkv4<float, 64>::View, float const*, float*);
+template __global__ void all_channels<Wkv4<double, 64>>(Wkv4<double, 64>::View, double const*, double*);

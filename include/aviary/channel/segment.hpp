@@ -33,7 +33,7 @@ template <class P> P log_den(ChannelSums<P> const& s) noexcept {
   using std::log;
   using L = simd::Pack<P>;
   using T = typename L::value_type;
-  P const smallest(std::numeric_limits<T>::min());
+  P const smallest(PowerLimits<T>::smallest);
   P const logarithm = L::fma(s.exponent, P(std::numbers::ln2_v<T>), log(L::max(smallest, s.den)));
   return L::select(s.den < smallest, P(T(-1e30)), logarithm);
 }
@@ -150,7 +150,7 @@ template <class M, class P> class ChannelCorrection {
       for (Index i = 0; i < size; i += L::lanes) {
         auto const load = [&](T const* row) { return simd::load_part<P>(row, i, size); };
         ChannelSums<P> const sums{load(s.num + first), load(s.den + first), load(s.exponent + first)};
-        P const mean = sums.num / L::max(P(std::numeric_limits<T>::min()), sums.den), weight = log_den(sums);
+        P const mean = sums.num / L::max(P(PowerLimits<T>::smallest), sums.den), weight = log_den(sums);
         for (Index at = 0; at < n; ++at) {
           P const before = load(y0[at]), share = sigmoid(weight + load(m[at]));
           simd::store_part(y[at], i, size, L::fma(share, mean - before, before));

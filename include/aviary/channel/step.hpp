@@ -23,6 +23,7 @@ template <class T> struct PowerLimits {
   static constexpr T slowest = T(-4 * unit);  ///< decays stronger than this are applied to the exponent
   static constexpr T most = T(std::numeric_limits<T>::max_exponent - 2);  ///< 2^n and 2^-n are normal up to here
   static constexpr T largest = T(1e6);                                    ///< k, u and log_w beyond count as this
+  static constexpr T smallest = std::numeric_limits<T>::min();            ///< sums of weights below it are none
   static constexpr T halved(int times) noexcept { return times == 0 ? T(1) : halved(times - 1) / 2; }
   static constexpr T least = halved(3 * unit);  ///< sums of weights below it lower the exponent
 };
@@ -114,7 +115,9 @@ template <class P> struct ChannelKernel {
     return L::max(P(-limit), L::min(P(limit), x));
   }
 
-  static constexpr T inverse_factorial(int n) noexcept { return n < 2 ? T(1) : inverse_factorial(n - 1) / T(n); }
+  AVIARY_HOST_DEVICE static constexpr T inverse_factorial(int n) noexcept {
+    return n < 2 ? T(1) : inverse_factorial(n - 1) / T(n);
+  }
   /// 1/n! + x/(n + 1)! + ... + x^(last - n)/last!
   template <int n, int last> AVIARY_HOST_DEVICE static AVIARY_INLINE P series(P const& x) noexcept {
     constexpr T first = inverse_factorial(n);
@@ -126,8 +129,7 @@ template <class P> struct ChannelKernel {
 
   /// The exponent with which den lies in [1, 2).
   AVIARY_HOST_DEVICE static AVIARY_INLINE P own_exponent(Sums const& s) noexcept {
-    P const smallest(std::numeric_limits<T>::min());
-    return L::select(s.den < smallest, P(none), s.exponent + L::exponent(s.den));
+    return L::select(s.den < P(Limits::smallest), P(none), s.exponent + L::exponent(s.den));
   }
 
   /// Moves the sums to another exponent where a key is far above or den has become small, and applies those decays that
