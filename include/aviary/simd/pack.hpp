@@ -106,8 +106,9 @@ template <class T, class A> struct Pack<xsimd::batch<T, A>> {
     return xsimd::hadd(x);
 #endif
   }
-  static AVIARY_INLINE P min(P const& a, P const& b) noexcept { return xsimd::min(a, b); }
-  static AVIARY_INLINE P max(P const& a, P const& b) noexcept { return xsimd::max(a, b); }
+  // Not xsimd::min and max: what they make of NaN differs between versions.
+  static AVIARY_INLINE P min(P const& a, P const& b) noexcept { return xsimd::select(a < b, a, b); }
+  static AVIARY_INLINE P max(P const& a, P const& b) noexcept { return xsimd::select(b < a, a, b); }
   using Mask = typename P::batch_bool_type;
   static AVIARY_INLINE P select(Mask const& condition, P const& yes, P const& no) noexcept {
     return xsimd::select(condition, yes, no);
