@@ -159,7 +159,7 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
         out.log_a.view()(0, j) = earlier.log_a.view()(0, j) + later.log_a.view()(0, j);
     } else {
       auto const a = out.a.view();
-      for (Index j = 0; j < a.keys(); ++j) std::fill(a[j], a[j] + a.stride(), T(0));
+      detail::clear(a);
       detail::times_a<P>(later, detail::as_matrix(earlier.a.view()), detail::as_matrix(a));
     }
   }

@@ -30,21 +30,22 @@ namespace detail {
 template <class R, class T, Index K, Index V>
 using SegmentOf = std::conditional_t<R::erase == Erase::none, DiagonalSegment<T, K, V>, DenseSegment<T, K, V>>;
 
+template <class T, Index K, Index V> void clear(StateView<T, K, V> s) noexcept {
+  std::fill(s.s, s.s + s.keys() * s.stride(), T(0));
+}
+
 template <class T, Index K, Index V> void set_neutral(DenseSegment<T, K, V>& segment) noexcept {
   auto const a = segment.a.view();
   for (Index j = 0; j < a.keys(); ++j)
     for (Index m = 0; m < a.values(); ++m) a(j, m) = T(j == m);
-  auto const b = segment.b.view();
-  for (Index j = 0; j < b.keys(); ++j) std::fill(b[j], b[j] + b.stride(), T(0));
+  clear(segment.b.view());
 }
 template <class T, Index K, Index V> void set_neutral(DiagonalSegment<T, K, V>& segment) noexcept {
-  auto const log_a = segment.log_a.view();
-  std::fill(log_a[0], log_a[0] + log_a.stride(), T(0));
-  auto const b = segment.b.view();
-  for (Index j = 0; j < b.keys(); ++j) std::fill(b[j], b[j] + b.stride(), T(0));
+  clear(segment.log_a.view());
+  clear(segment.b.view());
 }
 
-/// to = from A for the rows of `from` as key-major states (K x N).
+/// to += from A for the rows of `from` as key-major states (K x N).
 template <class P, class T, Index K, Index V, class From, class To>
 void times_a(DenseSegment<T, K, V> const& segment, MatView<From> from, MatView<To> to) noexcept {
   add_product<P>(to, Coefficients<T>(as_matrix(segment.a.view())), from);

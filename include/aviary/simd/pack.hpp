@@ -286,11 +286,4 @@ template <class T, class F, class... From> inline T sum(Index n, F&& f, T const*
   return Pack<P>::sum(packs) + numbers;
 }
 
-/// Asks for the cache line of p, to be written soon.
-AVIARY_HOST_DEVICE inline void prefetch(void const* p) noexcept {
-#if !defined(__CUDA_ARCH__) && (defined(__GNUC__) || defined(__clang__))
-  __builtin_prefetch(p, 1, 3);
-#endif
-}
-
 }  // namespace aviary::simd
