@@ -1,40 +1,63 @@
 #pragma once
-/// Token shift: each channel looks a little at the token before.
+/// Token shift: each channel looks a little at the token before. What a channel takes of it is a weight here, and depends
+/// on the token in token_shift_lora.hpp.
 #include "aviary/layers/rows.hpp"
 
 namespace aviary {
 
-/// y_t = x_t + (x_{t-1} - x_t) mix,  a weight for each channel. mix is the share of the *previous* token: RWKV-6 and 7
-/// store it so (time_maa, x_r ...), RWKV-4 and 5 store time_mix = 1 - mix.
-template <class T> class TokenShift {
- public:
-  explicit TokenShift(VecView<T const> mix) : mix_(detail::copy_of(mix)) {}
-
-  Index channels() const noexcept { return static_cast<Index>(mix_.size()); }
-
-  /// x, y (tokens, channels); before: what x was one token earlier (zeros before the first). y must not overlap x.
-  void operator()(MatView<T const> x, VecView<T const> before, MatView<T> y) const noexcept {
-    AVIARY_ASSERT(x.columns() == channels() && y.columns() == channels() && before.size() == channels());
-    for (Index t = 0; t < x.rows(); ++t) {
-      simd::transform(
-          channels(), y[t].data(),
-          [](auto const& now, auto const& past, auto const& mix) {
-            return simd::Pack<std::remove_cvref_t<decltype(now)>>::fma(past - now, mix, now);
-          },
-          x[t].data(), before.data(), mix_.data());
-      before = x[t];
-    }
-  }
-
- private:
-  AlignedVector<T> mix_;
+/// Whose share the weights of a token shift are.
+enum class ShareOf : unsigned char {
+  previous,  ///< as RWKV-6 and 7 store them: time_maa, x_r ...
+  current,   ///< as RWKV-4 and 5 store them: time_mix
 };
 
 namespace detail {
+/// y_t = f(x_t, x_{t-1}, from_t...) for all rows; before is x_{-1}. Vectors among `from` are the same for every row. y must
+/// not overlap x, and may be among `from`.
+template <class T, class F, class... From>
+void transform_with_previous(MatView<T const> x, VecView<T const> before, MatView<T> y, F&& f,
+                             From const&... from) noexcept {
+  AVIARY_ASSERT(y.columns() == x.columns() && y.rows() == x.rows() && before.size() == x.columns());
+  for (Index t = 0; t < x.rows(); ++t) {
+    simd::transform(x.columns(), y[t].data(), f, x[t].data(), before.data(), row_of(from, t)...);
+    before = x[t];
+  }
+}
+
 /// What the token shift of the next call starts from: the last row, if there is one.
 template <class T> void keep_last_row(MatView<T const> x, AlignedVector<T>& to) noexcept {
   if (x.rows() > 0) std::copy_n(x[x.rows() - 1].data(), x.columns(), to.data());
 }
 }  // namespace detail
+
+/// y_t = x_t + (x_{t-1} - x_t) mix,  with mix the share of the previous token, a weight for each channel.
+template <class T> class TokenShift {
+ public:
+  /// Copies the shares. Those of the current token become 1 - share, rounded once.
+  explicit TokenShift(VecView<T const> shares, ShareOf of = ShareOf::previous) : mix_(detail::copy_of(shares)) {
+    if (of == ShareOf::current)
+      for (T& mix : mix_) mix = T(1) - mix;
+  }
+
+  Index channels() const noexcept { return static_cast<Index>(mix_.size()); }
+
+  /// x, y (tokens, channels); before: what x was one token earlier (zeros before the first). y must not overlap x.
+  void operator()(MatView<T const> x, VecView<T const> before, MatView<T> y) const noexcept {
+    AVIARY_ASSERT(x.columns() == channels());
+    detail::transform_with_previous(
+        x, before, y,
+        [](auto const& now, auto const& past, auto const& mix) {
+          return simd::Pack<std::remove_cvref_t<decltype(now)>>::fma(past - now, mix, now);
+        },
+        mix_);
+  }
+  /// One token.
+  void operator()(VecView<T const> x, VecView<T const> before, VecView<T> y) const noexcept {
+    (*this)(MatView<T const>(x.data(), 1, x.size()), before, MatView<T>(y.data(), 1, y.size()));
+  }
+
+ private:
+  AlignedVector<T> mix_;
+};
 
 }  // namespace aviary
