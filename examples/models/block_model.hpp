@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "aviary/layers/block.hpp"
+#include "aviary/layers/embedding.hpp"
 #include "models/model.hpp"
 #include "models/threads.hpp"
 
@@ -22,8 +23,9 @@ template <class Block> class BlockModel : public Model {
   using State = std::vector<typename Block::State>;  ///< one per block
 
   struct Weights {
-    aviary::AlignedVector<T> embedding;  ///< (vocabulary, C), ln0 already applied
-    std::vector<Block> blocks;           ///< at least one
+    aviary::Embedding<T> embedding;
+    aviary::LayerNorm<T> ln0;
+    std::vector<Block> blocks;  ///< at least one
     aviary::LayerNorm<T> ln_out;
     aviary::Linear<T> head;
   };
@@ -111,8 +113,8 @@ template <class Block> class BlockModel : public Model {
   View run_blocks(std::span<TokenId const> tokens) {
     Index const count = static_cast<Index>(tokens.size());
     View const x(x_.data(), count, channels());
-    for (Index t = 0; t < count; ++t)
-      std::copy_n(weights_.embedding.data() + tokens[aviary::to_size(t)] * channels(), channels(), x[t].data());
+    weights_.embedding(tokens, x);
+    weights_.ln0(x, x);
     for (std::size_t i = 0; i < state_.size(); ++i) {
       if constexpr (Block::TimeMix::shares_values)
         weights_.blocks[i](x, state_[i], scratch_, threads_, View(shared_.data(), count, shared_channels()));

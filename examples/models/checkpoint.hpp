@@ -10,10 +10,10 @@
 #include <string_view>
 #include <vector>
 
-#include "aviary/core/aligned.hpp"
 #include "aviary/core/view.hpp"
 #include "aviary/io/tensor.hpp"
 #include "aviary/layers/norm.hpp"
+#include "aviary/layers/weights.hpp"
 #include "models/model.hpp"
 #include "models/threads.hpp"
 
@@ -78,13 +78,21 @@ template <class T, class File> class WeightReader {
       tensor.expect_shape({size});
     return {read(tensor), tensor.size()};
   }
-  /// Either size may be aviary::dynamic; it is then read from the file, and at least 1.
-  aviary::MatView<T const> matrix(std::string const& name, Index rows, Index columns) {
-    aviary::Tensor const tensor = take(name).expect_shape({rows, columns});
-    if (tensor.size() == 0)
-      throw std::runtime_error(
-          tensor.message("expected sizes above 0, found shape " + aviary::detail::shape_text(tensor.shape)));
+  /// The same as rows; either size may be aviary::dynamic, it is then read from the file, and at least 1.
+  aviary::MatView<T const> table(std::string const& name, Index rows, Index columns) {
+    aviary::Tensor const tensor = take_matrix(name, rows, columns);
     return {read(tensor), tensor.shape[0], tensor.shape[1]};
+  }
+  /// The weights of a linear map, as they lie in the file where that is possible; sizes likewise.
+  aviary::WeightMatrix matrix(std::string const& name, Index rows, Index columns) {
+    aviary::Tensor const tensor = take_matrix(name, rows, columns);
+    aviary::WeightMatrix found;
+    with_element(tensor.dtype, [&]<class S>() {
+      if constexpr (aviary::Stored<S>)
+        if (auto const numbers = tensor.in_place<S>())
+          found = aviary::MatView<S const>(numbers->data(), tensor.shape[0], tensor.shape[1]);
+    });
+    return found.rows() > 0 ? found : aviary::MatView<T const>(read(tensor), tensor.shape[0], tensor.shape[1]);
   }
 
   /// `name`.weight and `name`.bias of c channels.
@@ -111,6 +119,13 @@ template <class T, class File> class WeightReader {
     used_.insert(name);
     return file_.tensor(name);
   }
+  aviary::Tensor take_matrix(std::string const& name, Index rows, Index columns) {
+    aviary::Tensor const tensor = take(name).expect_shape({rows, columns});
+    if (tensor.size() == 0)
+      throw std::runtime_error(
+          tensor.message("expected sizes above 0, found shape " + aviary::detail::shape_text(tensor.shape)));
+    return tensor;
+  }
   T const* read(aviary::Tensor const& tensor) { return numbers_.emplace_back(tensor.template read<T>()).data(); }
 
   File const& file_;
@@ -118,23 +133,9 @@ template <class T, class File> class WeightReader {
   std::set<std::string> used_;
 };
 
-/// The embedding table with blocks.0.ln0 applied, once and for all.
-template <class T> struct Embedding {
-  aviary::AlignedVector<T> numbers;  ///< (vocab_size, channels)
-  Index vocab_size, channels;
-};
-
-template <class T, class File> Embedding<T> read_embedding(WeightReader<T, File>& read) {
-  auto const table = read.matrix("emb.weight", aviary::dynamic, aviary::dynamic);
-  Embedding<T> e{aviary::AlignedVector<T>(aviary::to_size(table.rows() * table.columns())), table.rows(),
-                 table.columns()};
-  read.layer_norm("blocks.0.ln0", e.channels)(table, {e.numbers.data(), e.vocab_size, e.channels});
-  read.forget();
-  return e;
-}
-
 struct LoadOptions {
-  double group_norm_eps = 64e-5;  ///< of ln_x (RWKV-5, 6, 7); no file stores it
+  double group_norm_eps = 64e-5;                             ///< of ln_x (RWKV-5, 6, 7); no file stores it
+  aviary::WeightFormat format = aviary::WeightFormat::full;  ///< of all matrices
   Threads threads = Threads();
 };
 

@@ -20,12 +20,12 @@ inline std::string r_k_name(Index layer) { return "blocks." + std::to_string(lay
 
 /// Layer `layer`, of c channels. The first one has no use for v0, v1, v2, which some files give it.
 template <class T, Index Size, class File>
-Rwkv7Block<T, Size> read_rwkv7_block(WeightReader<T, File>& read, Index layer, Index c, double group_norm_eps) {
+Rwkv7Block<T, Size> read_rwkv7_block(WeightReader<T, File>& read, Index layer, Index c, LoadOptions const& options) {
   using aviary::dynamic;
   using TimeMix = aviary::TimeMix<aviary::Wkv7<T, Size>>;
   using ChannelMix = aviary::ChannelMix<T>;
   std::string const block = "blocks." + std::to_string(layer) + ".", att = block + "att.", ffn = block + "ffn.";
-  auto const r_k = read.matrix(r_k_name(layer), dynamic, Size);
+  auto const r_k = read.table(r_k_name(layer), dynamic, Size);
   Index const a = r_k.rows() * r_k.columns();
 
   auto const vector = [&](char const* name, Index size) { return read.vector(att + name, size); };
@@ -60,7 +60,8 @@ Rwkv7Block<T, Size> read_rwkv7_block(WeightReader<T, File>& read, Index layer, I
                               .r_k = r_k,
                               .ln_x_weight = vector("ln_x.weight", a),
                               .ln_x_bias = vector("ln_x.bias", a),
-                              .group_norm_eps = static_cast<T>(group_norm_eps)};
+                              .group_norm_eps = static_cast<T>(options.group_norm_eps),
+                              .format = options.format};
   if (layer > 0) {
     auto const v12 = lora("v");
     w.v0 = vector("v0", a);
@@ -70,8 +71,10 @@ Rwkv7Block<T, Size> read_rwkv7_block(WeightReader<T, File>& read, Index layer, I
     for (char const* name : {"v0", "v1", "v2"}) read.skip(att + name);
   }
   auto const key = read.matrix(ffn + "key.weight", dynamic, c);
-  typename ChannelMix::Weights const f{
-      .x_k = read.vector(ffn + "x_k", c), .key = key, .value = read.matrix(ffn + "value.weight", c, key.rows())};
+  typename ChannelMix::Weights const f{.x_k = read.vector(ffn + "x_k", c),
+                                       .key = key,
+                                       .value = read.matrix(ffn + "value.weight", c, key.rows()),
+                                       .format = options.format};
   Rwkv7Block<T, Size> made(read.layer_norm(block + "ln1", c), TimeMix(w), read.layer_norm(block + "ln2", c),
                            ChannelMix(f));
   read.forget();
@@ -81,19 +84,21 @@ Rwkv7Block<T, Size> read_rwkv7_block(WeightReader<T, File>& read, Index layer, I
 /// The whole model. Throws std::runtime_error with file, tensor, expected and found, or returns all of it.
 template <class T, Index Size, class File> Loaded load_rwkv7(File const& file, LoadOptions const& options) {
   WeightReader<T, File> read(file);
-  Embedding<T> embedding = read_embedding(read);
+  aviary::Embedding<T> embedding(read.matrix("emb.weight", aviary::dynamic, aviary::dynamic), options.format);
+  Index const c = embedding.channels();
+  auto ln0 = read.layer_norm("blocks.0.ln0", c);
   std::vector<Rwkv7Block<T, Size>> blocks;
   for (Index layer = 0; layer < count_layers(file); ++layer) {
     if (layer > 0)  // layers share their values, so all have the same heads
       file.tensor(r_k_name(layer), {blocks[0].time_mix().heads(), blocks[0].time_mix().head_size()});
-    blocks.push_back(read_rwkv7_block<T, Size>(read, layer, embedding.channels, options.group_norm_eps));
+    blocks.push_back(read_rwkv7_block<T, Size>(read, layer, c, options));
   }
-  auto ln_out = read.layer_norm("ln_out", embedding.channels);
-  aviary::Linear<T> head(read.matrix("head.weight", embedding.vocab_size, embedding.channels));
-  auto model =
-      std::make_unique<Rwkv7<T, Size>>(typename Rwkv7<T, Size>::Weights{std::move(embedding.numbers), std::move(blocks),
-                                                                        std::move(ln_out), std::move(head)},
-                                       options.threads);
+  auto ln_out = read.layer_norm("ln_out", c);
+  aviary::Linear<T> head(read.matrix("head.weight", embedding.vocab_size(), c), options.format);
+  auto model = std::make_unique<Rwkv7<T, Size>>(
+      typename Rwkv7<T, Size>::Weights{std::move(embedding), std::move(ln0), std::move(blocks), std::move(ln_out),
+                                       std::move(head)},
+      options.threads);
   return {std::move(model), read.unused()};
 }
 

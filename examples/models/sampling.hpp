@@ -1,7 +1,7 @@
 #pragma once
 /// Drawing a token from logits, as the published RWKV chat pipeline does:
 ///
-///   p = softmax(logits)
+///   p = softmax(logits - penalties)
 ///   1. temperature 0 keeps the largest p alone (all of them, where several are equal)
 ///   2. top_p: sorted in descending order, the first p at which the sum reaches top_p is the cutoff; smaller ones go
 ///   3. top_k, if not 0: all but the k largest go
@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "models/model.hpp"
+#include "models/penalties.hpp"
 
 namespace models {
 
@@ -40,9 +40,13 @@ class Sampler {
     if (options.top_k < 0) fail("top-k of at least 0", static_cast<double>(options.top_k));
   }
 
+  /// Draws again what a new sampler of this seed would.
+  void seed(std::uint64_t seed) { random_.seed(seed); }
+
+  /// The penalties are for tokens that have logits. Allocates in the first call alone.
   /// Throws std::runtime_error for logits that are no distribution: one is NaN, all are -infinity, or there is none.
-  TokenId operator()(std::span<float const> logits) {
-    collect(logits);
+  TokenId operator()(std::span<float const> logits, Penalties const& penalties = {}) {
+    collect(logits, penalties);
     bool const greedy = options_.temperature <= 0, by_sum = greedy || options_.top_p < 1;
     bool const by_count = options_.top_k > 0 && options_.top_k < static_cast<Index>(logits.size());
     if (by_sum || by_count) {  // a heap: most tokens need never be sorted
@@ -63,19 +67,18 @@ class Sampler {
     return a.log_p != b.log_p ? a.log_p < b.log_p : a.token > b.token;
   }
 
-  void collect(std::span<float const> logits) {
-    float largest = -std::numeric_limits<float>::infinity();
-    for (float const logit : logits) {
-      if (std::isnan(logit)) throw std::runtime_error("a logit is not a number");
-      largest = std::max(largest, logit);
-    }
-    if (std::isinf(largest) && largest < 0) throw std::runtime_error("no token has a logit above -infinity");
+  void collect(std::span<float const> logits, Penalties const& penalties) {
     kept_.clear();
-    for (std::size_t i = 0; i < logits.size(); ++i) {
-      double const log_p = logits[i] < largest ? double{logits[i]} - double{largest} : 0;  // 0 where both are infinite
-      kept_.push_back({log_p, static_cast<TokenId>(i)});
-    }
     sorted_ = 0;
+    for (std::size_t i = 0; i < logits.size(); ++i) {
+      if (std::isnan(logits[i])) throw std::runtime_error("a logit is not a number");
+      kept_.push_back({double{logits[i]}, static_cast<TokenId>(i)});
+    }
+    penalties.for_each([&](TokenId token, double penalty) { kept_[static_cast<std::size_t>(token)].log_p -= penalty; });
+    double largest = -std::numeric_limits<double>::infinity();
+    for (Candidate const& c : kept_) largest = std::max(largest, c.log_p);
+    if (std::isinf(largest) && largest < 0) throw std::runtime_error("no token has a logit above -infinity");
+    for (Candidate& c : kept_) c.log_p = c.log_p < largest ? c.log_p - largest : 0;  // 0 where both are infinite
   }
 
   /// Moves the most likely token that is left to the sorted end of the heap.

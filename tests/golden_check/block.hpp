@@ -49,7 +49,7 @@ void check_rwkv7_layers(test::GoldenFile const& file, std::string const& type, R
   models::WeightReader<T, SafeTensors> read(file.tensors());
   std::vector<Block> blocks;
   for (Index layer = 0; layer < models::count_layers(file.tensors()); ++layer)
-    blocks.push_back(models::read_rwkv7_block<T, Size>(read, layer, channels, 64e-5));
+    blocks.push_back(models::read_rwkv7_block<T, Size>(read, layer, channels, {}));
 
   std::vector<typename Block::State> states;
   for (Block const& block : blocks) states.push_back(block.empty_state());

@@ -31,7 +31,7 @@ template <class T, Index Size> struct Blocks {
   Blocks(SafeTensors const& file, Index channels, Index tokens) {
     models::WeightReader<T, SafeTensors> read(file);
     for (Index i = 0; i < models::count_layers(file); ++i) {
-      blocks.push_back(models::read_rwkv7_block<T, Size>(read, i, channels, 64e-5));
+      blocks.push_back(models::read_rwkv7_block<T, Size>(read, i, channels, {}));
       states.push_back(blocks.back().empty_state());
     }
     Index most = 0;

@@ -93,7 +93,7 @@ TEST_CASE_TEMPLATE("linear: both layouts of the weights, and rows with a stride"
   MatView<T const> const narrow(x.numbers.data(), 5, 40, 64);
   Matrix<T> a(5, 20), b(5, 20);
   Linear<T>(w.view())(narrow, a.view());
-  Linear<T>(transposed.view(), WeightLayout::in_out)(narrow, b.view());
+  Linear<T>(transposed.view(), WeightFormat::full, WeightLayout::in_out)(narrow, b.view());
   CHECK(a == b);
   MatView<T const> const inner(w.numbers.data() + 3, 20, 30, 40);  // columns 3 to 32
   Linear<T> const narrower(inner);

@@ -14,10 +14,11 @@ template <class T> class ChannelMix {
  public:
   /// Copied by the constructor. x_k and x_r are shares of the previous token (see TokenShift).
   struct Weights {
-    VecView<T const> x_k;                           ///< (C)
-    MatView<T const> key, value;                    ///< (F, C), (C, F)
-    VecView<T const> x_r = {nullptr, 0};            ///< (C); none in RWKV-7
-    MatView<T const> receptance = {nullptr, 0, 0};  ///< (C, C); none in RWKV-7
+    VecView<T const> x_k;                 ///< (C)
+    WeightMatrix key, value;              ///< (F, C), (C, F)
+    VecView<T const> x_r = {nullptr, 0};  ///< (C); none in RWKV-7
+    WeightMatrix receptance = {};         ///< (C, C); none in RWKV-7
+    WeightFormat format = WeightFormat::full;
   };
 
   /// The input of the token before; zeros are the empty context.
@@ -27,7 +28,7 @@ template <class T> class ChannelMix {
   };
 
   /// @throws std::invalid_argument when shapes do not fit together
-  explicit ChannelMix(Weights const& w) : shift_k_(w.x_k), key_(w.key), value_(w.value) {
+  explicit ChannelMix(Weights const& w) : shift_k_(w.x_k), key_(w.key, w.format), value_(w.value, w.format) {
     Index const channels = w.x_k.size(), inner = w.key.rows();
     detail::ExpectShapes const expect{"ChannelMix"};
     expect("key", w.key, inner, channels);
@@ -35,7 +36,7 @@ template <class T> class ChannelMix {
     if (w.receptance.rows() == 0) return;
     expect("x_r", w.x_r, channels);
     expect("receptance", w.receptance, channels, channels);
-    gate_.emplace(Gate{TokenShift<T>(w.x_r), Linear<T>(w.receptance)});
+    gate_.emplace(Gate{TokenShift<T>(w.x_r), Linear<T>(w.receptance, w.format)});
   }
 
   Index channels() const noexcept { return shift_k_.channels(); }

@@ -1,13 +1,10 @@
 #pragma once
-/// Linear maps y = W x of rows of numbers, one token or many, through Eigen and without allocation.
-#if !defined(EIGEN_DONT_PARALLELIZE)
-#define EIGEN_DONT_PARALLELIZE  // threads are the caller's: an executor is passed in
-#endif
-#include <Eigen/Core>
-#include <algorithm>
+/// Linear maps y = W x of rows of numbers, one token or many, without allocation.
+#include <variant>
+#include <vector>
 
 #include "aviary/core/executor.hpp"
-#include "aviary/core/view.hpp"
+#include "aviary/layers/panels.hpp"
 
 namespace aviary {
 
@@ -19,24 +16,29 @@ inline constexpr Index multiplies_per_task = Index{1} << 18;
 /// How a matrix of weights lies: (out, in), as layers of most frameworks keep it, or (in, out), as LoRA factors lie.
 enum class WeightLayout { out_in, in_out };
 
-/// y = W x, without bias.
-///   Cost: in * out multiply-adds a token. The same call has the same bits whatever the executor; a row alone and the same
-///   row among others differ by rounding.
+/// y = W x, without bias. T, float or double, is the type of x, y and the sums.
+///   Cost: in * out multiply-adds a token, at about 80% of the machine's peak for many tokens; one token costs the time of
+///   reading the weights. A token has the same bits alone and among others, and whatever the executor.
 template <class T> class Linear {
  public:
   Linear() = default;
 
-  /// Copies the weights.
-  explicit Linear(MatView<T const> weight, WeightLayout layout = WeightLayout::out_in) {
-    Rows const given(weight.data(), weight.rows(), weight.columns(), Stride(weight.stride()));
-    if (layout == WeightLayout::out_in)
-      weight_ = given;
-    else
-      weight_ = given.transpose();
+  /// Copies the weights, in the format.
+  /// @throws std::invalid_argument for WeightFormat::q8 and weights that are not finite
+  explicit Linear(WeightMatrix weight, WeightFormat format = WeightFormat::full,
+                  WeightLayout layout = WeightLayout::out_in)
+      : in_(layout == WeightLayout::out_in ? weight.columns() : weight.rows()),
+        out_(layout == WeightLayout::out_in ? weight.rows() : weight.columns()),
+        weights_(empty(in_, panels(), format)) {
+    std::vector<T> numbers(to_size(in_ * detail::panel_outputs)), row(to_size(std::max(in_, detail::panel_outputs)));
+    for (Index p = 0; p < panels(); ++p) {
+      gather(weight, layout, p * detail::panel_outputs, row.data(), numbers.data());
+      std::visit([&](auto& w) { w.set(p, numbers.data()); }, weights_);
+    }
   }
 
-  Index in() const noexcept { return weight_.cols(); }
-  Index out() const noexcept { return weight_.rows(); }
+  Index in() const noexcept { return in_; }
+  Index out() const noexcept { return out_; }
 
   /// One token. y must not overlap x.
   void operator()(VecView<T const> x, VecView<T> y) const noexcept {
@@ -47,49 +49,54 @@ template <class T> class Linear {
   /// alone may throw.
   template <Executor E = Serial> void operator()(MatView<T const> x, MatView<T> y, E&& executor = {}) const {
     AVIARY_ASSERT(x.columns() == in() && y.columns() == out() && x.rows() == y.rows());
-    Index const blocks = (out() + block - 1) / block;
     Index const tasks =
-        std::min({blocks, Index{executor.concurrency()}, x.rows() * in() * out() / detail::multiplies_per_task});
-    if (tasks <= 1) return outputs(x, y, 0, out());
-    executor(tasks, [&](Index task) noexcept {
-      outputs(x, y, blocks * task / tasks * block, std::min(out(), blocks * (task + 1) / tasks * block));
-    });
+        std::min({panels(), Index{executor.concurrency()}, x.rows() * in() * out() / detail::multiplies_per_task});
+    if (tasks <= 1) return outputs(x, y, 0, panels());
+    executor(tasks,
+             [&](Index task) noexcept { outputs(x, y, panels() * task / tasks, panels() * (task + 1) / tasks); });
   }
 
  private:
-  using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;  // (out, in), an input's weights contiguous
-  using Stride = Eigen::OuterStride<>;
-  using Rows = Eigen::Map<Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> const, 0, Stride>;
+  using Weights =
+      std::variant<detail::NumberPanels<T>, detail::NumberPanels<bf16>, detail::NumberPanels<f16>, detail::Q8Panels>;
 
-  /// A product is taken in blocks whose packed copies Eigen keeps on the stack: 128 outputs, 128 inputs (64 of double) and
-  /// 64 tokens are 64 and 32 KiB. Larger ones it would allocate.
-  static constexpr Index block = 128, depth = 512 / static_cast<Index>(sizeof(T)), tokens = 64;
-
-  /// Outputs first ... last - 1 of all rows.
-  void outputs(MatView<T const> x, MatView<T> y, Index first, Index last) const noexcept {
-    using Column = Eigen::Matrix<T, Eigen::Dynamic, 1>;
-    if (x.rows() == 1) {
-      Eigen::Map<Column const> const row(x.data(), in());
-      for (Index o = first; o < last; o += block) {
-        Index const n = std::min(block, last - o);
-        Eigen::Map<Column>(y.data() + o, n).noalias() = weight_.middleRows(o, n) * row;
-      }
-      return;
+  static Weights empty(Index in, Index panels, WeightFormat format) {
+    switch (format) {
+      case WeightFormat::bf16:
+        return detail::NumberPanels<bf16>(in, panels);
+      case WeightFormat::f16:
+        return detail::NumberPanels<f16>(in, panels);
+      case WeightFormat::q8:
+        return detail::Q8Panels(in, panels);
+      case WeightFormat::full:
+        break;
     }
-    Eigen::Map<Matrix const, 0, Stride> const from(x.data(), in(), x.rows(), Stride(x.stride()));
-    Eigen::Map<Matrix, 0, Stride> to(y.data(), out(), y.rows(), Stride(y.stride()));
-    for (Index t = 0; t < x.rows(); t += tokens)
-      for (Index o = first; o < last; o += block) {
-        auto part = to.block(o, t, std::min(block, last - o), std::min(tokens, x.rows() - t));
-        part.setZero();
-        for (Index i = 0; i < in(); i += depth) {
-          Index const n = std::min(depth, in() - i);
-          part.noalias() += weight_.block(o, i, part.rows(), n) * from.block(i, t, n, part.cols());
-        }
-      }
+    return detail::NumberPanels<T>(in, panels);
   }
 
-  Matrix weight_;
+  /// The weights of outputs first ... first + 31 as (input, output); 0 for outputs that there are not.
+  void gather(WeightMatrix const& weight, WeightLayout layout, Index first, T* row, T* to) const noexcept {
+    Index const n = std::min(detail::panel_outputs, out_ - first);
+    if (n < detail::panel_outputs) std::fill_n(to, in_ * detail::panel_outputs, T(0));
+    if (layout == WeightLayout::in_out) {
+      for (Index i = 0; i < in_; ++i) weight.read(i, first, n, to + i * detail::panel_outputs);
+      return;
+    }
+    for (Index o = 0; o < n; ++o) {
+      weight.read(first + o, 0, in_, row);
+      for (Index i = 0; i < in_; ++i) to[i * detail::panel_outputs + o] = row[i];
+    }
+  }
+
+  Index panels() const noexcept { return (out_ + detail::panel_outputs - 1) / detail::panel_outputs; }
+
+  /// The outputs of panels first ... last - 1, for all rows.
+  void outputs(MatView<T const> x, MatView<T> y, Index first, Index last) const noexcept {
+    std::visit([&](auto const& w) { detail::PanelProduct<simd::Native<T>>::run(w, x, y, first, last); }, weights_);
+  }
+
+  Index in_ = 0, out_ = 0;
+  Weights weights_{detail::NumberPanels<T>(0, 0)};
 };
 
 }  // namespace aviary

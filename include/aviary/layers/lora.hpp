@@ -9,8 +9,9 @@ namespace aviary {
 /// y = f(x W1) W2 of row vectors, with W1 (in, rank), W2 (rank, out) and f for each number of the middle.
 template <class T> class Lora {
  public:
-  Lora(MatView<T const> first, MatView<T const> second)
-      : first_(first, WeightLayout::in_out), second_(second, WeightLayout::in_out) {
+  /// Copies the factors, in the format.
+  Lora(WeightMatrix first, WeightMatrix second, WeightFormat format = WeightFormat::full)
+      : first_(first, format, WeightLayout::in_out), second_(second, format, WeightLayout::in_out) {
     detail::ExpectShapes{"Lora"}("the second factor", second, first.columns(), second.columns());
   }
 

@@ -5,6 +5,7 @@
 
 #include "aviary/core/aligned.hpp"
 #include "aviary/core/view.hpp"
+#include "aviary/layers/weights.hpp"
 #include "aviary/simd/pack.hpp"
 
 namespace aviary::detail {
@@ -37,7 +38,7 @@ struct ExpectShapes {
   template <class T> void operator()(char const* name, VecView<T> weight, Index size) const {
     if (weight.size() != size) fail(name, std::to_string(weight.size()), std::to_string(size));
   }
-  template <class T> void operator()(char const* name, MatView<T> weight, Index rows, Index columns) const {
+  void operator()(char const* name, WeightMatrix weight, Index rows, Index columns) const {
     auto const text = [](Index r, Index c) { return std::to_string(r) + " x " + std::to_string(c); };
     if (weight.rows() != rows || weight.columns() != columns)
       fail(name, text(weight.rows(), weight.columns()), text(rows, columns));

@@ -1,36 +1,35 @@
 #pragma once
 /// TimeMix<Memory>: the layer around a recurrent memory. Each RWKV generation has its specialisation, in a header of
-/// its own (time_mix7.hpp ...); this one has what they share.
+/// its own (time_mix4.hpp ... time_mix7.hpp); this one has what they share.
 ///
 ///   TimeMix<Wkv7<float, 64>>        heads of 64, known at compile time
 ///   TimeMix<Wkv7<float, dynamic>>   the head size is read from the weights
+///
+/// A time mix is made from its Weights, which it copies, and is const from then on; what it remembers of a sequence is a
+/// State, a value that the caller keeps: one for each sequence. y is what a block adds to x.
+///
+///   auto state = mix.empty_state();
+///   Scratch<float> scratch(64 * mix.scratch_size());
+///   mix(x, state, y, scratch);                         (tokens, C) at once, or one token of C numbers
 #include <vector>
 
 #include "aviary/core/aligned.hpp"
 #include "aviary/core/sequence.hpp"
 #include "aviary/core/view.hpp"
+#include "aviary/layers/linear.hpp"
+#include "aviary/layers/norm.hpp"
 
 namespace aviary {
 
 /// Every specialisation has: T, State, Weights; channels(), inner_channels(), empty_state(), scratch_size(); the call
-/// operator for any number of tokens; and shares_values, whether layers share the values of the first one (v_first).
+/// operators of SequenceLayer; and shares_values, whether layers share the values of the first one (v_first).
 template <class Memory> class TimeMix;
 
-/// What a time mix with a matrix memory remembers, a value.
+/// What a time mix remembers, a value.
 template <class Memory> struct TimeMixState {
   AlignedVector<typename Memory::T> x;    ///< (C) the input of the token before
-  std::vector<typename Memory::State> s;  ///< (H) the memory of each head
+  std::vector<typename Memory::State> s;  ///< (H) the memory of each head; in RWKV-4 one of all channels
   friend bool operator==(TimeMixState const&, TimeMixState const&) = default;
-
-  /// The empty context.
-  static TimeMixState empty(Index channels, Index heads, Index keys, Index values) {
-    TimeMixState state{AlignedVector<typename Memory::T>(to_size(channels)), {}};
-    if constexpr (Memory::keys == dynamic || Memory::values == dynamic)
-      state.s.assign(to_size(heads), typename Memory::State{keys, values});
-    else
-      state.s.assign(to_size(heads), typename Memory::State{});
-    return state;
-  }
 };
 
 namespace detail {
@@ -43,6 +42,84 @@ template <Index N, class T> Sink<N> sink_of(MatView<T> x, Index heads) noexcept 
   Index const size = x.columns() / heads;
   return {x.data(), x.rows(), heads, size, x.stride(), size};
 }
+
+/// Memory::forward, through the executor where there is enough to do.
+template <class Memory, class E>
+void run_memory(typename Memory::Forward const& call, Index multiplies, E& executor) {
+  if (multiplies < 2 * multiplies_per_task)
+    Memory::forward(call);
+  else
+    Memory::forward(call, executor);
+}
+
+/// Checks the matrices that all generations have, from c channels to a and back.
+template <class Weights> void expect_projections(ExpectShapes expect, Weights const& w, Index c, Index a) {
+  expect("receptance", w.receptance, a, c);
+  expect("key", w.key, a, c);
+  expect("value", w.value, a, c);
+  expect("output", w.output, c, a);
+}
+
+/// What time mixes around a matrix memory share: H heads of N numbers, A = H N; the memory, the norm of what it reads, and
+/// the way out.
+template <class Memory> class MatrixTimeMix {
+ public:
+  using T = typename Memory::T;
+  using State = TimeMixState<Memory>;
+
+  Index channels() const noexcept { return output_.out(); }
+  Index inner_channels() const noexcept { return output_.in(); }
+  Index heads() const noexcept { return heads_; }
+  Index head_size() const noexcept { return inner_channels() / heads_; }
+  /// The empty context.
+  State empty_state() const {
+    State state{AlignedVector<T>(to_size(channels())), {}};
+    if constexpr (Memory::keys == dynamic)
+      state.s.assign(to_size(heads()), typename Memory::State{head_size(), head_size()});
+    else
+      state.s.assign(to_size(heads()), typename Memory::State{});
+    return state;
+  }
+
+ protected:
+  static constexpr Index size = Memory::keys;
+
+  template <class Weights>
+  MatrixTimeMix(Weights const& w, Index heads)
+      : heads_(heads),
+        output_(w.output, w.format),
+        ln_x_(w.ln_x_weight, w.ln_x_bias, heads, w.group_norm_eps) {}
+
+  /// N, from the compile-time size or else from what a tensor says.
+  static constexpr Index size_or(Index found) noexcept { return size == dynamic ? found : size; }
+
+  template <class Weights> static void expect_shapes(ExpectShapes expect, Weights const& w, Index c, Index a) {
+    expect_projections(expect, w, c, a);
+    expect("ln_x_weight", w.ln_x_weight, a);
+    expect("ln_x_bias", w.ln_x_bias, a);
+  }
+
+  Source<size> source(MatView<T> x) const noexcept { return source_of<size>(x, heads_); }
+
+  /// y = GroupNorm(memory(x)), with the states of the heads moved on. y (tokens, A).
+  template <class E> void read_memory(typename Memory::Inputs const& x, State& state, MatView<T> y, E& executor) const {
+    Index const multiplies = 5 * y.rows() * inner_channels() * head_size();
+    run_memory<Memory>({.x = x, .y = sink_of<size>(y, heads_), .states = state.s}, multiplies, executor);
+    ln_x_(y, y);
+  }
+
+  /// y = W_o read; the next token will look back at the last of x.
+  template <class E>
+  void finish(MatView<T> read, MatView<T const> x, State& state, MatView<T> y, E& executor) const {
+    output_(read, y, executor);
+    keep_last_row(x, state.x);
+  }
+
+ private:
+  Index heads_;
+  Linear<T> output_;
+  GroupNorm<T> ln_x_;
+};
 }  // namespace detail
 
 }  // namespace aviary

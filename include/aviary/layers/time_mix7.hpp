@@ -32,19 +32,20 @@ template <class Number, Index Size> class TimeMix<Wkv7<Number, Size>> {
 
   /// Copied by the constructor. Linear weights are (out, in), low-rank factors (in, out).
   struct Weights {
-    VecView<T const> x_r, x_w, x_k, x_v, x_a, x_g;                ///< (C) each: shares of the previous token
-    MatView<T const> receptance, key, value, output;              ///< (A, C) three times, (C, A)
-    VecView<T const> w0;                                          ///< (A)
-    MatView<T const> w1, w2;                                      ///< (C, D), (D, A); each pair has a D of its own
-    VecView<T const> a0;                                          ///< (A)
-    MatView<T const> a1, a2;                                      ///< (C, D), (D, A)
-    MatView<T const> g1, g2;                                      ///< (C, D), (D, A)
-    VecView<T const> k_k, k_a;                                    ///< (A) each
-    MatView<T const> r_k;                                         ///< (H, N)
-    VecView<T const> ln_x_weight, ln_x_bias;                      ///< (A) each
-    VecView<T const> v0 = {nullptr, 0};                           ///< (A); none in the first layer
-    MatView<T const> v1 = {nullptr, 0, 0}, v2 = {nullptr, 0, 0};  ///< (C, D), (D, A); none in the first layer
+    VecView<T const> x_r, x_w, x_k, x_v, x_a, x_g;  ///< (C) each: shares of the previous token
+    WeightMatrix receptance, key, value, output;    ///< (A, C) three times, (C, A)
+    VecView<T const> w0;                            ///< (A)
+    WeightMatrix w1, w2;                            ///< (C, D), (D, A); each pair has a D of its own
+    VecView<T const> a0;                            ///< (A)
+    WeightMatrix a1, a2;                            ///< (C, D), (D, A)
+    WeightMatrix g1, g2;                            ///< (C, D), (D, A)
+    VecView<T const> k_k, k_a;                      ///< (A) each
+    MatView<T const> r_k;                           ///< (H, N)
+    VecView<T const> ln_x_weight, ln_x_bias;        ///< (A) each
+    VecView<T const> v0 = {nullptr, 0};             ///< (A); none in the first layer
+    WeightMatrix v1 = {}, v2 = {};                  ///< (C, D), (D, A); none in the first layer
     T group_norm_eps = T(64e-5);
+    WeightFormat format = WeightFormat::full;
   };
 
   /// @throws std::invalid_argument when shapes do not fit together
@@ -56,13 +57,13 @@ template <class Number, Index Size> class TimeMix<Wkv7<Number, Size>> {
         shift_v_(w.x_v),
         shift_a_(w.x_a),
         shift_g_(w.x_g),
-        receptance_(w.receptance),
-        key_(w.key),
-        value_(w.value),
-        output_(w.output),
-        decay_(w.w1, w.w2),
-        rate_(w.a1, w.a2),
-        gate_(w.g1, w.g2),
+        receptance_(w.receptance, w.format),
+        key_(w.key, w.format),
+        value_(w.value, w.format),
+        output_(w.output, w.format),
+        decay_(w.w1, w.w2, w.format),
+        rate_(w.a1, w.a2, w.format),
+        gate_(w.g1, w.g2, w.format),
         w0_(detail::copy_of(w.w0)),
         a0_(detail::copy_of(w.a0)),
         v0_(detail::copy_of(w.v0)),
@@ -70,7 +71,7 @@ template <class Number, Index Size> class TimeMix<Wkv7<Number, Size>> {
         k_a_(detail::copy_of(w.k_a)),
         r_k_(detail::copy_of(w.r_k)),
         ln_x_(w.ln_x_weight, w.ln_x_bias, heads_, w.group_norm_eps) {
-    if (!v0_.empty()) value_residual_.emplace(w.v1, w.v2);
+    if (!v0_.empty()) value_residual_.emplace(w.v1, w.v2, w.format);
   }
 
   Index channels() const noexcept { return output_.out(); }
@@ -211,8 +212,8 @@ template <class Number, Index Size> class TimeMix<Wkv7<Number, Size>> {
     expect_lora(expect, "v1", w.v1, c, "v2", w.v2, a);
     return w;
   }
-  static void expect_lora(detail::ExpectShapes expect, char const* name1, MatView<T const> w1, Index in,
-                          char const* name2, MatView<T const> w2, Index out) {
+  static void expect_lora(detail::ExpectShapes expect, char const* name1, WeightMatrix w1, Index in, char const* name2,
+                          WeightMatrix w2, Index out) {
     expect(name1, w1, in, w1.columns());
     expect(name2, w2, w1.columns(), out);
   }

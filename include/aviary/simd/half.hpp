@@ -1,6 +1,6 @@
 #pragma once
-/// Packs from and to bf16 and f16 in memory, the same numbers as widen and narrow of core/storage.hpp give one by one. For
-/// pack.hpp, which includes it; include that.
+/// Packs from and to bf16 and f16 in memory, the same numbers as widen and narrow of core/storage.hpp give one by one, and
+/// from 8-bit integers. For pack.hpp, which includes it; include that.
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -62,6 +62,24 @@ template <class A> struct HalfBatch {
       std::uint32_t bits[lanes];
       u.store_unaligned(bits);
       for (std::size_t i = 0; i < lanes; ++i) p[i].bits = static_cast<std::uint16_t>(bits[i]);
+    }
+  }
+
+  static AVIARY_INLINE F load(std::int8_t const* p) noexcept {
+#if XSIMD_WITH_AVX512F
+    if constexpr (lanes == 16)
+      return F(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<__m128i const*>(p)))));
+    else
+#endif
+#if XSIMD_WITH_AVX2
+        if constexpr (lanes == 8)
+      return F(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<__m128i const*>(p)))));
+    else
+#endif
+    {
+      float x[lanes];
+      for (std::size_t i = 0; i < lanes; ++i) x[i] = static_cast<float>(p[i]);
+      return F::load_unaligned(x);
     }
   }
 

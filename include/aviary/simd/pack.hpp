@@ -204,7 +204,7 @@ template <class T> using Native = xsimd::batch<T>;
 template <class T> using Native = T;
 #endif
 
-/// A pack from numbers of any storage type.
+/// A pack from numbers of any storage type, or from 8-bit integers.
 template <class P, class S> AVIARY_HOST_DEVICE AVIARY_INLINE P load(S const* p) noexcept {
   using L = Pack<P>;
   if constexpr (std::is_same_v<S, typename L::value_type>) {
@@ -212,11 +212,16 @@ template <class P, class S> AVIARY_HOST_DEVICE AVIARY_INLINE P load(S const* p) 
   } else if constexpr (requires { P::parts; }) {
     return P::make([&](int n)
                        AVIARY_INLINE_LAMBDA { return simd::load<typename P::Part>(p + n * L::lanes / P::parts); });
-  } else if constexpr (detail::Half<P>::in_batches && sizeof(S) == 2) {
+  } else if constexpr (detail::Half<P>::in_batches && sizeof(S) <= 2) {
     return detail::Half<P>::load(p);
   } else {
-    typename L::value_type lanes[L::lanes];
-    for (Index i = 0; i < L::lanes; ++i) lanes[i] = narrow<typename L::value_type>(widen(p[i]));
+    using T = typename L::value_type;
+    T lanes[L::lanes];
+    for (Index i = 0; i < L::lanes; ++i)
+      if constexpr (Stored<S>)
+        lanes[i] = narrow<T>(widen(p[i]));
+      else
+        lanes[i] = static_cast<T>(p[i]);
     return L::load(lanes);
   }
 }
