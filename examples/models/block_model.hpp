@@ -11,7 +11,7 @@
 
 #include "aviary/layers/block.hpp"
 #include "aviary/layers/embedding.hpp"
-#include "models/model.hpp"
+#include "models/context_file.hpp"
 #include "models/threads.hpp"
 
 namespace models {
@@ -40,7 +40,7 @@ template <class Block> class BlockModel : public Model {
         shared_(aviary::to_size(stretch * shared_channels())),
         scratch_(stretch * weights_.blocks.front().scratch_size()),
         logits_(aviary::to_size(vocab_size())),
-        narrow_(std::is_same_v<T, float> ? 0 : logits_.size()) {
+        narrow_(std::is_same_v<T, float> ? 0 : logits_.size()) {  // empty from now on, with memory for all
     reset();
   }
 
@@ -51,16 +51,20 @@ template <class Block> class BlockModel : public Model {
   void reset() override {
     state_.clear();
     for (Block const& block : weights_.blocks) state_.push_back(block.empty_state());
+    logits_.clear();
+    narrow_.clear();
+  }
+
+  std::span<float const> logits() const noexcept override {
+    if constexpr (std::is_same_v<T, float>)
+      return logits_;
+    else
+      return narrow_;
   }
 
   std::span<float const> prefill(std::span<TokenId const> tokens) override {
-    std::span<T const> const logits = read(tokens);
-    if constexpr (std::is_same_v<T, float>) {
-      return logits;
-    } else {
-      aviary::convert(logits.data(), narrow_.data(), vocab_size());
-      return narrow_;
-    }
+    read(tokens);
+    return logits();
   }
 
   /// prefill() in the model's own number type.
@@ -70,28 +74,53 @@ template <class Block> class BlockModel : public Model {
       run_blocks(tokens.first(aviary::to_size(stretch)));
     T* const last = run_blocks(tokens)[static_cast<Index>(tokens.size()) - 1].data();
     weights_.ln_out({last, 1, channels()}, {last, 1, channels()});
+    logits_.resize(aviary::to_size(vocab_size()));
     weights_.head({last, 1, channels()}, {logits_.data(), 1, vocab_size()}, threads_);
+    narrow();
     return logits_;
   }
 
-  std::any save() const override { return state_; }
+  std::any save() const override { return context(); }
 
   void restore(std::any const& state) override {
-    auto const* const from = std::any_cast<State>(&state);
+    auto const* const from = std::any_cast<Saved>(&state);
     if (from == nullptr || !same_shape(*from)) throw std::invalid_argument("this state belongs to another model");
-    state_ = *from;
+    go_on_from(*from);
+  }
+
+  void save_state(std::filesystem::path const& path) const override { write_context(path, context(), vocab_size()); }
+
+  void load_state(std::filesystem::path const& path) override {
+    Saved saved{state_, {}};
+    read_context(path, saved, vocab_size());
+    go_on_from(saved);
   }
 
  private:
   using View = aviary::MatView<T>;
+  using Saved = Context<typename Block::State, T>;
+
+  Saved context() const { return {state_, logits_}; }
+  /// Copies: a model keeps the memory that it has.
+  void go_on_from(Saved const& saved) {
+    state_ = saved.blocks;
+    logits_ = saved.logits;
+    narrow();
+  }
+  void narrow() {
+    if constexpr (std::is_same_v<T, float>) return;
+    narrow_.resize(logits_.size());
+    aviary::convert(logits_.data(), narrow_.data(), static_cast<Index>(logits_.size()));
+  }
 
   static bool same_shape(typename Block::State const& a, typename Block::State const& b) {
     return a.time_mix.x.size() == b.time_mix.x.size() && a.time_mix.s.size() == b.time_mix.s.size() &&
            a.channel_mix.x.size() == b.channel_mix.x.size();
   }
-  bool same_shape(State const& other) const {
-    return std::equal(state_.begin(), state_.end(), other.begin(), other.end(),
-                      [](auto const& a, auto const& b) { return same_shape(a, b); });
+  bool same_shape(Saved const& other) const {
+    return std::equal(state_.begin(), state_.end(), other.blocks.begin(), other.blocks.end(),
+                      [](auto const& a, auto const& b) { return same_shape(a, b); }) &&
+           (other.logits.empty() || static_cast<Index>(other.logits.size()) == vocab_size());
   }
 
   /// Columns of what blocks share: v_first in RWKV-7, nothing elsewhere.
@@ -128,8 +157,8 @@ template <class Block> class BlockModel : public Model {
   Threads threads_;
   aviary::AlignedVector<T> x_, shared_;
   aviary::Scratch<T> scratch_;
-  aviary::AlignedVector<T> logits_;
-  std::vector<float> narrow_;
+  aviary::AlignedVector<T> logits_;  // none in an empty context
+  std::vector<float> narrow_;        // the same, unless T is float
   State state_;
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 /// A language model as programs use it, whatever its generation.
 #include <any>
+#include <filesystem>
 #include <span>
 
 #include "aviary/core/config.hpp"
@@ -22,6 +23,10 @@ class Model {
   /// Forgets everything.
   virtual void reset() = 0;
 
+  /// The logits of the token that follows what was read, valid until the next call that reads or forgets; none in an empty
+  /// context.
+  virtual std::span<float const> logits() const noexcept = 0;
+
   /// Reads one token or more and returns the logits of the token that follows, valid until the next call.
   /// Throws std::invalid_argument, before anything is read, for no token or an id beyond the vocabulary.
   virtual std::span<float const> prefill(std::span<TokenId const> tokens) = 0;
@@ -32,6 +37,13 @@ class Model {
   /// The context, a copy. restore() of a model with other shapes throws std::invalid_argument.
   virtual std::any save() const = 0;
   virtual void restore(std::any const& state) = 0;
+
+  /// The same in a safetensors file, which another program may go on from. save_state() throws std::runtime_error with path
+  /// and reason, and leaves an older file as it was. load_state() throws std::runtime_error for a file that holds no
+  /// context, or that of a model with another memory or other shapes, with what was expected and found, and leaves the
+  /// context as it was. What is loaded goes on to the same bits as what was saved, in a model of the same number type.
+  virtual void save_state(std::filesystem::path const& path) const = 0;
+  virtual void load_state(std::filesystem::path const& path) = 0;
 };
 
 }  // namespace models
