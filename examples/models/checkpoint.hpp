@@ -134,8 +134,8 @@ template <class T, class File> class WeightReader {
 };
 
 struct LoadOptions {
-  double group_norm_eps = 64e-5;                             ///< of ln_x (RWKV-5, 6, 7); no file stores it
-  aviary::WeightFormat format = aviary::WeightFormat::full;  ///< of all matrices
+  double group_norm_eps = 64e-5;                              ///< of ln_x (RWKV-5, 6, 7); no file stores it
+  aviary::WeightFormat format = aviary::WeightFormat::exact;  ///< of all matrices
   Threads threads = Threads();
 };
 

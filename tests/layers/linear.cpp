@@ -3,9 +3,11 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 
+#include "aviary/simd/instruction_sets.hpp"
 #include "support/allocation_counter.hpp"
 #include "support/layer_case.hpp"
 
@@ -14,6 +16,9 @@ using test::Matrix;
 using test::Random;
 
 namespace {
+
+constexpr std::array all_formats{WeightFormat::exact, WeightFormat::full, WeightFormat::bf16, WeightFormat::f16,
+                                 WeightFormat::q8};
 
 /// Whether y = x W^T within the bound of any order of summation: n eps sum |w||x|.
 template <class T> bool within_bound(Matrix<T> const& y, Matrix<T> const& x, Matrix<T> const& w) {
@@ -49,20 +54,112 @@ TEST_CASE_TEMPLATE("linear: the product of a plain loop, for all sizes around ti
       }
 }
 
-TEST_CASE_TEMPLATE("linear: any split of the rows is the product of a plain loop", T, float, double) {
+TEST_CASE_TEMPLATE("linear: any split of the rows gives the same bits", T, float, double) {
   Random random(2);
   for (Index const in : {7, 64, 100, 300})
-    for (auto const& split : test::splits_of_13()) {
-      Matrix<T> const w(150, in, random), x(13, in, random);
-      Linear<T> const linear(w.view());
-      Matrix<T> parts(13, 150);
-      Index first = 0;
-      for (Index const count : split) {
-        linear(x.rows_of(first, count), parts.view().rows(first, count));
-        first += count;
+    for (WeightFormat const format : all_formats)
+      for (auto const& split : test::splits_of_13()) {
+        Matrix<T> const w(150, in, random), x(13, in, random);
+        Linear<T> const linear(w.view(), format);
+        Matrix<T> whole(13, 150), parts(13, 150);
+        linear(x.view(), whole.view());
+        Index first = 0;
+        for (Index const count : split) {
+          linear(x.rows_of(first, count), parts.view().rows(first, count));
+          first += count;
+        }
+        CHECK(parts == whole);
       }
-      CHECK(within_bound(parts, x, w));
+}
+
+TEST_CASE("linear: the kernel of every instruction set is the product of a plain loop") {
+  Random random(8);
+  Matrix<float> const w(96, 300, random), x(15, 300, random);
+  detail::NumberPanels<float> panels(300, 3);
+  for (Index p = 0; p < 3; ++p) {
+    Matrix<float> panel(300, 32);
+    for (Index i = 0; i < 300; ++i)
+      for (Index o = 0; o < 32; ++o) panel(i, o) = w(p * 32 + o, i);
+    panels.set(p, panel.numbers.data());
+  }
+  simd::for_each_instruction_set<float>([&](auto set) {
+    CAPTURE(set.name);
+    for (Index const tokens : {1, 15}) {
+      Matrix<float> const some(tokens, 300, random);
+      Matrix<float> y(tokens, 96);
+      detail::PanelProduct<typename decltype(set)::Pack>::run(panels, some.view(), y.view(), 0, 3);
+      CHECK(within_bound(y, some, w));
     }
+  });
+}
+
+TEST_CASE_TEMPLATE("linear: weights kept in 16 bits are rounded once, and summed like others", S, bf16, f16) {
+  Random random(9);
+  constexpr WeightFormat format = std::is_same_v<S, bf16> ? WeightFormat::bf16 : WeightFormat::f16;
+  Matrix<float> const w(70, 100, random), x(5, 100, random);
+  std::vector<S> narrowed(w.numbers.size());
+  Matrix<float> rounded(70, 100), expected(5, 70), y(5, 70);
+  convert(w.numbers.data(), narrowed.data(), 7000);
+  convert(narrowed.data(), rounded.numbers.data(), 7000);
+  Linear<float>(rounded.view(), WeightFormat::full)(x.view(), expected.view());
+  MatView<S const> const stored(narrowed.data(), 70, 100);
+  for (Linear<float> const& linear : {Linear<float>(w.view(), format), Linear<float>(stored, format),
+                                      Linear<float>(stored), Linear<float>(rounded.view())}) {
+    CHECK(linear.bytes() == 2 * 100 * 96);  // three panels of 32
+    linear(x.view(), y.view());
+    CHECK(y == expected);
+  }
+}
+
+TEST_CASE("linear: no number is lost without being told to") {
+  Random random(10);
+  Matrix<float> w(64, 300, random, 0);
+  CHECK(Linear<float>(w.view()).bytes() == 2 * 64 * 300);
+  w(63, 299) = 1 + 0x1p-10f;  // f16, but not bf16
+  CHECK(Linear<float>(w.view()).bytes() == 2 * 64 * 300);
+  w(0, 0) = 0x1p-30f;  // bf16, but not f16
+  CHECK(Linear<float>(w.view()).bytes() == 4 * 64 * 300);
+  Matrix<float> const x(1, 300, 1);
+  Matrix<float> y(1, 64);
+  Linear<float>(w.view())(x.view(), y.view());
+  CHECK(y(0, 0) == 0x1p-30f);
+  CHECK(y(0, 63) == 1 + 0x1p-10f);
+}
+
+TEST_CASE_TEMPLATE("linear: 8-bit weights are within half a step of those given", T, float, double) {
+  Random random(11);
+  for (Index const in : {1, 31, 32, 33, 200}) {
+    Matrix<T> w(40, in, random);
+    for (Index o = 0; o < 40; ++o)
+      for (Index i = 0; i < in; ++i) w(o, i) *= std::pow(T(10), static_cast<T>(o % 8 * 4 - 20));
+    Linear<T> const linear(w.view(), WeightFormat::q8);
+    for (Index i = 0; i < in; ++i) {  // one input alone reads one column of the weights
+      Matrix<T> x(1, in), y(1, 40);
+      x(0, i) = 1;
+      linear(x.view(), y.view());
+      for (Index o = 0; o < 40; ++o) {
+        T most = 0;
+        for (Index j = i / 32 * 32; j < std::min(in, i / 32 * 32 + 32); ++j) most = std::max(most, std::abs(w(o, j)));
+        CHECK(std::abs(y(0, o) - w(o, i)) <= most / 127 * T(1 + 0x1p-7) * T(0.5 + 1e-4));
+      }
+    }
+  }
+}
+
+TEST_CASE("linear: 8-bit weights of 0 and next to 0 are 0, others that are not finite are refused") {
+  Matrix<float> w(40, 64);
+  w(3, 5) = 1e-41f;
+  Matrix<float> const x(1, 64, 1);
+  Matrix<float> y(1, 40, 7);
+  Linear<float>(w.view(), WeightFormat::q8)(x.view(), y.view());
+  CHECK(y == Matrix<float>(1, 40));
+  w(3, 5) = std::numeric_limits<float>::max();
+  Linear<float>(w.view(), WeightFormat::q8)(x.view(), y.view());
+  CHECK(y(0, 3) == doctest::Approx(w(3, 5)).epsilon(0.005));
+  for (float const bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    w(3, 5) = bad;
+    CHECK_THROWS_AS(Linear<float>(w.view(), WeightFormat::q8), std::invalid_argument);
+  }
 }
 
 TEST_CASE("linear: any executor gives the same bits") {
@@ -93,7 +190,7 @@ TEST_CASE_TEMPLATE("linear: both layouts of the weights, and rows with a stride"
   MatView<T const> const narrow(x.numbers.data(), 5, 40, 64);
   Matrix<T> a(5, 20), b(5, 20);
   Linear<T>(w.view())(narrow, a.view());
-  Linear<T>(transposed.view(), WeightFormat::full, WeightLayout::in_out)(narrow, b.view());
+  Linear<T>(transposed.view(), WeightFormat::exact, WeightLayout::in_out)(narrow, b.view());
   CHECK(a == b);
   MatView<T const> const inner(w.numbers.data() + 3, 20, 30, 40);  // columns 3 to 32
   Linear<T> const narrower(inner);

@@ -15,14 +15,15 @@ template <class T> class Embedding {
  public:
   /// Copies the table (vocabulary, C), in the format. A row is read for a token, so q8 would save no time: it keeps bf16.
   /// @throws std::invalid_argument for an empty table
-  explicit Embedding(WeightMatrix table, WeightFormat format = WeightFormat::full)
+  explicit Embedding(WeightMatrix table, WeightFormat format = WeightFormat::exact)
       : vocab_size_(table.rows()), channels_(table.columns()) {
     if (vocab_size_ <= 0 || channels_ <= 0)
       throw std::invalid_argument("aviary: Embedding: the table is " + std::to_string(vocab_size_) + " x " +
                                   std::to_string(channels_) + ", expected at least one token and channel");
-    if (format == WeightFormat::full)
+    WeightFormat const kept = resolve<T>(format, table);
+    if (kept == WeightFormat::full)
       keep<T>(table);
-    else if (format == WeightFormat::f16)
+    else if (kept == WeightFormat::f16)
       keep<f16>(table);
     else
       keep<bf16>(table);

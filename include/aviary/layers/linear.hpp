@@ -25,11 +25,11 @@ template <class T> class Linear {
 
   /// Copies the weights, in the format.
   /// @throws std::invalid_argument for WeightFormat::q8 and weights that are not finite
-  explicit Linear(WeightMatrix weight, WeightFormat format = WeightFormat::full,
+  explicit Linear(WeightMatrix weight, WeightFormat format = WeightFormat::exact,
                   WeightLayout layout = WeightLayout::out_in)
       : in_(layout == WeightLayout::out_in ? weight.columns() : weight.rows()),
         out_(layout == WeightLayout::out_in ? weight.rows() : weight.columns()),
-        weights_(empty(in_, panels(), format)) {
+        weights_(empty(in_, panels(), resolve<T>(format, weight))) {
     std::vector<T> numbers(to_size(in_ * detail::panel_outputs)), row(to_size(std::max(in_, detail::panel_outputs)));
     for (Index p = 0; p < panels(); ++p) {
       gather(weight, layout, p * detail::panel_outputs, row.data(), numbers.data());
@@ -39,6 +39,10 @@ template <class T> class Linear {
 
   Index in() const noexcept { return in_; }
   Index out() const noexcept { return out_; }
+  /// What the weights take in memory, and a token has to read.
+  std::size_t bytes() const noexcept {
+    return std::visit([](auto const& w) { return w.bytes(); }, weights_);
+  }
 
   /// One token. y must not overlap x.
   void operator()(VecView<T const> x, VecView<T> y) const noexcept {
@@ -68,6 +72,7 @@ template <class T> class Linear {
         return detail::NumberPanels<f16>(in, panels);
       case WeightFormat::q8:
         return detail::Q8Panels(in, panels);
+      case WeightFormat::exact:
       case WeightFormat::full:
         break;
     }

@@ -10,7 +10,7 @@ namespace aviary {
 template <class T> class Lora {
  public:
   /// Copies the factors, in the format.
-  Lora(WeightMatrix first, WeightMatrix second, WeightFormat format = WeightFormat::full)
+  Lora(WeightMatrix first, WeightMatrix second, WeightFormat format = WeightFormat::exact)
       : first_(first, format, WeightLayout::in_out), second_(second, format, WeightLayout::in_out) {
     detail::ExpectShapes{"Lora"}("the second factor", second, first.columns(), second.columns());
   }

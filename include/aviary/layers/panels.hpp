@@ -33,6 +33,8 @@ template <Stored S> class NumberPanels {
     convert(w, numbers_.data() + p * in_ * panel_outputs, in_ * panel_outputs);
   }
 
+  std::size_t bytes() const noexcept { return numbers_.size() * sizeof(S); }
+
   /// Reads rows of a panel, input after input.
   template <class Row> struct Reader {
     S const* at;
@@ -66,6 +68,8 @@ class Q8Panels {
     for (Index g = 0; g < groups_; ++g)
       for (Index o = 0; o < panel_outputs; ++o) set_group(p, g, o, w);
   }
+
+  std::size_t bytes() const noexcept { return numbers_.size() + scales_.size() * sizeof(bf16); }
 
   template <class Row> struct Reader {
     std::int8_t const* at;
@@ -135,7 +139,7 @@ template <class P> class PanelProduct {
   /// y(t, o) for rows x (tokens, in) and the outputs o of panels first ... last - 1, as far as y has them.
   template <class Panels>
   static void run(Panels const& w, MatView<T const> x, MatView<T> y, Index first, Index last) noexcept {
-    if (x.rows() == 1) return one_row(w, x.data(), Range{0, x.columns()}, y, 0, first, last);
+    if (x.rows() == 1) return one_row<panels>(w, x.data(), Range{0, x.columns()}, y, 0, first, last);
     alignas(64) T block[to_size(depth * rows)];
     for (Index t = 0; t < x.rows(); t += rows)
       for (Index i = 0; i < x.columns(); i += depth) {
@@ -143,7 +147,7 @@ template <class P> class PanelProduct {
         Index const count = std::min(rows, x.rows() - t), n = inputs.last - inputs.first;
         each_tile(count, [&]<int R>(Index at) { interleave<R>(x.rows(t + at, R), inputs, block + at * n); });
         if constexpr (tile == 1) {
-          for (Index at = 0; at < count; ++at) one_row(w, block + at * n, inputs, y, t + at, first, last);
+          for (Index at = 0; at < count; ++at) one_row<panels>(w, block + at * n, inputs, y, t + at, first, last);
         } else {
           for (Index p = first; p < last; ++p)
             each_tile(count, [&]<int R>(Index at) { sums<R, 1>(w, block + at * n, inputs, y, t + at, p); });
@@ -171,12 +175,13 @@ template <class P> class PanelProduct {
       for (Index i = inputs.first; i < inputs.last; ++i) to[(i - inputs.first) * R + t] = x(t, i);
   }
 
-  template <class Panels>
+  /// One row and all panels, N at a time and the rest by fewer.
+  template <int N, class Panels>
   static void one_row(Panels const& w, T const* x, Range inputs, MatView<T> y, Index t, Index first,
                       Index last) noexcept {
     Index p = first;
-    for (; p + panels <= last; p += panels) sums<1, panels>(w, x, inputs, y, t, p);
-    for (; p < last; ++p) sums<1, 1>(w, x, inputs, y, t, p);
+    for (; p + N <= last; p += N) sums<1, N>(w, x, inputs, y, t, p);
+    if constexpr (N > 1) one_row<N / 2>(w, x, inputs, y, t, p, last);
   }
 
   /// y(t + r, outputs of N panels) over a range of inputs, for R interleaved rows; a range that does not begin with the

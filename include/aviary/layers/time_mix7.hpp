@@ -12,10 +12,9 @@
 #include <optional>
 
 #include "aviary/core/math.hpp"
-#include "aviary/layers/linear.hpp"
+#include "aviary/layers/activation.hpp"
 #include "aviary/layers/lora.hpp"
-#include "aviary/layers/norm.hpp"
-#include "aviary/layers/scratch.hpp"
+#include "aviary/layers/sequence_layer.hpp"
 #include "aviary/layers/time_mix.hpp"
 #include "aviary/layers/token_shift.hpp"
 #include "aviary/wkv7.hpp"
@@ -23,11 +22,15 @@
 namespace aviary {
 
 /// C channels in and out, H heads of N numbers, A = H N. N is Size, or read from r_k where Size is dynamic.
-template <class Number, Index Size> class TimeMix<Wkv7<Number, Size>> {
+template <class Number, Index Size>
+class TimeMix<Wkv7<Number, Size>> : public detail::MatrixTimeMix<Wkv7<Number, Size>>,
+                                    public detail::SequenceLayer<TimeMix<Wkv7<Number, Size>>, Number> {
+  using Base = detail::MatrixTimeMix<Wkv7<Number, Size>>;
+
  public:
   using Memory = Wkv7<Number, Size>;
   using T = Number;
-  using State = TimeMixState<Memory>;
+  using typename Base::State;
   static constexpr bool shares_values = true;
 
   /// Copied by the constructor. Linear weights are (out, in), low-rank factors (in, out).
@@ -45,12 +48,12 @@ template <class Number, Index Size> class TimeMix<Wkv7<Number, Size>> {
     VecView<T const> v0 = {nullptr, 0};             ///< (A); none in the first layer
     WeightMatrix v1 = {}, v2 = {};                  ///< (C, D), (D, A); none in the first layer
     T group_norm_eps = T(64e-5);
-    WeightFormat format = WeightFormat::full;
+    WeightFormat format = WeightFormat::exact;
   };
 
   /// @throws std::invalid_argument when shapes do not fit together
   explicit TimeMix(Weights const& w)
-      : heads_(checked(w).r_k.rows()),
+      : Base(checked(w), w.r_k.rows()),
         shift_r_(w.x_r),
         shift_w_(w.x_w),
         shift_k_(w.x_k),
@@ -60,7 +63,6 @@ template <class Number, Index Size> class TimeMix<Wkv7<Number, Size>> {
         receptance_(w.receptance, w.format),
         key_(w.key, w.format),
         value_(w.value, w.format),
-        output_(w.output, w.format),
         decay_(w.w1, w.w2, w.format),
         rate_(w.a1, w.a2, w.format),
         gate_(w.g1, w.g2, w.format),
@@ -69,43 +71,27 @@ template <class Number, Index Size> class TimeMix<Wkv7<Number, Size>> {
         v0_(detail::copy_of(w.v0)),
         k_k_(detail::copy_of(w.k_k)),
         k_a_(detail::copy_of(w.k_a)),
-        r_k_(detail::copy_of(w.r_k)),
-        ln_x_(w.ln_x_weight, w.ln_x_bias, heads_, w.group_norm_eps) {
+        r_k_(detail::copy_of(w.r_k)) {
     if (!v0_.empty()) value_residual_.emplace(w.v1, w.v2, w.format);
   }
 
-  Index channels() const noexcept { return output_.out(); }
-  Index inner_channels() const noexcept { return output_.in(); }
-  Index heads() const noexcept { return heads_; }
-  Index head_size() const noexcept { return inner_channels() / heads_; }
-  State empty_state() const { return State::empty(channels(), heads(), head_size(), head_size()); }
   /// Numbers of scratch for a token.
   Index scratch_size() const noexcept {
     Index const residual = value_residual_ ? value_residual_->scratch_size() : 0;
-    return padded<T>(channels()) + 8 * padded<T>(inner_channels()) +
+    return padded<T>(this->channels()) + 8 * padded<T>(this->inner_channels()) +
            std::max({decay_.scratch_size(), rate_.scratch_size(), gate_.scratch_size(), residual});
   }
 
-  /// Any number of tokens of one sequence.
-  /// @param x  input (tokens, C)     @param state  before the first token; becomes that after the last
-  /// @param v_first  (tokens, A): the first layer writes its values there, the others read them
-  /// @param y  output (tokens, C); must not overlap x
-  template <Executor E = Serial>
-  void operator()(MatView<T const> x, State& state, MatView<T> v_first, MatView<T> y, Scratch<T>& scratch,
-                  E&& executor = {}) const {
-    AVIARY_ASSERT(x.columns() == channels() && v_first.columns() == inner_channels() && v_first.rows() == x.rows());
-    scratch.for_stretches(x.rows(), scratch_size(), [&](Index first, Index count) {
-      stretch(x.rows(first, count), state, v_first.rows(first, count), y.rows(first, count), scratch, executor);
-    });
-  }
-
  private:
+  friend detail::SequenceLayer<TimeMix, T>;
+
   template <class E>
-  void stretch(MatView<T const> x, State& state, MatView<T> v_first, MatView<T> y, Scratch<T>& scratch,
-               E& executor) const {
-    auto const take = [&] { return scratch.rows(x.rows(), inner_channels()); };
+  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, E& executor,
+               MatView<T> v_first) const {
+    AVIARY_ASSERT(v_first.columns() == this->inner_channels() && v_first.rows() == x.rows());
+    auto const take = [&] { return scratch.rows(x.rows(), this->inner_channels()); };
     MatView<T> const r = take(), log_w = take(), k = take(), v = take(), kappa_hat = take(), a = take(), g = take();
-    MatView<T> const read = take(), shifted = scratch.rows(x.rows(), channels());
+    MatView<T> const read = take(), shifted = scratch.rows(x.rows(), this->channels());
     auto const shift = [&](TokenShift<T> const& by) {
       by(x, state.x, shifted);
       return MatView<T const>(shifted);
@@ -113,39 +99,34 @@ template <class Number, Index Size> class TimeMix<Wkv7<Number, Size>> {
 
     receptance_(shift(shift_r_), r, executor);
     key_(shift(shift_k_), k, executor);
-    decay_(shift(shift_w_), tanh_, log_w, scratch, executor);
+    decay_(shift(shift_w_), activation::tanh, log_w, scratch, executor);
     detail::transform_rows(
         log_w, [](auto const& w, auto const& w0) { return log_w_of_sigmoid(w0 + w); }, log_w, w0_);
-    rate_(shift(shift_a_), itself_, a, scratch, executor);
+    rate_(shift(shift_a_), activation::none, a, scratch, executor);
     detail::transform_rows(
         a, [](auto const& e, auto const& a0) { return sigmoid(a0 + e); }, a, a0_);
     value_(shift(shift_v_), v, executor);
     mix_values(shifted, v_first, v, g, scratch, executor);
-    gate_(shift(shift_g_), sigmoid_, g, scratch, executor);
+    gate_(shift(shift_g_), activation::sigmoid, g, scratch, executor);
     make_keys(k, a, kappa_hat);
 
-    auto const in = [&](MatView<T> m) { return detail::source_of<Size>(m, heads_); };
-    typename Memory::Forward const call{
-        .x = {.r = in(r), .log_w = in(log_w), .k = in(k), .v = in(v), .kappa_hat = in(kappa_hat), .a = in(a)},
-        .y = detail::sink_of<Size>(read, heads_),
-        .states = state.s};
-    Index const multiplies = 5 * x.rows() * inner_channels() * head_size();
-    if (multiplies < 2 * detail::multiplies_per_task)
-      Memory::forward(call);
-    else
-      Memory::forward(call, executor);
-    ln_x_(read, read);
+    this->read_memory({.r = this->source(r),
+                       .log_w = this->source(log_w),
+                       .k = this->source(k),
+                       .v = this->source(v),
+                       .kappa_hat = this->source(kappa_hat),
+                       .a = this->source(a)},
+                      state, read, executor);
     add_bonus(r, k, v, g, read);
-    output_(read, y, executor);
-    detail::keep_last_row(x, state.x);
+    this->finish(read, x, state, y, executor);
   }
 
   /// v goes towards that of the first layer; lora is room for a matrix like v.
   template <class E>
   void mix_values(MatView<T const> shifted, MatView<T> v_first, MatView<T> v, MatView<T> lora, Scratch<T>& scratch,
                   E& executor) const {
-    if (!value_residual_) return detail::transform_rows(v_first, itself_, v);
-    (*value_residual_)(shifted, itself_, lora, scratch, executor);
+    if (!value_residual_) return detail::transform_rows(v_first, activation::none, v);
+    (*value_residual_)(shifted, activation::none, lora, scratch, executor);
     detail::transform_rows(
         v,
         [](auto const& e, auto const& first, auto const& w, auto const& v0) {
@@ -158,7 +139,7 @@ template <class Number, Index Size> class TimeMix<Wkv7<Number, Size>> {
   void make_keys(MatView<T> k, MatView<T> a, MatView<T> kappa_hat) const noexcept {
     detail::transform_rows(
         kappa_hat, [](auto const& e, auto const& k_k) { return e * k_k; }, k, k_k_);
-    normalize_heads(kappa_hat, head_size());
+    normalize_heads(kappa_hat, this->head_size());
     detail::transform_rows(
         k,
         [](auto const& e, auto const& rate, auto const& k_a) {
@@ -170,7 +151,7 @@ template <class Number, Index Size> class TimeMix<Wkv7<Number, Size>> {
 
   /// y = (y + (r . (k*r_k)) v) * g, the product per head.
   void add_bonus(MatView<T> r, MatView<T> k, MatView<T> v, MatView<T> g, MatView<T> y) const noexcept {
-    Index const size = head_size();
+    Index const size = this->head_size();
     for (Index t = 0; t < y.rows(); ++t)
       for (Index at = 0; at < y.columns(); at += size) {
         T const bonus = simd::sum(
@@ -188,22 +169,18 @@ template <class Number, Index Size> class TimeMix<Wkv7<Number, Size>> {
 
   static Weights const& checked(Weights const& w) {
     detail::ExpectShapes const expect{"TimeMix<Wkv7>"};
-    Index const c = w.x_r.size(), h = w.r_k.rows(), n = Size == dynamic ? w.r_k.columns() : Size, a = h * n;
+    Index const c = w.x_r.size(), h = w.r_k.rows(), n = Base::size_or(w.r_k.columns()), a = h * n;
     expect("r_k", w.r_k, std::max(h, Index{1}), std::max(n, Index{1}));
     struct Vector {
       char const* name;
       VecView<T const> weight;
       Index size;
     };
-    for (auto const& [name, weight, size] :
-         {Vector{"x_w", w.x_w, c}, Vector{"x_k", w.x_k, c}, Vector{"x_v", w.x_v, c}, Vector{"x_a", w.x_a, c},
-          Vector{"x_g", w.x_g, c}, Vector{"w0", w.w0, a}, Vector{"a0", w.a0, a}, Vector{"k_k", w.k_k, a},
-          Vector{"k_a", w.k_a, a}, Vector{"ln_x_weight", w.ln_x_weight, a}, Vector{"ln_x_bias", w.ln_x_bias, a}})
+    for (auto const& [name, weight, size] : {Vector{"x_w", w.x_w, c}, Vector{"x_k", w.x_k, c}, Vector{"x_v", w.x_v, c},
+                                             Vector{"x_a", w.x_a, c}, Vector{"x_g", w.x_g, c}, Vector{"w0", w.w0, a},
+                                             Vector{"a0", w.a0, a}, Vector{"k_k", w.k_k, a}, Vector{"k_a", w.k_a, a}})
       expect(name, weight, size);
-    expect("receptance", w.receptance, a, c);
-    expect("key", w.key, a, c);
-    expect("value", w.value, a, c);
-    expect("output", w.output, c, a);
+    Base::expect_shapes(expect, w, c, a);
     expect_lora(expect, "w1", w.w1, c, "w2", w.w2, a);
     expect_lora(expect, "a1", w.a1, c, "a2", w.a2, a);
     expect_lora(expect, "g1", w.g1, c, "g2", w.g2, a);
@@ -218,20 +195,11 @@ template <class Number, Index Size> class TimeMix<Wkv7<Number, Size>> {
     expect(name2, w2, w1.columns(), out);
   }
 
-  static constexpr auto itself_ = [](auto const& x) { return x; };
-  static constexpr auto sigmoid_ = [](auto const& x) { return sigmoid(x); };
-  static constexpr auto tanh_ = [](auto const& x) {
-    using std::tanh;  // of a number; that of a batch is found by its type
-    return tanh(x);
-  };
-
-  Index heads_;
   TokenShift<T> shift_r_, shift_w_, shift_k_, shift_v_, shift_a_, shift_g_;
-  Linear<T> receptance_, key_, value_, output_;
+  Linear<T> receptance_, key_, value_;
   Lora<T> decay_, rate_, gate_;
   std::optional<Lora<T>> value_residual_;
   AlignedVector<T> w0_, a0_, v0_, k_k_, k_a_, r_k_;
-  GroupNorm<T> ln_x_;
 };
 
 }  // namespace aviary

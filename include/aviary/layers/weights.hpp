@@ -1,5 +1,7 @@
 #pragma once
 /// Matrices of weights: as they are handed to a layer, and how it keeps them.
+#include <algorithm>
+
 #include "aviary/core/storage.hpp"
 #include "aviary/core/view.hpp"
 
@@ -8,9 +10,10 @@ namespace aviary {
 /// How a layer keeps its matrices in memory. Decoding one token costs about as much time as reading them; products are
 /// summed in the layer's own number type whatever the format.
 enum class WeightFormat : unsigned char {
-  full,  ///< the layer's own number type
-  bf16,  ///< 2 bytes a number; exact where the numbers given are bf16
-  f16,   ///< 2 bytes a number; exact where the numbers given are f16
+  exact,  ///< the smallest of bf16, f16 and full that keeps every number as it is: released models are mostly bf16
+  full,   ///< the layer's own number type
+  bf16,   ///< 2 bytes a number; exact where the numbers given are bf16
+  f16,    ///< 2 bytes a number; exact where the numbers given are f16
   q8,  ///< 17/16 bytes: -127 ... 127 times a bf16 scale, one for 32 inputs of an output; within 0.4% of the largest of 32
 };
 
@@ -38,10 +41,33 @@ class WeightMatrix {
     with_type(storage_, data_, [&](auto const* from) noexcept { convert(from + row * stride_ + first, to, n); });
   }
 
+  /// Whether every number, read as T, is one of type S.
+  template <Stored S, Stored T> bool fits() const noexcept {
+    constexpr Index block = 256;
+    T numbers[block], back[block];
+    S narrow[block];
+    for (Index i = 0; i < rows_; ++i)
+      for (Index j = 0; j < columns_; j += block) {
+        Index const n = std::min(block, columns_ - j);
+        read(i, j, n, numbers);
+        convert(numbers, narrow, n);
+        convert(narrow, back, n);
+        if (!std::equal(numbers, numbers + n, back)) return false;
+      }
+    return true;
+  }
+
  private:
   void const* data_ = nullptr;
   Index rows_ = 0, columns_ = 0, stride_ = 0;
   Storage storage_ = Storage::f32;
 };
+
+/// The format that `format` means for these weights in a layer of type T: never WeightFormat::exact.
+template <class T> WeightFormat resolve(WeightFormat format, WeightMatrix const& weights) noexcept {
+  if (format != WeightFormat::exact) return format;
+  if (weights.fits<bf16, T>()) return WeightFormat::bf16;
+  return weights.fits<f16, T>() ? WeightFormat::f16 : WeightFormat::full;
+}
 
 }  // namespace aviary
