@@ -20,7 +20,7 @@ TEST_CASE_TEMPLATE("embedding: rows of the table, in the order of the ids", T, f
   std::array<std::int32_t, 4> const ids{8, 0, 3, 8};
   Matrix<T> x(4, 21);
   test::AllocationCounter const allocations;
-  embedding(std::span(std::as_const(ids)), x.view());
+  embedding(std::span<std::int32_t const>(ids), x.view());
   CHECK(allocations.count() == 0);
   for (Index t = 0; t < 4; ++t)
     for (Index i = 0; i < 21; ++i) CHECK(x(t, i) == table(ids[to_size(t)], i));
@@ -32,7 +32,7 @@ TEST_CASE("embedding: 16-bit tables hold rounded numbers, exact ones all of them
   std::array<std::int32_t, 5> const ids{0, 1, 2, 3, 4};
   auto const row_of = [&](WeightFormat format, Index i, Index j) {
     Matrix<float> x(5, 40);
-    Embedding<float>(table.view(), format)(std::span(std::as_const(ids)), x.view());
+    Embedding<float>(table.view(), format)(std::span<std::int32_t const>(ids), x.view());
     return x(i, j);
   };
   for (Index i = 0; i < 5; ++i)
@@ -46,7 +46,7 @@ TEST_CASE("embedding: 16-bit tables hold rounded numbers, exact ones all of them
 }
 
 TEST_CASE("embedding: an empty table is refused") {
-  CHECK_THROWS_WITH_AS(Embedding<float>(WeightMatrix()),
+  CHECK_THROWS_WITH_AS(Embedding<float>(WeightMatrix{}),
                        "aviary: Embedding: the table is 0 x 0, expected at least one token and channel",
                        std::invalid_argument);
 }
