@@ -119,8 +119,8 @@ TEST_CASE_TEMPLATE("block7: time mix and channel mix alone add what published bl
   Matrix<T> v_first(12, 32), increment(12, 32), normal(12, 32);
   models::WeightReader<T, SafeTensors> read(file.tensors());
   read.layer_norm("blocks.0.ln1", 32)({x.data(), 12, 32}, normal.view());
-  blocks.blocks[0].time_mix()(normal.view(), blocks.states[0].time_mix, v_first.view(), increment.view(),
-                              blocks.scratch.front());
+  blocks.blocks[0].time_mix()(normal.view(), blocks.states[0].time_mix, increment.view(), blocks.scratch.front(),
+                              Serial{}, v_first.view());
   std::vector<double> expected;  // att_dx is (token, layer, channel)
   auto const all = file.numbers("att_dx");
   for (std::size_t t = 0; t < 12; ++t) expected.insert(expected.end(), all.data() + t * 64, all.data() + t * 64 + 32);

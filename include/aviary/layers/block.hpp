@@ -53,7 +53,7 @@ template <class Time> class Block {
       MatView<T> const normal = scratch.rows(count, channels()), increment = scratch.rows(count, channels());
       auto const add = [](auto const& e, auto const& d) { return e + d; };
       ln1_(rows, normal);
-      time_mix_(normal, state.time_mix, shared.rows(first, count)..., increment, scratch, executor);
+      time_mix_(normal, state.time_mix, increment, scratch, executor, shared.rows(first, count)...);
       detail::transform_rows(rows, add, rows, increment);
       ln2_(rows, normal);
       channel_mix_(normal, state.channel_mix, increment, scratch, executor);

@@ -18,6 +18,7 @@
 #include "aviary/core/view.hpp"
 #include "aviary/layers/linear.hpp"
 #include "aviary/layers/norm.hpp"
+#include "aviary/layers/token_shift.hpp"
 
 namespace aviary {
 
@@ -44,8 +45,7 @@ template <Index N, class T> Sink<N> sink_of(MatView<T> x, Index heads) noexcept 
 }
 
 /// Memory::forward, through the executor where there is enough to do.
-template <class Memory, class E>
-void run_memory(typename Memory::Forward const& call, Index multiplies, E& executor) {
+template <class Memory, class E> void run_memory(typename Memory::Forward const& call, Index multiplies, E& executor) {
   if (multiplies < 2 * multiplies_per_task)
     Memory::forward(call);
   else
@@ -82,16 +82,12 @@ template <class Memory> class MatrixTimeMix {
   }
 
  protected:
-  static constexpr Index size = Memory::keys;
-
   template <class Weights>
   MatrixTimeMix(Weights const& w, Index heads)
-      : heads_(heads),
-        output_(w.output, w.format),
-        ln_x_(w.ln_x_weight, w.ln_x_bias, heads, w.group_norm_eps) {}
+      : heads_(heads), output_(w.output, w.format), ln_x_(w.ln_x_weight, w.ln_x_bias, heads, w.group_norm_eps) {}
 
   /// N, from the compile-time size or else from what a tensor says.
-  static constexpr Index size_or(Index found) noexcept { return size == dynamic ? found : size; }
+  static constexpr Index size_or(Index found) noexcept { return Memory::keys == dynamic ? found : Memory::keys; }
 
   template <class Weights> static void expect_shapes(ExpectShapes expect, Weights const& w, Index c, Index a) {
     expect_projections(expect, w, c, a);
@@ -99,18 +95,17 @@ template <class Memory> class MatrixTimeMix {
     expect("ln_x_bias", w.ln_x_bias, a);
   }
 
-  Source<size> source(MatView<T> x) const noexcept { return source_of<size>(x, heads_); }
+  Source<Memory::keys> source(MatView<T> x) const noexcept { return source_of<Memory::keys>(x, heads_); }
 
   /// y = GroupNorm(memory(x)), with the states of the heads moved on. y (tokens, A).
   template <class E> void read_memory(typename Memory::Inputs const& x, State& state, MatView<T> y, E& executor) const {
     Index const multiplies = 5 * y.rows() * inner_channels() * head_size();
-    run_memory<Memory>({.x = x, .y = sink_of<size>(y, heads_), .states = state.s}, multiplies, executor);
+    run_memory<Memory>({.x = x, .y = sink_of<Memory::keys>(y, heads_), .states = state.s}, multiplies, executor);
     ln_x_(y, y);
   }
 
   /// y = W_o read; the next token will look back at the last of x.
-  template <class E>
-  void finish(MatView<T> read, MatView<T const> x, State& state, MatView<T> y, E& executor) const {
+  template <class E> void finish(MatView<T> read, MatView<T const> x, State& state, MatView<T> y, E& executor) const {
     output_(read, y, executor);
     keep_last_row(x, state.x);
   }

@@ -16,7 +16,6 @@
 #include "aviary/layers/lora.hpp"
 #include "aviary/layers/sequence_layer.hpp"
 #include "aviary/layers/time_mix.hpp"
-#include "aviary/layers/token_shift.hpp"
 #include "aviary/wkv7.hpp"
 
 namespace aviary {

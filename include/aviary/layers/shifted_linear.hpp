@@ -1,0 +1,38 @@
+#pragma once
+/// A linear map of shifted rows.
+#include "aviary/layers/linear.hpp"
+#include "aviary/layers/scratch.hpp"
+#include "aviary/layers/token_shift.hpp"
+
+namespace aviary {
+
+/// y_t = W (x_t + (x_{t-1} - x_t) mix), without bias: what time mixes and channel mixes begin with.
+template <class T> class ShiftedLinear {
+ public:
+  /// Copies the shares (in), as TokenShift does, and the weight (out, in), in the format.
+  ShiftedLinear(VecView<T const> shares, ShareOf of, WeightMatrix weight, WeightFormat format)
+      : shift_(shares, of), weight_(weight, format) {
+    detail::ExpectShapes{"ShiftedLinear"}("the shares", shares, weight.columns());
+  }
+
+  Index in() const noexcept { return weight_.in(); }
+  Index out() const noexcept { return weight_.out(); }
+  /// Numbers of scratch for a token.
+  Index scratch_size() const noexcept { return padded<T>(in()); }
+
+  /// x (tokens, in), y (tokens, out); before: what x was one token earlier (zeros before the first). y must not overlap x.
+  template <Executor E = Serial>
+  void operator()(MatView<T const> x, VecView<T const> before, MatView<T> y, Scratch<T>& scratch,
+                  E&& executor = {}) const {
+    typename Scratch<T>::Frame const frame(scratch);
+    MatView<T> const shifted = scratch.rows(x.rows(), in());
+    shift_(x, before, shifted);
+    weight_(shifted, y, executor);
+  }
+
+ private:
+  TokenShift<T> shift_;
+  Linear<T> weight_;
+};
+
+}  // namespace aviary
