@@ -4,7 +4,8 @@
 /// A panel is 32 outputs: for each input the 32 weights lie side by side, and follow those of the input before. Outputs lie
 /// along the SIMD lanes, so there are no horizontal sums; a product with one row reads all weights once, in the order in
 /// which they lie; one with many rows keeps a tile of outputs x rows in registers. Every output is the sum
-/// fma(w_n, x_n, ... fma(w_0, x_0, 0)) whatever the tile, so that a row has the same bits alone and among others.
+/// fma(w_n, x_n, ... fma(w_0, x_0, 0)) whatever the tile, with scales by parts of 32 inputs, so that a row has the same bits
+/// alone and among others.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -26,6 +27,8 @@ inline constexpr Index inputs_per_scale = 32;  ///< of q8
 /// in x out weights as numbers of type S.
 template <Stored S> class NumberPanels {
  public:
+  static constexpr bool has_scales = false;
+
   NumberPanels(Index in, Index panels) : in_(in), numbers_(to_size(in * panels * panel_outputs)) {}
 
   /// Keeps the weights (input, output) of one panel: weights(i, o) as w[i * panel_outputs + o].
@@ -38,7 +41,6 @@ template <Stored S> class NumberPanels {
   /// Reads rows of a panel, input after input.
   template <class Row> struct Reader {
     S const* at;
-    void begin_group() noexcept {}
     AVIARY_INLINE Row next() noexcept {
       Row const w = simd::load<Row>(at);
       at += panel_outputs;
@@ -58,6 +60,8 @@ template <Stored S> class NumberPanels {
 /// The same as whole numbers from -127 to 127, times a scale for each output and 32 inputs.
 class Q8Panels {
  public:
+  static constexpr bool has_scales = true;
+
   Q8Panels(Index in, Index panels)
       : in_(in),
         groups_((in + inputs_per_scale - 1) / inputs_per_scale),
@@ -74,21 +78,21 @@ class Q8Panels {
   template <class Row> struct Reader {
     std::int8_t const* at;
     bf16 const* scales;
-    Row scale;
-    AVIARY_INLINE void begin_group() noexcept {
-      scale = simd::load<Row>(scales);
-      scales += panel_outputs;
-    }
     AVIARY_INLINE Row next() noexcept {
-      Row const w = simd::load<Row>(at) * scale;
+      Row const w = simd::load<Row>(at);
       at += panel_outputs;
       return w;
+    }
+    /// Of the inputs just read, every 32.
+    AVIARY_INLINE Row next_scale() noexcept {
+      Row const scale = simd::load<Row>(scales);
+      scales += panel_outputs;
+      return scale;
     }
   };
   template <class Row> Reader<Row> reader(Index p, Index i) const noexcept {
     return {numbers_.data() + (p * in_ + i) * panel_outputs,
-            scales_.data() + (p * groups_ + i / inputs_per_scale) * panel_outputs,
-            {}};
+            scales_.data() + (p * groups_ + i / inputs_per_scale) * panel_outputs};
   }
 
  private:
@@ -127,6 +131,7 @@ template <class P> class PanelProduct {
   using T = typename L::value_type;
   static constexpr int packs = static_cast<int>(panel_outputs / L::lanes);
   using Row = simd::Wide<P, packs>;  // a row of a panel
+  using LR = simd::Pack<Row>;
 
   /// Rows x that a tile takes: three quarters of the registers hold their sums, the rest what enters them.
   static constexpr int tile = std::max(1, L::registers * 3 / 4 / packs);
@@ -196,17 +201,31 @@ template <class P> class PanelProduct {
     each<N, R>([&](int n, int r) AVIARY_INLINE_LAMBDA {
       sum[n][r] = inputs.first == 0 ? Row(T(0)) : load(y, t + r, (p + n) * panel_outputs);
     });
-    for (Index i = inputs.first; i < inputs.last;) {
-      Index const end = std::min(i + inputs_per_scale, inputs.last);
-      each<N, 1>([&](int n, int) AVIARY_INLINE_LAMBDA { reader[to_size(n)].begin_group(); });
-      for (; i < end; ++i, x += R)
+    for (Index i = inputs.first; i < inputs.last; i += inputs_per_scale, x += inputs_per_scale * R) {
+      Index const count = std::min(inputs_per_scale, inputs.last - i);
+      if constexpr (Panels::has_scales) {
+        Row part[to_size(N)][to_size(R)];
+        each<N, R>([&](int n, int r) AVIARY_INLINE_LAMBDA { part[n][r] = Row(T(0)); });
+        add<R, N>(reader, x, count, part);
         each<N, 1>([&](int n, int) AVIARY_INLINE_LAMBDA {
-          Row const weights = reader[to_size(n)].next();
-          each<1, R>([&](int, int r)
-                         AVIARY_INLINE_LAMBDA { sum[n][r] = simd::Pack<Row>::fma(weights, Row(x[r]), sum[n][r]); });
+          Row const scale = reader[to_size(n)].next_scale();
+          each<1, R>([&](int, int r) AVIARY_INLINE_LAMBDA { sum[n][r] = LR::fma(scale, part[n][r], sum[n][r]); });
         });
+      } else {
+        add<R, N>(reader, x, count, sum);
+      }
     }
     each<N, R>([&](int n, int r) AVIARY_INLINE_LAMBDA { store(y, t + r, (p + n) * panel_outputs, sum[n][r]); });
+  }
+
+  /// sum += the next `count` inputs of N panels, for R interleaved rows.
+  template <int R, int N, class Readers>
+  static AVIARY_INLINE void add(Readers& reader, T const* x, Index count, Row (&sum)[to_size(N)][to_size(R)]) noexcept {
+    for (T const* const end = x + count * R; x != end; x += R)
+      each<N, 1>([&](int n, int) AVIARY_INLINE_LAMBDA {
+        Row const weights = reader[to_size(n)].next();
+        each<1, R>([&](int, int r) AVIARY_INLINE_LAMBDA { sum[n][r] = LR::fma(weights, Row(x[r]), sum[n][r]); });
+      });
   }
 
   /// f(n, r) for n < N and r < R, unrolled by the language.
