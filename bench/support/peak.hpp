@@ -1,5 +1,6 @@
 #pragma once
-/// What the machine can do at most, measured in the same run as the kernels: fused multiply-adds, and a pass over a state.
+/// What the machine can do at most, measured in the same run as the kernels: fused multiply-adds, and passes over
+/// states and weights.
 ///
 /// "% of peak" of a kernel is its floating-point operations over what this loop does in the same time. Additions and
 /// multiplications count one each, so a fused multiply-add is two. WKV-7 has 9 operations per state element and token:
@@ -70,6 +71,17 @@ template <class T> [[gnu::noinline]] void pass_over(T* numbers, Index n) {
   P const minus_one(T(-1));
   for (Index i = 0; i < n; i += L::lanes) L::store(numbers + i, minus_one * L::load(numbers + i));
   benchmark::ClobberMemory();
+}
+
+/// The least that a product with one row does to its weights: every number is read.
+template <class T> [[gnu::noinline]] void read(T const* numbers, Index n) {
+  using Four = simd::Wide<simd::Native<T>, 4>;
+  using L = simd::Pack<Four>;
+  Four sum(T(0));
+  for (Index i = 0; i + L::lanes <= n; i += L::lanes) sum = sum + L::load(numbers + i);
+  T lanes[L::lanes];
+  L::store(lanes, sum);
+  benchmark::DoNotOptimize(lanes);
 }
 
 }  // namespace aviary::bench
