@@ -50,19 +50,7 @@ if(NOT xsimd_FOUND)
   )
 endif()
 
-# Only aviary::layers needs Eigen and only aviary::io needs nlohmann_json: without them the kernels remain.
-aviary_find_eigen()
-if(NOT Eigen3_FOUND AND AVIARY_FETCH_DEPENDENCIES)
-  aviary_fetch_headers(
-    Eigen3 Eigen3::Eigen "" https://gitlab.com/libeigen/eigen/-/archive/3.4.0/eigen-3.4.0.tar.bz2
-    b4c198460eba6f28d34894e3a5710998818515104d6e74e5cc331ce31e46e626
-  )
-elseif(NOT Eigen3_FOUND AND aviary_programs)
-  aviary_missing(Eigen3 aviary::layers libeigen3-dev)
-elseif(NOT Eigen3_FOUND)
-  message(STATUS "aviary: no aviary::layers without Eigen3, and ${aviary_Eigen3_reason}")
-endif()
-
+# Only aviary::io needs nlohmann_json: without it kernels and layers remain.
 aviary_find_json()
 if(NOT nlohmann_json_FOUND AND AVIARY_FETCH_DEPENDENCIES)
   aviary_fetch_headers(
@@ -124,7 +112,11 @@ if(AVIARY_BUILD_BENCHMARKS)
   endif()
 endif()
 
-# Threads for the programs that want them; everything works without.
+# What some programs try or compare, where it is; everything works without: Eigen's vectors as views, its products as a
+# baseline, threads.
+if(AVIARY_BUILD_TESTS OR AVIARY_BUILD_BENCHMARKS)
+  aviary_find(Eigen3 Eigen3::Eigen 3.4 6)
+endif()
 if(aviary_programs)
   find_package(OpenMP QUIET COMPONENTS CXX)
 endif()

@@ -1,7 +1,7 @@
 # Finds what aviary stands on; installed beside the package configuration, which includes it too.
 #
-# xsimd and Eigen declare a new major version incompatible with the one before, and a version range does not span majors:
-# find_package(xsimd 8.1) refuses 14, find_package(Eigen3 3.4) refuses 5. So: any version, then a look at its number.
+# xsimd declares a new major version incompatible with the one before, and a version range does not span majors:
+# find_package(xsimd 8.1) refuses 14. So: any version, then a look at its number.
 
 # Finds PACKAGE, which defines TARGET (or, without a namespace, one called like the package), in a version from LOWEST on
 # and before BEYOND; with an empty string, any. Sets PACKAGE_FOUND; says why not in aviary_PACKAGE_reason.
@@ -37,10 +37,6 @@ macro(aviary_find_xsimd)
       set_target_properties(xsimd PROPERTIES INTERFACE_LINK_LIBRARIES "${aviary_xsimd_links}")
     endif()
   endif()
-endmacro()
-
-macro(aviary_find_eigen)
-  aviary_find(Eigen3 Eigen3::Eigen 3.4 6)
 endmacro()
 
 macro(aviary_find_json)

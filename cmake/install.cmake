@@ -15,9 +15,8 @@ install(
 
 # One export set for each component: only the targets whose dependencies are there can be loaded.
 install(TARGETS aviary EXPORT aviary-targets INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
-install(TARGETS aviary_layers EXPORT aviary-layers-targets)
 install(TARGETS aviary_io EXPORT aviary-io-targets)
-foreach(set aviary aviary-layers aviary-io)
+foreach(set aviary aviary-io)
   install(EXPORT ${set}-targets NAMESPACE aviary:: DESTINATION "${aviary_package_folder}")
 endforeach()
 

@@ -24,7 +24,7 @@ endif()
 # Adds program NAME of the sources that follow, in bin/ of the build folder, with every part of the library.
 function(aviary_add_program name)
   add_executable(${name} ${ARGN})
-  target_link_libraries(${name} PRIVATE aviary::aviary aviary::layers aviary::io aviary_warnings)
+  target_link_libraries(${name} PRIVATE aviary::aviary aviary::io aviary_warnings)
   if(OpenMP_CXX_FOUND)
     target_link_libraries(${name} PRIVATE OpenMP::OpenMP_CXX)
   endif()

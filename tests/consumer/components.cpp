@@ -1,10 +1,8 @@
-/// The components bring their dependencies along.
-#include <Eigen/Core>
-#include <aviary/core/config.hpp>
+/// The component brings its dependency along.
+#include <aviary/io/safetensors.hpp>
 #include <nlohmann/json.hpp>
 
 int main() {
-  Eigen::Vector2f const x{3.0f, 4.0f};
-  nlohmann::json const json = {{"norm", x.norm()}};
-  return json["norm"] == 5.0f ? 0 : 1;
+  nlohmann::json const json = {{"size", aviary::size_of(aviary::DType::f32)}};
+  return json["size"] == 4 ? 0 : 1;
 }
