@@ -10,12 +10,14 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "aviary/simd/pack.hpp"
 #include "models/penalties.hpp"
 
 namespace models {
@@ -26,7 +28,8 @@ struct SamplingOptions {
   Index top_k = 0;         ///< 0: keep all
 };
 
-/// Equal seeds give equal tokens for equal logits, on every platform up to the last bits of exp.
+/// Equal seeds give equal tokens for equal logits, on every platform up to the last bits of exp and sums.
+/// Cost: a few passes over the logits, one of them an exponential each; only tokens that top-p may keep are sorted.
 class Sampler {
  public:
   /// Throws std::invalid_argument for options outside of their range.
@@ -46,12 +49,18 @@ class Sampler {
   /// The penalties are for tokens that have logits. Allocates in the first call alone.
   /// Throws std::runtime_error for logits that are no distribution: one is NaN, all are -infinity, or there is none.
   TokenId operator()(std::span<float const> logits, Penalties const& penalties = {}) {
-    collect(logits, penalties);
-    bool const greedy = options_.temperature <= 0, by_sum = greedy || options_.top_p < 1;
+    set_log_p(logits, penalties);
+    bool const greedy = options_.temperature <= 0, by_sum = !greedy && options_.top_p < 1;
     bool const by_count = options_.top_k > 0 && options_.top_k < static_cast<Index>(logits.size());
+    double const total = by_sum ? aviary::simd::sum(size(log_p_), exp_of_packs, log_p_.data()) : 0;
+    // All that are less likely than `least` do not add up to 1 - top_p: top-p leaves them out in any case.
+    double const least = greedy   ? 0
+                         : by_sum ? std::log((1 - options_.top_p) * total / count(log_p_)) - 1e-6
+                                  : -infinity;
+    collect(least);
     if (by_sum || by_count) {  // a heap: most tokens need never be sorted
       std::make_heap(kept_.begin(), kept_.end(), less_likely);
-      if (by_sum) keep_sum(greedy ? 0 : options_.top_p);
+      if (by_sum) keep_sum(options_.top_p * total);
       if (by_count) keep(aviary::to_size(options_.top_k));
       std::sort(kept_.begin(), kept_.end(), [](auto const& a, auto const& b) { return a.token < b.token; });
     }
@@ -63,22 +72,33 @@ class Sampler {
     double log_p;  ///< relative to the most likely token: 0 or less
     TokenId token;
   };
+  static constexpr double infinity = std::numeric_limits<double>::infinity();
+  static constexpr auto exp_of_packs = []<class P>(P const& x) { return aviary::simd::Pack<P>::exp(x); };
+
   static bool less_likely(Candidate const& a, Candidate const& b) {
     return a.log_p != b.log_p ? a.log_p < b.log_p : a.token > b.token;
   }
 
-  void collect(std::span<float const> logits, Penalties const& penalties) {
-    kept_.clear();
-    sorted_ = 0;
-    for (std::size_t i = 0; i < logits.size(); ++i) {
-      if (std::isnan(logits[i])) throw std::runtime_error("a logit is not a number");
-      kept_.push_back({double{logits[i]}, static_cast<TokenId>(i)});
+  void set_log_p(std::span<float const> logits, Penalties const& penalties) {
+    log_p_.assign(logits.begin(), logits.end());
+    penalties.for_each([&](TokenId token, double penalty) { log_p_[static_cast<std::size_t>(token)] -= penalty; });
+    double largest = -infinity;
+    for (double const logit : log_p_) {
+      if (std::isnan(logit)) throw std::runtime_error("a logit is not a number");
+      largest = std::max(largest, logit);
     }
-    penalties.for_each([&](TokenId token, double penalty) { kept_[static_cast<std::size_t>(token)].log_p -= penalty; });
-    double largest = -std::numeric_limits<double>::infinity();
-    for (Candidate const& c : kept_) largest = std::max(largest, c.log_p);
-    if (std::isinf(largest) && largest < 0) throw std::runtime_error("no token has a logit above -infinity");
-    for (Candidate& c : kept_) c.log_p = c.log_p < largest ? c.log_p - largest : 0;  // 0 where both are infinite
+    if (!(largest > -infinity)) throw std::runtime_error("no token has a logit above -infinity");
+    for (double& x : log_p_) x = x < largest ? x - largest : 0;  // 0 where both are infinite
+  }
+
+  /// Candidates with a log_p of at least `least`.
+  void collect(double least) {
+    kept_.clear();
+    kept_.reserve(log_p_.size());
+    weights_.reserve(log_p_.size());
+    sorted_ = 0;
+    for (std::size_t i = 0; i < log_p_.size(); ++i)
+      if (log_p_[i] >= least) kept_.push_back({log_p_[i], static_cast<TokenId>(i)});
   }
 
   /// Moves the most likely token that is left to the sorted end of the heap.
@@ -97,36 +117,40 @@ class Sampler {
     kept_.erase(kept_.begin(), heap_end());
   }
 
-  /// Keeps the most likely tokens whose probabilities reach the sum, and those that are as likely as the last of them.
+  /// Keeps the most likely tokens whose exp(log_p) reach the sum, and those that are as likely as the last of them.
   void keep_sum(double wanted) {
-    double total = 0, sum = 0, cutoff = 0;
-    for (Candidate const& c : kept_) total += std::exp(c.log_p);
+    double sum = 0, cutoff = 0;
     do {
       cutoff = next().log_p;
-      sum += std::exp(cutoff) / total;
+      sum += std::exp(cutoff);
     } while (sum < wanted && has_next());
     while (has_next() && kept_.front().log_p >= cutoff) next();
     keep(sorted_);
   }
 
   TokenId draw(double power) {
-    auto const weight = [power](Candidate const& c) { return c.log_p < 0 ? std::exp(c.log_p * power) : 1; };
-    double total = 0;
-    for (Candidate const& c : kept_) total += weight(c);
+    weights_.clear();
+    for (Candidate const& c : kept_) weights_.push_back(c.log_p < 0 ? c.log_p * power : 0);
+    aviary::simd::transform(size(weights_), weights_.data(), exp_of_packs, weights_.data());
+    double const total = std::accumulate(weights_.begin(), weights_.end(), 0.0);
     double left = total * 0x1p-53 * static_cast<double>(random_() >> 11);
     TokenId last = kept_.front().token;  // what rounding leaves over is the last one's
-    for (Candidate const& c : kept_) {
-      double const w = weight(c);
-      if (w > 0) last = c.token;
-      if (left < w) break;
-      left -= w;
+    for (std::size_t i = 0; i < weights_.size(); ++i) {
+      if (weights_[i] > 0) last = kept_[i].token;
+      if (left < weights_[i]) break;
+      left -= weights_[i];
     }
     return last;
   }
 
+  static Index size(std::vector<double> const& numbers) { return static_cast<Index>(numbers.size()); }
+  static double count(std::vector<double> const& numbers) { return static_cast<double>(numbers.size()); }
+
   SamplingOptions options_;
   std::mt19937_64 random_;
+  std::vector<double> log_p_;    // of all tokens, relative to the most likely one
   std::vector<Candidate> kept_;  // a heap, then sorted_ tokens in ascending order
+  std::vector<double> weights_;  // of kept_
   std::size_t sorted_ = 0;
 };
 

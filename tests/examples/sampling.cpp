@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "support/allocation_counter.hpp"
 #include "support/random.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -96,6 +97,41 @@ TEST_CASE("sampling: top-k keeps exactly k, earlier ones among equals") {
   check_frequencies({.top_p = 0.5, .top_k = 3}, logits, {0, 4 / 7.0, 3 / 7.0, 0});
 }
 
+TEST_CASE("sampling: what a full sort keeps, and no other token") {
+  aviary::test::Random random(5);
+  for (double const spread : {0.1, 2.0, 8.0})
+    for (double const top_p : {1e-9, 0.3, 0.85, 0.999, 1 - 1e-9}) {
+      auto const logits = random.normals<float>(200, spread);
+      std::vector<std::pair<double, TokenId>> sorted;
+      double total = 0, sum = 0;
+      for (std::size_t i = 0; i < logits.size(); ++i)
+        sorted.emplace_back(std::exp(double{logits[i]}), static_cast<TokenId>(i)), total += sorted.back().first;
+      std::sort(sorted.rbegin(), sorted.rend());
+      std::map<TokenId, double> kept;
+      for (auto const& [p, token] : sorted) {
+        kept[token] = p;
+        if ((sum += p) >= top_p * total) break;
+      }
+      std::vector<double> p(logits.size());
+      for (auto const& entry : kept) p[static_cast<std::size_t>(entry.first)] = entry.second / sum;
+      check_frequencies({.top_p = top_p}, logits, p);
+      for (auto const& drawn : count({.top_p = top_p}, logits, 5000)) CHECK(kept.contains(drawn.first));
+    }
+}
+
+TEST_CASE("sampling: nothing is allocated after the first token") {
+  aviary::test::Random random(6);
+  auto const flat = random.normals<float>(3000, 0.01), sharp = random.normals<float>(3000, 20);
+  for (SamplingOptions const options : {SamplingOptions{}, {.temperature = 0}, {.top_p = 0.9}, {.top_k = 40}}) {
+    Sampler sample(options);
+    sample(sharp);  // keeps few
+    aviary::test::AllocationCounter const allocations;
+    sample(flat);
+    sample(sharp);
+    CHECK(allocations.count() == 0);
+  }
+}
+
 TEST_CASE("sampling: equal seeds give equal tokens, others do not") {
   aviary::test::Random random(1);
   auto const logits = random.normals<float>(500);
@@ -107,6 +143,16 @@ TEST_CASE("sampling: equal seeds give equal tokens, others do not") {
   };
   CHECK(draw(7) == draw(7));
   CHECK(draw(7) != draw(8));
+
+  Sampler sample({}, 7);
+  auto const again = [&] {
+    sample.seed(9);
+    std::vector<TokenId> tokens;
+    for (int i = 0; i < 50; ++i) tokens.push_back(sample(logits));
+    return tokens;
+  };
+  auto const first = again();
+  CHECK(again() == first);
 }
 
 TEST_CASE("sampling: infinite and extreme logits") {
