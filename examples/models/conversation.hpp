@@ -18,11 +18,11 @@ namespace models {
 
 /// How replies are drawn, and what ends them besides their length and the end of the text.
 struct ReplyOptions {
-  SamplingOptions sampling;
-  PenaltyOptions penalties;
+  SamplingOptions sampling = {};
+  PenaltyOptions penalties = {};
   std::uint64_t seed = 0;
-  std::vector<TokenId> stop_tokens;     ///< neither shown nor read
-  std::vector<std::string> stop_texts;  ///< not shown; the model reads the token that completes one
+  std::vector<TokenId> stop_tokens = {};     ///< neither shown nor read
+  std::vector<std::string> stop_texts = {};  ///< not shown; the model reads the token that completes one
 };
 
 /// Keeps a reference to the model. Equal seeds and prompts make equal replies, from the beginning or from a loaded state.
@@ -48,15 +48,15 @@ class Conversation {
   std::span<float const> logits() const noexcept { return model_.logits(); }
 
   /// Reads tokens of the model, any number with the same memory. Without any, an empty context begins with token 0, the
-  /// end of a text before. Calls progress(tokens read, all) after every block.
+  /// end of a text before. Calls progress(tokens read, all) before every block and at the end.
   template <class Progress> void read(std::span<TokenId const> tokens, Progress&& progress) {
     if (tokens.empty() && model_.logits().empty()) model_.step(0);
-    for (std::size_t at = 0; at < tokens.size();) {
-      std::size_t const count = std::min(tokens.size() - at, aviary::to_size(block));
-      model_.prefill(tokens.subspan(at, count));
-      at += count;
-      progress(static_cast<Index>(at), static_cast<Index>(tokens.size()));
+    Index const all = static_cast<Index>(tokens.size());
+    for (Index at = 0; at < all; at += block) {
+      progress(at, all);
+      model_.prefill(tokens.subspan(aviary::to_size(at), aviary::to_size(std::min(all - at, block))));
     }
+    progress(all, all);
   }
 
   /// Draws up to `length` tokens after what was read, reads them too, and calls show(text) as text comes.

@@ -1,0 +1,260 @@
+#include "models/conversation.hpp"
+
+#include <doctest/doctest.h>
+
+#include "models/rwkv7.hpp"
+#include "support/allocation_counter.hpp"
+#include "support/checkpoint_case.hpp"
+#include "support/temporary_folder.hpp"
+
+using namespace aviary;
+using models::Conversation;
+using models::ReplyOptions;
+using models::Text;
+using test::message_of;
+
+namespace {
+
+using Ids = std::vector<TokenId>;
+
+/// A model whose next token follows from the tokens read, in a way that a test can know: after n tokens with the last
+/// one t, the logits are what it is told.
+class Script final : public models::Model {
+ public:
+  using Next = std::vector<float> (*)(Ids const& read);
+  Script(Index vocab_size, Next next) : vocab_size_(vocab_size), next_(next) {}
+
+  Ids tokens;                        ///< that were read
+  std::vector<std::size_t> prompts;  ///< how many at a time
+
+  Index vocab_size() const noexcept override { return vocab_size_; }
+  void reset() override {
+    tokens.clear();
+    logits_.clear();
+  }
+  std::span<float const> logits() const noexcept override { return logits_; }
+  std::span<float const> prefill(std::span<TokenId const> more) override {
+    prompts.push_back(more.size());
+    tokens.insert(tokens.end(), more.begin(), more.end());
+    return logits_ = next_(tokens);
+  }
+  std::any save() const override { return {}; }
+  void restore(std::any const&) override {}
+  void save_state(std::filesystem::path const&) const override {}
+  void load_state(std::filesystem::path const&) override { prefill(Ids{1}); }
+
+ private:
+  Index vocab_size_;
+  Next next_;
+  std::vector<float> logits_;
+};
+
+/// The most likely byte is always the one after the last, "a" after "z".
+std::vector<float> alphabet(Ids const& read) {
+  std::vector<float> logits(256);
+  logits[read.back() == 'z' ? 'a' : to_size(read.back() + 1)] = 9;
+  return logits;
+}
+/// All bytes but 0 are as likely.
+std::vector<float> any_byte(Ids const&) {
+  std::vector<float> logits(256, 1);
+  logits[0] = -100;
+  return logits;
+}
+
+ReplyOptions greedy() { return {.sampling = {.temperature = 0}}; }
+
+std::string reply(Conversation& conversation, Index length) {
+  std::string text;
+  conversation.reply(length, [&](std::string_view piece) { text += piece; });
+  return text;
+}
+auto const quiet = [](Index, Index) {};
+
+}  // namespace
+
+TEST_CASE("conversation: replies go on from the prompt and are read, too") {
+  Script model(256, alphabet);
+  Conversation talk(model, Text(256), greedy());
+  talk.read(Ids{'x', 'a'}, quiet);
+  CHECK(reply(talk, 3) == "bcd");
+  CHECK(model.tokens == Ids{'x', 'a', 'b', 'c', 'd'});
+  CHECK(reply(talk, 2) == "ef");
+  talk.read(Ids{'p'}, quiet);
+  CHECK(reply(talk, 1) == "q");
+  CHECK(reply(talk, 0) == "");
+  CHECK(model.tokens == Ids{'x', 'a', 'b', 'c', 'd', 'e', 'f', 'p', 'q'});
+}
+
+TEST_CASE("conversation: an empty context begins with token 0, another one with nothing") {
+  Script model(256, alphabet);
+  Conversation talk(model, Text(256), greedy());
+  talk.read({}, quiet);
+  CHECK(model.tokens == Ids{0});
+  talk.read({}, quiet);
+  CHECK(model.tokens == Ids{0});
+}
+
+TEST_CASE("conversation: prompts are read in blocks, with progress") {
+  Script model(256, alphabet);
+  Conversation talk(model, Text(256), greedy());
+  Index const block = Conversation::block;
+  std::vector<std::pair<Index, Index>> told;
+  Ids const prompt(to_size(2 * block + 1), 'a');
+  talk.read(prompt, [&](Index done, Index all) { told.emplace_back(done, all); });
+  Index const all = 2 * block + 1;
+  CHECK(told == std::vector<std::pair<Index, Index>>{{0, all}, {block, all}, {2 * block, all}, {all, all}});
+  CHECK(model.prompts == std::vector<std::size_t>{to_size(block), to_size(block), 1});
+  CHECK(model.tokens == prompt);
+}
+
+TEST_CASE("conversation: stop tokens and the end of the text are neither shown nor read") {
+  Script model(256, alphabet);
+  ReplyOptions options = greedy();
+  options.stop_tokens = {'d', 'q'};
+  Conversation talk(model, Text(256), options);
+  talk.read(Ids{'a'}, quiet);
+  CHECK(reply(talk, 10) == "bc");
+  CHECK(model.tokens == Ids{'a', 'b', 'c'});
+  CHECK(reply(talk, 10) == "");
+  talk.read(Ids{'n'}, quiet);
+  CHECK(reply(talk, 10) == "op");
+
+  Script ending(8, [](Ids const& read) {
+    std::vector<float> logits(8);
+    logits[read.size() < 4 ? 2 : 0] = 9;
+    return logits;
+  });
+  Conversation words(ending, Text(8, Vocabulary::parse_world("1 'ab' 2\n2 'a' 1\n")), greedy());
+  words.read(Ids{1}, quiet);
+  CHECK(reply(words, 10) == "aaa");
+  CHECK(ending.tokens == Ids{1, 2, 2, 2});
+}
+
+TEST_CASE("conversation: stop texts are read but not shown") {
+  Script model(256, alphabet);
+  ReplyOptions options = greedy();
+  options.stop_texts = {"ef", "zab"};
+  Conversation talk(model, Text(256), options);
+  talk.read(Ids{'a'}, quiet);
+  CHECK(reply(talk, 10) == "bcd");
+  CHECK(model.tokens.back() == 'f');
+  CHECK(reply(talk, 3) == "ghi");
+  talk.read(Ids{'x'}, quiet);
+  CHECK(reply(talk, 3) == "yza");  // the beginning of one that did not come
+  CHECK(reply(talk, 9) == "bcd");
+}
+
+TEST_CASE("conversation: lists of ids") {
+  Script model(1000, [](Ids const& read) {
+    std::vector<float> logits(1000);
+    logits[to_size(read.back() * 2)] = 9;
+    return logits;
+  });
+  Conversation talk(model, Text(1000), greedy());
+  talk.read(Ids{7}, quiet);
+  CHECK(reply(talk, 3) == "14,28,56");
+  CHECK(reply(talk, 1) == "112");
+}
+
+TEST_CASE("conversation: penalties keep tokens from coming again, in one reply") {
+  Script model(256, any_byte);
+  ReplyOptions options = greedy();
+  options.penalties = {.presence = 1, .frequency = 0.001, .decay = 1};
+  Conversation talk(model, Text(256), options);
+  talk.read(Ids{1}, quiet);
+  std::string const first = reply(talk, 255), second = reply(talk, 255);
+  for (std::string text : {first, second}) {
+    CHECK(text.size() == 255);
+    std::ranges::sort(text);
+    CHECK(std::ranges::adjacent_find(text) == text.end());  // each once, in both replies
+  }
+}
+
+TEST_CASE("conversation: digits have a penalty of presence, but none of frequency") {
+  Script model(256, [](Ids const&) {
+    std::vector<float> logits(256);
+    logits['7'] = 5;
+    logits['x'] = 3;
+    return logits;
+  });
+  auto const text = [&](double presence, double frequency) {
+    ReplyOptions options = greedy();
+    options.penalties = {.presence = presence, .frequency = frequency, .decay = 1};
+    Conversation talk(model, Text(256), options);
+    talk.read(Ids{1}, quiet);
+    return reply(talk, 4);
+  };
+  CHECK(text(1, 0) == "7777");
+  CHECK(text(2.5, 0) == "7x77");
+  CHECK(text(0, 2.5) == "7777");
+}
+
+TEST_CASE("conversation: equal seeds and prompts make equal replies, again and again") {
+  Script model(256, any_byte);
+  auto const with_seed = [](std::uint64_t seed) {
+    ReplyOptions options;
+    options.seed = seed;
+    return options;
+  };
+  Conversation talk(model, Text(256), with_seed(3)), same(model, Text(256), with_seed(3)),
+      other(model, Text(256), with_seed(4));
+  talk.read(Ids{1}, quiet);
+  std::string const first = reply(talk, 50), second = reply(talk, 50);
+  CHECK(first != second);
+  CHECK(reply(same, 50) == first);
+  CHECK(reply(other, 50) != first);
+  talk.reset();
+  CHECK(model.tokens.empty());
+  talk.read(Ids{1}, quiet);
+  CHECK(reply(talk, 50) == first);
+  talk.load("");
+  CHECK(reply(talk, 50) == first);
+}
+
+TEST_CASE("conversation: nothing is allocated per token") {
+  std::string const file = test::random_rwkv7({.vocab = 256, .heads = 1, .head_size = 64}).text();
+  auto const loaded = models::load_rwkv7<float>(SafeTensors(test::bytes_of(file)));
+  for (ReplyOptions options : {ReplyOptions{}, greedy()}) {
+    options.sampling.top_p = 0.9;
+    options.penalties = {.presence = 0.3, .frequency = 0.2};
+    options.stop_tokens = {};
+    options.stop_texts = {"a text that does not come up", "another one"};
+    Conversation talk(*loaded.model, Text(256), options);
+    Ids const prompt(to_size(Conversation::block + 9), 'p');
+    talk.read(prompt, quiet);
+    reply(talk, 1);
+    test::AllocationCounter const allocations;
+    talk.read(prompt, quiet);
+    std::size_t bytes = 0;
+    CHECK(talk.reply(200, [&](std::string_view text) { bytes += text.size(); }) == 200);
+    CHECK(bytes == 200);
+    CHECK(allocations.count() == 0);
+  }
+}
+
+TEST_CASE("conversation: goes on from a file as if it had not stopped") {
+  test::TemporaryFolder const folder;
+  std::string const file = test::random_rwkv7({.vocab = 256, .heads = 1, .head_size = 64}).text();
+  SafeTensors const weights(test::bytes_of(file));
+  auto const loaded = models::load_rwkv7<float>(weights), fresh = models::load_rwkv7<float>(weights);
+  Conversation talk(*loaded.model, Text(256), greedy()), later(*fresh.model, Text(256), greedy());
+  talk.read(Ids{'h', 'i'}, quiet);
+  reply(talk, 5);
+  talk.save(folder / "s");
+  std::string const rest = reply(talk, 20);
+  later.load(folder / "s");
+  later.read({}, quiet);  // nothing: the logits are in the file
+  CHECK(reply(later, 20) == rest);
+}
+
+TEST_CASE("conversation: options out of range are refused") {
+  Script model(256, alphabet);
+  auto const refused = [&](ReplyOptions const& options) {
+    return message_of<std::invalid_argument>([&] { Conversation(model, Text(256), options); });
+  };
+  CHECK(refused({.sampling = {.top_p = 2}}) == "expected top-p above 0 and at most 1, found 2.000000");
+  CHECK(refused({.penalties = {.decay = 2}}) == "expected a decay of penalties from 0 to 1, found 2.000000");
+  CHECK(refused({.stop_tokens = {256}}) == "expected token ids from 0 to 255, found '256'");
+  CHECK(refused({.stop_texts = {""}}) == "expected a text to stop at, found an empty one");
+}
