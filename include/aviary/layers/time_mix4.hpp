@@ -1,0 +1,97 @@
+#pragma once
+/// The time mix of RWKV-4 (Peng et al. 2023, arXiv:2305.13048).
+///
+///   X_c = x' + (x - x') mix_c          x' is the token before; c in r, k, v
+///   r = sigmoid(W_r X_r)     k = W_k X_k     v = W_v X_v
+///   out = W_o (r * wkv4(k, v))         per channel, log_w = -exp(time_decay)
+#include "aviary/core/math.hpp"
+#include "aviary/layers/sequence_layer.hpp"
+#include "aviary/layers/shifted_linear.hpp"
+#include "aviary/layers/time_mix.hpp"
+#include "aviary/wkv4.hpp"
+
+namespace aviary {
+
+/// C channels in and out, A = Channels within, or as many as the weights say where Channels is dynamic.
+template <class Number, Index Channels>
+class TimeMix<Wkv4<Number, Channels>> : public detail::SequenceLayer<TimeMix<Wkv4<Number, Channels>>, Number> {
+ public:
+  using Memory = Wkv4<Number, Channels>;
+  using T = Number;
+  using State = TimeMixState<Memory>;
+  static constexpr bool shares_values = false;
+
+  /// Copied by the constructor. Linear weights are (out, in).
+  struct Weights {
+    VecView<T const> mix_r, mix_k, mix_v;         ///< (C) each: shares of the current token (time_mix_r ...)
+    WeightMatrix receptance, key, value, output;  ///< (A, C) three times, (C, A)
+    VecView<T const> time_decay;                  ///< (A)
+    VecView<T const> u;                           ///< (A): time_first as it is
+    WeightFormat format = WeightFormat::exact;
+  };
+
+  /// @throws std::invalid_argument when shapes do not fit together
+  explicit TimeMix(Weights const& w)
+      : receptance_(checked(w).mix_r, ShareOf::current, w.receptance, w.format),
+        key_(w.mix_k, ShareOf::current, w.key, w.format),
+        value_(w.mix_v, ShareOf::current, w.value, w.format),
+        output_(w.output, w.format),
+        log_w_(detail::copy_of(w.time_decay)),
+        u_(detail::copy_of(w.u)) {
+    for (T& e : log_w_) e = log_w_of_exponential(e);
+  }
+
+  Index channels() const noexcept { return output_.out(); }
+  Index inner_channels() const noexcept { return output_.in(); }
+  /// The empty context.
+  State empty_state() const {
+    State state{AlignedVector<T>(to_size(channels())), {}};
+    if constexpr (Channels == dynamic)
+      state.s.emplace_back(inner_channels());
+    else
+      state.s.emplace_back();
+    return state;
+  }
+  /// Numbers of scratch for a token.
+  Index scratch_size() const noexcept { return 4 * padded<T>(inner_channels()) + key_.scratch_size(); }
+
+ private:
+  friend detail::SequenceLayer<TimeMix, T>;
+
+  template <class E>
+  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, E& executor) const {
+    auto const take = [&] { return scratch.rows(x.rows(), inner_channels()); };
+    MatView<T> const r = take(), k = take(), v = take(), read = take();
+    receptance_(x, state.x, r, scratch, executor);
+    key_(x, state.x, k, scratch, executor);
+    value_(x, state.x, v, scratch, executor);
+    detail::run_memory<Memory>({.x = {.log_w = {log_w_.data(), 1, inner_channels()},
+                                      .k = detail::source_of<Channels>(k, 1),
+                                      .v = detail::source_of<Channels>(v, 1),
+                                      .u = {u_.data(), 1, inner_channels()}},
+                                .y = detail::sink_of<Channels>(read, 1),
+                                .states = state.s},
+                               25 * x.rows() * inner_channels(), executor);
+    detail::transform_rows(
+        read, [](auto const& e, auto const& gate) { return e * sigmoid(gate); }, read, r);
+    output_(read, y, executor);
+    detail::keep_last_row(x, state.x);
+  }
+
+  static Weights const& checked(Weights const& w) {
+    detail::ExpectShapes const expect{"TimeMix<Wkv4>"};
+    Index const c = w.mix_r.size(), a = Channels == dynamic ? w.key.rows() : Channels;
+    expect("mix_k", w.mix_k, c);
+    expect("mix_v", w.mix_v, c);
+    detail::expect_projections(expect, w, c, a);
+    expect("time_decay", w.time_decay, a);
+    expect("u", w.u, a);
+    return w;
+  }
+
+  ShiftedLinear<T> receptance_, key_, value_;
+  Linear<T> output_;
+  AlignedVector<T> log_w_, u_;
+};
+
+}  // namespace aviary

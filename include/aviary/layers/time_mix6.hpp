@@ -1,0 +1,125 @@
+#pragma once
+/// The time mix of RWKV-6 "Finch" (Peng et al. 2024, arXiv:2404.05892).
+///
+///   X_c = x shifted by slice c of a LoraTokenShift      c in w, k, v, r, g
+///   r = W_r X_r     k = W_k X_k     v = W_v X_v     g = silu(W_g X_g)
+///   log_w = -exp(time_decay + tanh(X_w w1) w2)
+///   out = W_o (GroupNorm(wkv6(r, log_w, k, v)) * g)     per head
+#include "aviary/core/math.hpp"
+#include "aviary/layers/activation.hpp"
+#include "aviary/layers/sequence_layer.hpp"
+#include "aviary/layers/time_mix.hpp"
+#include "aviary/layers/token_shift_lora.hpp"
+#include "aviary/wkv6.hpp"
+
+namespace aviary {
+
+/// C channels in and out, H heads of N numbers, A = H N. N is Size, or read from u where Size is dynamic.
+template <class Number, Index Size>
+class TimeMix<Wkv6<Number, Size>> : public detail::MatrixTimeMix<Wkv6<Number, Size>>,
+                                    public detail::SequenceLayer<TimeMix<Wkv6<Number, Size>>, Number> {
+  using Base = detail::MatrixTimeMix<Wkv6<Number, Size>>;
+
+ public:
+  using Memory = Wkv6<Number, Size>;
+  using T = Number;
+  using typename Base::State;
+  using Shift = LoraTokenShift<T, 5>;
+  static constexpr bool shares_values = false;
+
+  /// Copied by the constructor. Linear weights are (out, in), low-rank factors (in, out).
+  struct Weights {
+    typename Shift::Weights shift;                      ///< slices w, k, v, r, g
+    WeightMatrix receptance, key, value, gate, output;  ///< (A, C) four times, (C, A)
+    VecView<T const> time_decay;                        ///< (A)
+    WeightMatrix w1, w2;                                ///< (C, D), (D, A)
+    MatView<T const> u;                                 ///< (H, N): time_faaaa
+    VecView<T const> ln_x_weight, ln_x_bias;            ///< (A) each
+    MatView<T const> first_state = {nullptr, 0, 0};     ///< (H N, N), rows of (head, value): a trained empty context
+    T group_norm_eps = T(64e-5);
+    WeightFormat format = WeightFormat::exact;
+  };
+
+  /// @throws std::invalid_argument when shapes do not fit together
+  explicit TimeMix(Weights const& w)
+      : Base(checked(w), w.u.rows()),
+        shift_(w.shift),
+        receptance_(w.receptance, w.format),
+        key_(w.key, w.format),
+        value_(w.value, w.format),
+        gate_(w.gate, w.format),
+        decay_(w.w1, w.w2, w.format),
+        time_decay_(detail::copy_of(w.time_decay)),
+        u_(detail::copy_of(w.u)),
+        first_state_(detail::copy_of(w.first_state)) {}
+
+  /// The empty context, or what was trained in its place.
+  State empty_state() const {
+    State state = Base::empty_state();
+    Index const size = this->head_size() * this->head_size();
+    if (!first_state_.empty())
+      for (Index h = 0; h < this->heads(); ++h)
+        import_state(state.s[to_size(h)].view(), VecView<T const>(first_state_).segment(h * size, size),
+                     Orientation::value_key);
+    return state;
+  }
+  /// Numbers of scratch for a token.
+  Index scratch_size() const noexcept {
+    return padded<T>(this->channels()) + padded<T>(shift_.hidden_size()) + 5 * padded<T>(this->inner_channels()) +
+           std::max(shift_.scratch_size(), decay_.scratch_size());
+  }
+
+ private:
+  friend detail::SequenceLayer<TimeMix, T>;
+  enum Slice : Index { slice_w, slice_k, slice_v, slice_r, slice_g };
+
+  template <class E>
+  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, E& executor) const {
+    auto const take = [&] { return scratch.rows(x.rows(), this->inner_channels()); };
+    MatView<T> const r = take(), log_w = take(), k = take(), v = take(), read = take();
+    MatView<T> const shifted = scratch.rows(x.rows(), this->channels());
+    MatView<T> const hidden = scratch.rows(x.rows(), shift_.hidden_size());
+    shift_.prepare(x, state.x, hidden, scratch, executor);
+    auto const shift = [&](Slice slice) {
+      shift_(slice, hidden, x, state.x, shifted, executor);
+      return MatView<T const>(shifted);
+    };
+
+    decay_(shift(slice_w), activation::tanh, log_w, scratch, executor);
+    detail::transform_rows(
+        log_w, [](auto const& w, auto const& w0) { return log_w_of_exponential(w0 + w); }, log_w, time_decay_);
+    receptance_(shift(slice_r), r, executor);
+    key_(shift(slice_k), k, executor);
+    value_(shift(slice_v), v, executor);
+    this->read_memory({.r = this->source(r),
+                       .log_w = this->source(log_w),
+                       .k = this->source(k),
+                       .v = this->source(v),
+                       .u = {u_.data(), this->heads(), this->head_size()}},
+                      state, read, executor);
+    gate_(shift(slice_g), r, executor);
+    detail::transform_rows(
+        read, [](auto const& e, auto const& g) { return e * silu(g); }, read, r);
+    this->finish(read, x, state, y, executor);
+  }
+
+  static Weights const& checked(Weights const& w) {
+    detail::ExpectShapes const expect{"TimeMix<Wkv6>"};
+    Index const c = w.shift.base.size(), h = w.u.rows(), n = Base::size_or(w.u.columns()), a = h * n;
+    expect("u", w.u, std::max(h, Index{1}), std::max(n, Index{1}));
+    Base::expect_shapes(expect, w, c, a);
+    expect("gate", w.gate, a, c);
+    expect("time_decay", w.time_decay, a);
+    expect("w1", w.w1, c, w.w1.columns());
+    expect("w2", w.w2, w.w1.columns(), a);
+    if (w.first_state.rows() > 0) expect("first_state", w.first_state, a, n);
+    return w;
+  }
+
+  Shift shift_;
+  Linear<T> receptance_, key_, value_, gate_;
+  Lora<T> decay_;
+  AlignedVector<T> time_decay_, u_, first_state_;
+};
+
+}  // namespace aviary

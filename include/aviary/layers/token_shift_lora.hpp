@@ -1,0 +1,84 @@
+#pragma once
+/// The token shift of RWKV-6 "Finch" (Peng et al. 2024, arXiv:2404.05892): what a channel takes of the token before depends
+/// on the token, through a low-rank map. GoldFinch (Goldstein et al. 2024, arXiv:2407.12077) shifts in the same way.
+#include <array>
+
+#include "aviary/layers/activation.hpp"
+#include "aviary/layers/linear.hpp"
+#include "aviary/layers/lora.hpp"
+#include "aviary/layers/token_shift.hpp"
+
+namespace aviary {
+
+/// N shifted versions of one row:
+///
+///   h = tanh((x + (x' - x) base) W1)            x' is the row before; h is N slices of D numbers
+///   y_n = x + (x' - x) (mix_n + h_n W2_n)       for slice n
+///
+/// RWKV-6 has five slices. The h of one sequence may shift another, as keys are by the embeddings in GoldFinch.
+template <class T, Index N> class LoraTokenShift {
+ public:
+  static constexpr Index slices = N;
+
+  /// Copied by the constructor. All shares are those of the previous token. Factors are (in, out).
+  struct Weights {
+    VecView<T const> base;                         ///< (C)
+    WeightMatrix w1;                               ///< (C, N D)
+    std::array<WeightMatrix, to_size(N)> w2;       ///< (D, C) for each slice
+    std::array<VecView<T const>, to_size(N)> mix;  ///< (C) for each slice
+    WeightFormat format = WeightFormat::exact;
+  };
+
+  /// @throws std::invalid_argument when shapes do not fit together
+  explicit LoraTokenShift(Weights const& w) : base_(w.base), first_(w.w1, w.format, WeightLayout::in_out) {
+    detail::ExpectShapes const expect{"LoraTokenShift"};
+    Index const rank = w.w2[0].rows();
+    expect("w1", w.w1, channels(), N * rank);
+    for (std::size_t n = 0; n < to_size(N); ++n) {
+      expect("w2", w.w2[n], rank, channels());
+      expect("mix", w.mix[n], channels());
+      second_[n] = Linear<T>(w.w2[n], w.format, WeightLayout::in_out);
+      mix_[n] = detail::copy_of(w.mix[n]);
+    }
+  }
+
+  Index channels() const noexcept { return base_.channels(); }
+  /// N D, the columns of h.
+  Index hidden_size() const noexcept { return first_.out(); }
+  /// Numbers of scratch for a token.
+  Index scratch_size() const noexcept { return padded<T>(channels()); }
+
+  /// h (tokens, N D) of x (tokens, C); before: what x was one token earlier (zeros before the first).
+  template <Executor E = Serial>
+  void prepare(MatView<T const> x, VecView<T const> before, MatView<T> h, Scratch<T>& scratch,
+               E&& executor = {}) const {
+    typename Scratch<T>::Frame const frame(scratch);
+    MatView<T> const shifted = scratch.rows(x.rows(), channels());
+    base_(x, before, shifted);
+    first_(shifted, h, executor);
+    detail::transform_rows(h, activation::tanh, h);
+  }
+
+  /// y = x shifted by slice n of h. x, y (tokens, C); y must not overlap x.
+  template <Executor E = Serial>
+  void operator()(Index n, MatView<T const> h, MatView<T const> x, VecView<T const> before, MatView<T> y,
+                  E&& executor = {}) const {
+    AVIARY_ASSERT(0 <= n && n < N && h.columns() == hidden_size());
+    Linear<T> const& second = second_[to_size(n)];
+    second(MatView<T const>(h.data() + n * second.in(), h.rows(), second.in(), h.stride()), y, executor);
+    detail::transform_with_previous(
+        x, before, y,
+        [](auto const& now, auto const& past, auto const& mix, auto const& more) {
+          return simd::Pack<std::remove_cvref_t<decltype(now)>>::fma(past - now, mix + more, now);
+        },
+        mix_[to_size(n)], y);
+  }
+
+ private:
+  TokenShift<T> base_;
+  Linear<T> first_;
+  std::array<Linear<T>, to_size(N)> second_;
+  std::array<AlignedVector<T>, to_size(N)> mix_;
+};
+
+}  // namespace aviary
