@@ -28,9 +28,23 @@ struct Op {
 template <class Golden> constexpr Op matrix{Golden::op, check_matrix<Golden>};
 
 constexpr Op ops[] = {
-    {"wkv4", check_wkv4}, matrix<Wkv5PerHeadGolden>, matrix<Wkv5Golden>,     matrix<Wkv6Golden>,
-    matrix<Wkv7Golden>,   matrix<GlaGolden>,         matrix<DeltaNetGolden>, matrix<GatedDeltaNetGolden>,
-    matrix<KdaGolden>,    matrix<DplrGolden>,        matrix<IplrGolden>,     {"block_rwkv7", check_rwkv7_block},
+    {"wkv4", check_wkv4},
+    matrix<Wkv5PerHeadGolden>,
+    matrix<Wkv5Golden>,
+    matrix<Wkv6Golden>,
+    matrix<Wkv7Golden>,
+    matrix<GlaGolden>,
+    matrix<DeltaNetGolden>,
+    matrix<GatedDeltaNetGolden>,
+    matrix<KdaGolden>,
+    matrix<DplrGolden>,
+    matrix<IplrGolden>,
+    {"block_rwkv4", check_rwkv4_block},
+    {"block_rwkv5_v50", check_rwkv5_per_head_block},
+    {"block_rwkv5_v51", check_rwkv5_per_head_block},
+    {"block_rwkv5", check_rwkv5_block},
+    {"block_rwkv6", check_rwkv6_block},
+    {"block_rwkv7", check_rwkv7_block},
 };
 
 void check_file(std::filesystem::path const& path, Report& report) {

@@ -76,8 +76,8 @@ TEST_CASE("rwkv7: logits of the equations, for all sizes of heads, ranks and lay
     std::string const text = weights.text();
     SafeTensors const file(test::bytes_of(text));
     auto const in_float = models::load_rwkv7<float>(file);
-    auto const in_double = models::load_rwkv7<double, dynamic>(file, {});
-    auto& exact = dynamic_cast<models::Rwkv7<double, dynamic>&>(*in_double.model);
+    auto const in_double = models::load_model<models::Rwkv7<double, dynamic>>(file);
+    auto& exact = dynamic_cast<models::BlockModel<models::Rwkv7<double, dynamic>::Block>&>(*in_double.model);
     test::PlainRwkv7 plain(weights);
     for (TokenId const token : tokens_for(shape.vocab, 9)) {
       auto const expected = plain.step(token);
@@ -248,7 +248,7 @@ TEST_CASE("rwkv7: generations are told apart by names") {
   using models::Generation;
   CHECK(generation({"blocks.0.att.r_k"}) == Generation::rwkv7);
   CHECK(generation({"blocks.0.att.time_maa_x", "blocks.0.att.time_decay"}) == Generation::rwkv6);
-  CHECK(generation({"blocks.0.att.time_decay", "blocks.0.att.ln_x.weight"}) == Generation::rwkv5);
+  CHECK(generation({"blocks.0.att.time_decay", "blocks.0.att.ln_x.weight"}) == Generation::rwkv5_0);
   CHECK(generation({"blocks.0.att.time_decay"}) == Generation::rwkv4);
   CHECK(generation({"emb.weight"}) == Generation::unknown);
 }
@@ -284,9 +284,9 @@ TEST_CASE("rwkv7: a trained model in double, any head size") {
     // The reference rounds exp(-1/2) to 0.606531; logits are rounded to float here.
     CHECK(max_difference(loaded.model->prefill(trained->tokens("prompt")), trained->numbers("logits")) <= 2e-6);
   };
-  check(models::load_rwkv7<double, 64>(trained->file, {}));
-  check(models::load_rwkv7<double, dynamic>(trained->file, {}));
-  check(models::load_rwkv7<float, dynamic>(trained->file, {}));
+  check(models::load_model<models::Rwkv7<double, 64>>(trained->file));
+  check(models::load_model<models::Rwkv7<double, dynamic>>(trained->file));
+  check(models::load_model<models::Rwkv7<float, dynamic>>(trained->file));
 }
 
 TEST_CASE("rwkv7: a trained model goes on as the published one does") {

@@ -1,7 +1,5 @@
 #include "golden_check/channel.hpp"
 
-#include <cmath>
-#include <numbers>
 #include <stdexcept>
 
 #include "aviary/wkv4.hpp"
@@ -24,19 +22,6 @@ template <class T> class Numbers : public std::vector<T> {
   }
   VecView<T const> row(Index i, Index size) const { return {this->data() + i * size, size}; }
 };
-
-/// The sums of states as the file has them, aa e^pp and bb e^pp with its pp: a state has no pp of its own.
-template <class States> auto sums_relative_to(States const& states, std::vector<double> const& pp, Index channels) {
-  std::pair<std::vector<double>, std::vector<double>> sums;
-  std::size_t n = 0;
-  for (auto const& state : states)
-    for (Index c = 0; c < channels; ++c) {
-      double const scale = std::exp(double{state.exponent[c]} * std::numbers::ln2 - pp[n++]);
-      sums.first.push_back(double{state.num[c]} * scale);
-      sums.second.push_back(double{state.den[c]} * scale);
-    }
-  return sums;
-}
 
 template <class M> void check_memory(test::GoldenFile const& file, std::string const& type, Report& report) {
   using T = typename M::T;
@@ -69,9 +54,11 @@ template <class M> void check_memory(test::GoldenFile const& file, std::string c
 
   double const bound = channel_bound<T>(file);
   report.compare(file.path(), "out", type, y, file.numbers("out"), bound);
-  auto const [num, den] = sums_relative_to(states, file.numbers("ppT"), channels);
-  report.compare(file.path(), "aaT", type, num, file.numbers("aaT"), bound);
-  report.compare(file.path(), "bbT", type, den, file.numbers("bbT"), bound);
+  auto const pp_end = file.numbers("ppT");
+  test::RelativeSums sums;
+  for (std::size_t s = 0; s < states.size(); ++s) sums.append(states[s], pp_end.data() + s * to_size(channels));
+  report.compare(file.path(), "aaT", type, sums.aa, file.numbers("aaT"), bound);
+  report.compare(file.path(), "bbT", type, sums.bb, file.numbers("bbT"), bound);
 }
 
 }  // namespace

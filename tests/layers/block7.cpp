@@ -22,7 +22,7 @@ template <class T> constexpr double bound = std::is_same_v<T, float> ? 2e-5 : 1e
 
 /// All blocks of a file, their states, and a scratch for some tokens.
 template <class T, Index Size> struct Blocks {
-  using Block = models::Rwkv7Block<T, Size>;
+  using Block = typename models::Rwkv7<T, Size>::Block;
 
   std::vector<Block> blocks;
   std::vector<typename Block::State> states;
@@ -31,7 +31,9 @@ template <class T, Index Size> struct Blocks {
   Blocks(SafeTensors const& file, Index channels, Index tokens) {
     models::WeightReader<T, SafeTensors> read(file);
     for (Index i = 0; i < models::count_layers(file); ++i) {
-      blocks.push_back(models::read_rwkv7_block<T, Size>(read, i, channels, {}));
+      models::LoadOptions const options;
+      models::BlockReader<T, SafeTensors> reader(file, read, i, channels, options);
+      blocks.push_back(models::Rwkv7<T, Size>::read_block(reader));
       states.push_back(blocks.back().empty_state());
     }
     Index most = 0;

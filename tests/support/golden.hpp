@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <numbers>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -46,6 +47,19 @@ class GoldenFile {
  private:
   SafeTensors tensors_;
   std::string path_;
+};
+
+/// The sums of a channel memory's state as files have them, relative to e^pp: a state of ours has no pp of its own.
+struct RelativeSums {
+  std::vector<double> aa, bb;
+
+  template <class State> void append(State const& state, double const* pp) {
+    for (Index c = 0; c < state.channels(); ++c) {
+      double const scale = std::exp(double{state.exponent[c]} * std::numbers::ln2 - pp[c]);
+      aa.push_back(double{state.num[c]} * scale);
+      bb.push_back(double{state.den[c]} * scale);
+    }
+  }
 };
 
 /// A golden file of a matrix memory: batch sequences of tokens each, through heads with a state of values x keys.

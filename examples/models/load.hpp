@@ -1,0 +1,60 @@
+#pragma once
+/// Whole models from checkpoints, whatever the generation. A generation is a struct like Rwkv7<float, 64>, with
+///
+///   T, Block                           the number type, and the blocks of which the model is made
+///   read_block(BlockReader<T, File>&)  one block
+///   heads(file)                        the heads of its first block; not for RWKV-4, which has none
+#include <algorithm>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "models/block_model.hpp"
+#include "models/checkpoint.hpp"
+
+namespace models {
+
+/// Heads, and the tensor that tells how many numbers each has.
+struct Heads {
+  Index count, size;
+  aviary::Tensor tensor;
+};
+
+/// The whole model. Throws std::runtime_error with file, tensor, expected and found, or returns all of it.
+template <class Generation, class File> Loaded load_model(File const& file, LoadOptions const& options = {}) {
+  using T = typename Generation::T;
+  using Made = BlockModel<typename Generation::Block>;
+  WeightReader<T, File> read(file);
+  aviary::Embedding<T> embedding(read.matrix("emb.weight", aviary::dynamic, aviary::dynamic), options.format);
+  Index const c = embedding.channels(), layers = std::max(count_layers(file), Index{1});  // none: those of 0 are missed
+  auto ln0 = read.layer_norm("blocks.0.ln0", c);
+  std::vector<typename Generation::Block> blocks;
+  for (Index layer = 0; layer < layers; ++layer) {
+    BlockReader<T, File> reader(file, read, layer, c, options);
+    blocks.push_back(Generation::read_block(reader));
+    read.forget();
+  }
+  auto ln_out = read.layer_norm("ln_out", c);
+  aviary::Linear<T> head(read.matrix("head.weight", embedding.vocab_size(), c), options.format);
+  auto model = std::make_unique<Made>(typename Made::Weights{std::move(embedding), std::move(ln0), std::move(blocks),
+                                                             std::move(ln_out), std::move(head)},
+                                      options.threads);
+  return {std::move(model), read.unused()};
+}
+
+/// The same with heads of as many numbers as the file says: 64, which nearly all released models have, as a compile-time
+/// size.
+template <template <class T, Index Size> class Generation, class T, class File>
+Loaded load_with_heads(File const& file, LoadOptions const& options) {
+  constexpr Index most = 1024;  // of the kernels
+  Heads const heads = Generation<T, aviary::dynamic>::heads(file);
+  if (heads.size > most)
+    throw std::runtime_error(heads.tensor.message("expected a head size of at most " + std::to_string(most) +
+                                                  ", found " + std::to_string(heads.size)));
+  return heads.size == 64 ? load_model<Generation<T, 64>>(file, options)
+                          : load_model<Generation<T, aviary::dynamic>>(file, options);
+}
+
+}  // namespace models

@@ -1,0 +1,36 @@
+#pragma once
+/// RWKV-4 from a checkpoint with the tensor names of the released files.
+#include "aviary/layers/time_mix4.hpp"
+#include "models/load.hpp"
+
+namespace models {
+
+template <class Number> struct Rwkv4 {
+  using T = Number;
+  using TimeMix = aviary::TimeMix<aviary::Wkv4<T>>;
+  using Block = aviary::Block<TimeMix>;
+
+  template <class File> static Block read_block(BlockReader<T, File>& read) {
+    Index const c = read.channels();
+    aviary::WeightMatrix const key = read.matrix("att.key.weight", aviary::dynamic, c);
+    Index const a = key.rows();
+    typename TimeMix::Weights const w{.mix_r = read.vector("att.time_mix_r"),
+                                      .mix_k = read.vector("att.time_mix_k"),
+                                      .mix_v = read.vector("att.time_mix_v"),
+                                      .receptance = read.matrix("att.receptance.weight", a, c),
+                                      .key = key,
+                                      .value = read.matrix("att.value.weight", a, c),
+                                      .output = read.matrix("att.output.weight", c, a),
+                                      .time_decay = read.vector("att.time_decay", a),
+                                      .u = read.vector("att.time_first", a),
+                                      .format = read.format()};
+    return read.block(TimeMix(w), read.channel_mix("time_mix_", aviary::ShareOf::current, true));
+  }
+};
+
+/// The whole model, or std::runtime_error with file, tensor, expected and found.
+template <class T, class File> Loaded load_rwkv4(File const& file, LoadOptions const& options = {}) {
+  return load_model<Rwkv4<T>>(file, options);
+}
+
+}  // namespace models

@@ -1,0 +1,59 @@
+#pragma once
+/// RWKV-6 "Finch" from a checkpoint with the tensor names of the released files.
+#include "aviary/layers/time_mix6.hpp"
+#include "models/load.hpp"
+
+namespace models {
+
+/// Heads of Size numbers, or with Size = aviary::dynamic of as many as the file says.
+template <class Number, Index Size> struct Rwkv6 {
+  using T = Number;
+  using TimeMix = aviary::TimeMix<aviary::Wkv6<T, Size>>;
+  using Block = aviary::Block<TimeMix>;
+
+  template <class File> static Heads heads(File const& file) {
+    aviary::Tensor const u = file.tensor("blocks.0.att.time_faaaa", {aviary::dynamic, aviary::dynamic});
+    return {u.shape[0], u.shape[1], u};
+  }
+
+  template <class File> static Block read_block(BlockReader<T, File>& read) {
+    Heads const heads = Rwkv6::heads(read.file());
+    Index const c = read.channels(), n = Size == aviary::dynamic ? heads.size : Size, a = heads.count * n;
+    auto const w12 = read.factors("att.time_decay_w", a);
+    typename TimeMix::Weights w{.shift = shift(read),
+                                .receptance = read.matrix("att.receptance.weight", a, c),
+                                .key = read.matrix("att.key.weight", a, c),
+                                .value = read.matrix("att.value.weight", a, c),
+                                .gate = read.matrix("att.gate.weight", a, c),
+                                .output = read.matrix("att.output.weight", c, a),
+                                .time_decay = read.vector("att.time_decay", a),
+                                .w1 = w12[0],
+                                .w2 = w12[1],
+                                .u = read.table("att.time_faaaa", {heads.count, n}),
+                                .ln_x_weight = read.vector("att.ln_x.weight", a),
+                                .ln_x_bias = read.vector("att.ln_x.bias", a),
+                                .group_norm_eps = read.group_norm_eps(),
+                                .format = read.format()};
+    if (read.contains("att.time_state")) w.first_state = read.table("att.time_state", {heads.count, n, n});
+    return read.block(TimeMix(w), read.channel_mix("time_maa_", aviary::ShareOf::previous, true));
+  }
+
+ private:
+  template <class File> static typename TimeMix::Shift::Weights shift(BlockReader<T, File>& read) {
+    constexpr Index slices = TimeMix::Shift::slices;
+    auto const w2 = read.template matrices<slices>("att.time_maa_w2", aviary::dynamic, read.channels());
+    return {.base = read.vector("att.time_maa_x"),
+            .w1 = read.matrix("att.time_maa_w1", read.channels(), slices * w2[0].rows()),
+            .w2 = w2,
+            .mix = {read.vector("att.time_maa_w"), read.vector("att.time_maa_k"), read.vector("att.time_maa_v"),
+                    read.vector("att.time_maa_r"), read.vector("att.time_maa_g")},
+            .format = read.format()};
+  }
+};
+
+/// The whole model, or std::runtime_error with file, tensor, expected and found.
+template <class T, class File> Loaded load_rwkv6(File const& file, LoadOptions const& options = {}) {
+  return load_with_heads<Rwkv6, T>(file, options);
+}
+
+}  // namespace models
