@@ -4,23 +4,34 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "support/compare.hpp"
 #include "support/plain_rwkv7.hpp"
 #include "support/process.hpp"
+#include "support/terminal.hpp"
 
 using namespace aviary;
 using test::CheckpointCase;
 using test::Finished;
+using test::max_error;
 using test::TemporaryFolder;
 
 namespace {
 
 using Arguments = std::vector<std::string>;
 
-Finished generate(Arguments const& arguments) { return test::run_program("generate", arguments); }
+Finished generate(Arguments const& arguments, test::Streams const& streams = {}) {
+  return test::run_program("generate", arguments, streams);
+}
+
+/// All of them, one after the other.
+Arguments operator+(Arguments a, Arguments const& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
 
 /// A checkpoint whose tokens are bytes.
 CheckpointCase byte_model() { return test::random_rwkv7({.vocab = 256, .heads = 1, .head_size = 64}); }
@@ -88,13 +99,13 @@ TEST_CASE("generate: logits of the equations, from text and from ids") {
     CHECK(run.status == 0);
     CHECK(run.err == "");
     CHECK(std::count(run.out.begin(), run.out.end(), '\n') == 256);
-    CHECK(test::max_error(numbers_in(run.out), expected) <= 2e-5);
+    CHECK(max_error(numbers_in(run.out), expected) <= 2e-5);
   }
   // Without a prompt, or with an empty one, the model starts from token 0.
   test::PlainRwkv7 fresh(weights);
   expected = fresh.step(0);
-  CHECK(test::max_error(numbers_in(generate({"--model", model, "--logits"}).out), expected) <= 2e-5);
-  CHECK(test::max_error(numbers_in(generate({"--model", model, "--logits", "--prompt", ""}).out), expected) <= 2e-5);
+  CHECK(max_error(numbers_in(generate({"--model", model, "--logits"}).out), expected) <= 2e-5);
+  CHECK(max_error(numbers_in(generate({"--model", model, "--logits", "--prompt", ""}).out), expected) <= 2e-5);
 }
 
 TEST_CASE("generate: the most likely tokens, streamed as bytes or as ids") {
@@ -116,9 +127,7 @@ TEST_CASE("generate: the most likely tokens, streamed as bytes or as ids") {
     CHECK(run.status == 0);
     CHECK(run.err == "");
     CHECK(run.out == (vocab == 256 ? bytes : ids + "\n"));
-    Arguments threads = arguments;
-    threads.insert(threads.end(), {"--threads", "2", "--stats"});
-    Finished const with_stats = generate(threads);
+    Finished const with_stats = generate(arguments + Arguments{"--threads", "2", "--stats"});
     CHECK(with_stats.out == run.out);
     CHECK(with_stats.err.starts_with("prefill: 1 tokens, "));
     CHECK(with_stats.err.find("decode: 20 tokens, ") != std::string::npos);
@@ -174,8 +183,12 @@ TEST_CASE("generate: help says what it does") {
   CHECK(run.status == 0);
   CHECK(run.err == "");
   CHECK(run.out.find("Continues a text with an RWKV model") != std::string::npos);
-  for (char const* option : {"--model", "--vocab", "--prompt", "--tokens", "--length", "--temperature", "--top-p",
-                             "--seed", "--logits", "--group-norm-eps", "--threads", "--stats"})
+  for (char const* option :
+       {"--model",       "--vocab",          "--prompt",    "--prompt-file", "--tokens",     "--length",
+        "--temperature", "--top-p",          "--top-k",     "--presence",    "--frequency",  "--penalty-decay",
+        "--seed",        "--stop",           "--stop-text", "--interactive", "--load-state", "--save-state",
+        "--logits",      "--group-norm-eps", "--weights",   "--threads",     "--stats",      "/reset",
+        "/save FILE",    "/load FILE"})
     CHECK(run.out.find(option) != std::string::npos);
 }
 
@@ -244,22 +257,16 @@ TEST_CASE("generate: files that are no checkpoint are status 1") {
     pieces.header["ln_out.weight"]["dtype"] = "I32";
     check(pieces.file(), "tensor 'ln_out.weight': expected dtype F64, F32, F16, BF16, found I32");
   }
-  SUBCASE("another generation") {
-    CheckpointCase other;
-    other.add("blocks.0.att.time_maa_x", {1}, {0});
-    check(other.text(), "expected an RWKV-7 checkpoint, found RWKV-6, which is not supported yet");
-  }
   SUBCASE("no model at all") {
     CheckpointCase other;
     other.add("weight", {1}, {0});
-    check(other.text(), "expected an RWKV-7 checkpoint, found no tensor of a known generation");
+    check(other.text(), "has no tensor 'emb.weight' among its 1");
   }
-  SUBCASE("another format") {
-    std::string const pth = folder.file("m.pth", "PK").string();
-    check_failure({"--model", pth}, 1,
-                  pth +
-                      ": expected a .safetensors file, found .pth, which is not supported yet: convert it with the "
-                      "safetensors package of Python");
+  SUBCASE("no model that it knows") {
+    CheckpointCase other;
+    other.add("emb.weight", {1}, {0});
+    check(other.text(),
+          "tensor 'emb.weight': expected tensors of RWKV-4, 5, 6 or 7 beside it, found those of no known generation");
   }
 }
 
@@ -292,11 +299,33 @@ TEST_CASE("generate: wrong arguments are status 2 and say what was expected and 
     check({"--threads", n}, "--threads: expected a whole number from 1 to 1024, found '" + std::string(n) + "'");
   for (char const* n : {"-1", "x", "18446744073709551616"})
     check({"--seed", n}, "--seed: expected a whole number from 0 to 2^64 - 1, found '" + std::string(n) + "'");
-  for (char const* ids : {"", "1,,2", "1, 2", "a", "1,", "-1", "1\n2", "99999999999"})
-    CHECK(generate({"--model", model, "--tokens", ids})
-              .err.starts_with("generate: --tokens: expected token ids from 0 on, separated by commas, found '"));
-  check({"--tokens", "3,256"}, "--tokens: expected token ids from 0 to 255, found '256'");
+  for (char const* n : {"-1", "0.5", "all"})
+    check({"--top-k", n}, "--top-k: expected a whole number from 0 on, found '" + std::string(n) + "'");
+  for (char const* option : {"--presence", "--frequency"})
+    for (char const* x : {"nan", "inf", "1e39", "some", ""})
+      check({option, x}, std::string(option) + ": expected a number, found '" + x + "'");
+  for (char const* x : {"-0.1", "1.1", "nan", "x"})
+    check({"--penalty-decay", x}, "--penalty-decay: expected a number from 0 to 1, found '" + std::string(x) + "'");
+  for (char const* x : {"fp16", "", "F32", "4"})
+    check({"--weights", x}, "--weights: expected exact, f32, bf16, f16 or q8, found '" + std::string(x) + "'");
+  for (char const* option : {"--tokens", "--stop"}) {
+    for (char const* ids : {"", "1,,2", "1, 2", "a", "1,", "-1", "99999999999"})
+      check({option, ids},
+            std::string(option) + ": expected token ids from 0 on, separated by commas, found '" + ids + "'");
+    check({option, "1\n2"},
+          std::string(option) + ": expected token ids from 0 on, separated by commas, found '1\\x0a2'");
+    check({option, "3,256"}, std::string(option) + ": expected token ids from 0 to 255, found '256'");
+  }
+  check({"--stop", "1", "--stop", "x"}, "--stop: expected token ids from 0 on, separated by commas, found 'x'");
+  check({"--stop-text", "a", "--stop-text", ""}, "--stop-text: expected a text, found ''");
+  for (char const* option : {"--vocab", "--prompt-file", "--load-state", "--save-state"})
+    check({option, ""}, std::string(option) + ": expected a file, found ''");
   check({"--tokens", "1", "--prompt", "a"}, "expected --prompt or --tokens, found both");
+  check({"--prompt-file", "a", "--prompt", ""}, "expected --prompt or --prompt-file, found both");
+  check({"--prompt-file", "a", "--tokens", "1"}, "expected --prompt-file or --tokens, found both");
+  check({"--interactive", "--logits"}, "expected --interactive or --logits, found both");
+  check({"--interactive", "--prompt-file", "-"},
+        "--prompt-file: expected a file, as --interactive reads standard input, found '-'");
   for (Arguments const& arguments : {Arguments{"--longest", "1"}, {"--length"}, {"extra"}}) {
     Finished const run = generate(arguments);  // the parser's own messages
     CHECK(run.status == 2);
@@ -320,8 +349,247 @@ TEST_CASE("generate: prompts that the vocabulary cannot encode are status 2") {
   std::string const vocab = folder.file("vocab.txt", "1 'ab' 2\n2 'a' 1\n").string();
   check_failure({"--model", model, "--vocab", vocab, "--prompt", "aab\xc3"}, 2,
                 "--prompt: no token begins with byte 195 at position 3 of the text");
-  check_failure({"--model", model, "--prompt", "a"}, 2,
-                "--prompt: expected --vocab or --tokens, as the model's vocabulary has 8 tokens and not 256 bytes");
+  for (char const* option : {"--prompt", "--prompt-file"})
+    check_failure({"--model", model, option, "a"}, 2,
+                  std::string(option) +
+                      ": expected --vocab or --tokens, as the model's vocabulary has 8 tokens and not 256 bytes");
+  check_failure({"--model", model, "--stop-text", "a"}, 2,
+                "--stop-text: expected --vocab or --stop, as the model's vocabulary has 8 tokens and not 256 bytes");
+}
+
+TEST_CASE("generate: penalties of the equations, against the same in double") {
+  TemporaryFolder const folder;
+  auto const weights = byte_model();
+  std::string const model = weights.write(folder / "m.safetensors").string();
+  double const presence = 0.4, frequency = 0.3, decay = 0.9;
+  test::PlainRwkv7 plain(weights);
+  auto logits = plain.step('a');
+  std::map<Index, double> counts;
+  std::string expected;
+  for (int i = 0; i < 60; ++i) {
+    for (auto const& entry : counts) logits[to_size(entry.first)] -= presence + frequency * entry.second;
+    Index const best = std::max_element(logits.begin(), logits.end()) - logits.begin();
+    for (auto& entry : counts) entry.second *= decay;
+    bool const is_digit_or_blank = best == ' ' || best == '\t' || (best >= '0' && best <= '9');
+    counts[best] += is_digit_or_blank ? 0 : 1;
+    expected += static_cast<char>(best);
+    logits = plain.step(best);
+  }
+  Arguments const arguments{"--model", model, "--prompt", "a", "--length", "60", "--temperature", "0"};
+  CHECK(generate(arguments + Arguments{"--presence", "0.4", "--frequency", "0.3", "--penalty-decay", "0.9"}).out ==
+        expected);
+  CHECK(generate(arguments).out != expected);
+}
+
+TEST_CASE("generate: top-k 1 is greedy") {
+  TemporaryFolder const folder;
+  std::string const model = byte_model().write(folder / "m.safetensors").string();
+  Arguments const arguments{"--model", model, "--prompt", "a", "--length", "30", "--top-p", "1"};
+  std::string const greedy = generate(arguments + Arguments{"--temperature", "0"}).out;
+  CHECK(generate(arguments + Arguments{"--top-k", "1"}).out == greedy);
+  CHECK(generate(arguments).out != greedy);
+}
+
+TEST_CASE("generate: stops at tokens and texts") {
+  TemporaryFolder const folder;
+  std::string const model = byte_model().write(folder / "m.safetensors").string();
+  Arguments const arguments{"--model", model, "--prompt", "a", "--length", "60", "--temperature", "0"};
+  std::string const text = generate(arguments).out;
+  REQUIRE(text.size() == 60);
+  auto const stop_at = [&](std::size_t i) { return std::to_string(static_cast<unsigned char>(text[i])); };
+  std::size_t const first = std::min(text.find(text[20]), text.find(text[30]));
+  CHECK(generate(arguments + Arguments{"--stop", stop_at(20) + "," + stop_at(30)}).out == text.substr(0, first));
+  CHECK(generate(arguments + Arguments{"--stop", stop_at(20), "--stop", stop_at(30)}).out == text.substr(0, first));
+  std::string const three = text.substr(20, 3), four = text.substr(40, 4);
+  CHECK(generate(arguments + Arguments{"--stop-text", four, "--stop-text", three}).out ==
+        text.substr(0, std::min(text.find(three), text.find(four))));
+  CHECK(generate(arguments + Arguments{"--stop-text", "[]"}).out == text.substr(0, text.find("[]")));
+}
+
+TEST_CASE("generate: a prompt from a file or from standard input") {
+  TemporaryFolder const folder;
+  std::string const model = byte_model().write(folder / "m.safetensors").string();
+  std::string prompt;
+  for (int i = 0; i < 3000; ++i) prompt += static_cast<char>(i * i % 251);  // more than a line, a block, a page
+  std::string const file = folder.file("prompt", prompt).string();
+  Arguments const arguments{"--model", model, "--length", "20", "--temperature", "0"};
+  Finished const run = generate(arguments + Arguments{"--prompt-file", file});
+  CHECK(run.status == 0);
+  CHECK(run.out.size() == 20);
+  CHECK(run.err == "");  // it is no terminal: no progress
+  CHECK(generate(arguments + Arguments{"--prompt-file", "-"}, {.in = prompt}).out == run.out);
+  CHECK(generate(arguments + Arguments{"--prompt-file", file, "--threads", "2"}).out == run.out);
+  std::string ids;
+  for (char const c : prompt) ids += (ids.empty() ? "" : ",") + std::to_string(static_cast<unsigned char>(c));
+  CHECK(generate(arguments + Arguments{"--tokens", ids}).out == run.out);
+
+  check_failure(arguments + Arguments{"--prompt-file", file + "2"}, 1,
+                file + "2: cannot open: No such file or directory");
+  check_failure(arguments + Arguments{"--prompt-file", folder.path().string()}, 1,
+                folder.path().string() + ": cannot read: Is a directory");
+  std::string const small = test::random_rwkv7({.vocab = 8, .heads = 1, .head_size = 64}).write(folder / "s").string();
+  std::string const vocab = folder.file("vocab.txt", "1 'ab' 2\n2 'a' 1\n").string();
+  std::string const bad = folder.file("bad", "aabx").string();
+  check_failure({"--model", small, "--vocab", vocab, "--prompt-file", bad}, 1,
+                bad + ": no token begins with byte 120 at position 3 of the text");
+}
+
+TEST_CASE("generate: progress on a terminal, for long prompts alone") {
+  TemporaryFolder const folder;
+  test::Terminal const terminal;
+  if (!terminal.is_open()) {
+    MESSAGE("not run: the system has no pseudo-terminals");
+    return;
+  }
+  std::string const model = byte_model().write(folder / "m.safetensors").string();
+  auto const messages = [&](std::size_t length) {
+    std::string const prompt = folder.file("prompt", std::string(length, 'p')).string();
+    Finished const run =
+        generate({"--model", model, "--prompt-file", prompt, "--length", "3", "--stats"}, {.err = terminal.path()});
+    CHECK(run.status == 0);
+    CHECK(run.out.size() == 3);
+    return terminal.text();
+  };
+  CHECK(messages(2047).starts_with("prefill: 2047 tokens, "));
+  std::string const text = messages(4096);
+  CHECK(text.starts_with("\rprefill: 0%\rprefill: 6%\rprefill: 12%"));
+  CHECK(text.find("\rprefill: 93%\r             \rprefill: 4096 tokens, ") != std::string::npos);
+}
+
+TEST_CASE("generate: how weights are kept") {
+  TemporaryFolder const folder;
+  std::string const model = byte_model().write(folder / "m.safetensors").string();
+  auto const logits = [&](char const* weights) {
+    Finished const run = generate({"--model", model, "--prompt", "a", "--logits", "--weights", weights});
+    CHECK(run.status == 0);
+    CHECK(run.err == "");
+    CHECK(numbers_in(run.out).size() == 256);
+    return run.out;
+  };
+  std::string const full = logits("f32");
+  CHECK(logits("exact") == full);  // random floats have no exact 16-bit form
+  for (char const* weights : {"bf16", "f16", "q8"}) CHECK(logits(weights) != full);
+}
+
+TEST_CASE("generate: a saved state goes on as if nothing had happened") {
+  TemporaryFolder const folder;
+  std::string const model = byte_model().write(folder / "m.safetensors").string(), state = (folder / "s").string();
+  Arguments const greedy{"--model", model, "--temperature", "0"};
+  std::string const whole = generate(greedy + Arguments{"--prompt", "Hello", "--length", "30"}).out;
+  Finished const first = generate(greedy + Arguments{"--prompt", "Hello", "--length", "12", "--save-state", state});
+  CHECK(first.status == 0);
+  CHECK(first.err == "");
+  Finished const rest = generate(greedy + Arguments{"--load-state", state, "--length", "18"});
+  CHECK(rest.err == "");
+  CHECK(first.out + rest.out == whole);
+
+  // Logits are those after the last token; a prompt goes on from there. The same file may be read and written.
+  std::string const logits = generate(greedy + Arguments{"--prompt", "Hello", "--logits", "--save-state", state}).out;
+  CHECK(generate(greedy + Arguments{"--load-state", state, "--logits"}).out == logits);
+  CHECK(generate(greedy + Arguments{"--load-state", state, "--save-state", state, "--tokens", "33", "--length", "0"})
+            .out == "");
+  CHECK(max_error(numbers_in(generate(greedy + Arguments{"--load-state", state, "--logits"}).out),
+                  numbers_in(generate(greedy + Arguments{"--prompt", "Hello!", "--logits"}).out)) <= 2e-5);
+}
+
+TEST_CASE("generate: states that do not fit are status 1") {
+  TemporaryFolder const folder;
+  std::string const model = byte_model().write(folder / "m.safetensors").string(), state = (folder / "s").string();
+  std::string const deep =
+      test::random_rwkv7({.layers = 3, .vocab = 256, .heads = 1, .head_size = 64}).write(folder / "d").string();
+  generate({"--model", deep, "--length", "1", "--save-state", state});
+  check_failure({"--model", model, "--load-state", state}, 1,
+                state +
+                    ": expected the context of a model of wkv7, 2 layers, 64 channels, 256 tokens, found 'wkv7, 3 "
+                    "layers, 64 channels, 256 tokens'");
+  std::string const text = test::content_of(state);
+  folder.file("s", text.substr(0, text.size() - 10));
+  Finished const cut = generate({"--model", deep, "--load-state", state});
+  CHECK(cut.status == 1);
+  CHECK(cut.out == "");
+  CHECK(cut.err.ends_with("the file is damaged or cut short\n"));
+  check_failure({"--model", model, "--load-state", model}, 1,
+                model + ": holds no states: its metadata lack 'aviary.states'");
+  std::string const nowhere = (folder / "none" / "s").string();  // before any text is made
+  check_failure({"--model", model, "--save-state", nowhere}, 1, nowhere + ": cannot create: No such file or directory");
+}
+
+TEST_CASE("generate: a prompt loop keeps the context between its lines") {
+  TemporaryFolder const folder;
+  std::string const model = byte_model().write(folder / "m.safetensors").string(), state = (folder / "s").string();
+  Arguments const greedy{"--model", model, "--temperature", "0", "--length", "9"};
+  auto const talk = [&](std::string const& lines, Arguments const& more = {}) {
+    return generate(greedy + Arguments{"--interactive"} + more, {.in = lines});
+  };
+  // What the replies are, from programs that end after each.
+  auto const turn = [&](Arguments const& from, std::string const& prompt) {
+    return generate(greedy + from + Arguments{"--prompt", prompt, "--save-state", state}).out;
+  };
+  std::string const hello = turn({}, "Hello"), again = turn({"--load-state", state}, ""),
+                    more = turn({"--load-state", state}, "/more");
+
+  Finished const run = talk("Hello\n\n//more");  // the last line has no end
+  CHECK(run.status == 0);
+  CHECK(run.err == "");
+  CHECK(run.out == hello + "\n" + again + "\n" + more + "\n");
+  CHECK(talk("").out == "");
+  CHECK(talk("\n", {"--prompt", "Hello"}).out == hello + "\n");  // which comes first, without a reply
+  CHECK(talk("/more\n").out == "");
+
+  std::string const kept = (folder / "kept").string();
+  Finished const files = talk("Hello\n/save " + kept + "\n\n/load " + kept + "\n\n/reset\nHello\n");
+  CHECK(files.err == "");
+  CHECK(files.out == hello + "\n" + again + "\n" + again + "\n" + hello + "\n");
+  CHECK(talk("\n", {"--load-state", kept}).out == again + "\n");
+  CHECK(talk("Hello\n", {"--save-state", kept + "2"}).out == hello + "\n");
+  CHECK(talk("\n", {"--load-state", kept + "2"}).out == again + "\n");
+}
+
+TEST_CASE("generate: the prompt loop draws as at the beginning after a reset") {
+  TemporaryFolder const folder;
+  std::string const model = byte_model().write(folder / "m.safetensors").string();
+  Arguments const arguments{"--model", model, "--length", "20", "--top-p", "1", "--seed", "5"};
+  // Bytes of a reply may be line ends: cut by length.
+  std::string const text = generate(arguments + Arguments{"--interactive"}, {.in = "a\n/reset\na\na\n"}).out;
+  REQUIRE(text.size() == 3 * 21);
+  CHECK(text.substr(0, 21) == text.substr(21, 21));
+  CHECK(text.substr(42, 21) != text.substr(0, 21));
+  CHECK(text.substr(0, 20) == generate(arguments + Arguments{"--prompt", "a"}).out);
+}
+
+TEST_CASE("generate: the prompt loop says what is wrong with a line and goes on") {
+  TemporaryFolder const folder;
+  auto const small = always(test::random_rwkv7({.vocab = 8, .heads = 1, .head_size = 64}), 1);
+  std::string const model = small.write(folder / "m.safetensors").string();
+  std::string const vocab = folder.file("vocab.txt", "1 'ab' 2\n2 'a' 1\n3 'm' 1\n").string();
+  auto const talk = [&](std::string const& lines, Arguments const& more) {
+    return generate(Arguments{"--model", model, "--length", "2", "--temperature", "0", "--interactive"} + more,
+                    {.in = lines});
+  };
+  std::string const nowhere = (folder / "none" / "s").string();
+  std::string const commands = "generate: expected /reset, /save FILE or /load FILE, found ";
+  for (auto const& [line, message] :
+       {std::pair<std::string, std::string>{"/leave", commands + "'/leave'"},
+        {"/", commands + "'/'"},
+        {"/save", commands + "'/save'"},
+        {"/load ", commands + "'/load '"},
+        {"/reset now", commands + "'/reset now'"},
+        {"/load " + nowhere, "generate: " + nowhere + ": cannot open: No such file or directory"},
+        {"/load " + model, "generate: " + model + ": holds no states: its metadata lack 'aviary.states'"},
+        {"/save " + nowhere, "generate: " + nowhere + ": cannot create: No such file or directory"},
+        {"axb", "generate: prompt: no token begins with byte 120 at position 1 of the text"}}) {
+    Finished const run = talk("a\n" + line + "\na\n", {"--vocab", vocab});
+    CHECK(run.status == 0);
+    CHECK(run.out == "abab\nabab\n");
+    CHECK(run.err == message + "\n");
+  }
+  Finished const ids = talk("2\n1,9\n1;2\n\n", {});  // without a vocabulary a line is a list of ids
+  CHECK(ids.out == "1,1\n1,1\n");
+  CHECK(ids.err ==
+        "generate: prompt: expected token ids from 0 to 7, found '9'\n"
+        "generate: prompt: expected token ids from 0 on, separated by commas, found '1;2'\n");
+  CHECK(talk("a\na\n", {"--vocab", vocab, "--stop", "1"}).out == "\n\n");
+  CHECK(talk("a\na\n", {"--vocab", vocab, "--stop-text", "bab"}).out == "a\na\n");
 }
 
 TEST_CASE("generate: a trained model") {

@@ -26,14 +26,22 @@ inline std::string shell_word(std::string const& text) {
 }
 }  // namespace detail
 
+/// Where the standard streams of a program lead: the text that it reads, and the file that its messages go to if they are
+/// not to be kept (a terminal, say).
+struct Streams {
+  std::string in = {};
+  std::filesystem::path err = {};
+};
+
 /// Runs program NAME with arguments of any bytes but 0, and waits for it.
-inline Finished run_program(std::string const& name, std::vector<std::string> const& arguments) {
+inline Finished run_program(std::string const& name, std::vector<std::string> const& arguments,
+                            Streams const& streams = {}) {
   TemporaryFolder const folder;
-  std::string command = detail::shell_word((std::filesystem::path(AVIARY_PROGRAM_DIR) / name).string());
+  auto const word = [](std::filesystem::path const& path) { return detail::shell_word(path.string()); };
+  std::filesystem::path const err = streams.err.empty() ? folder / "err" : streams.err;
+  std::string command = word(std::filesystem::path(AVIARY_PROGRAM_DIR) / name);
   for (std::string const& argument : arguments) command += " " + detail::shell_word(argument);
-  command +=
-      " >" + detail::shell_word((folder / "out").string()) + " 2>" + detail::shell_word((folder / "err").string());
-  command += " </dev/null";
+  command += " <" + word(folder.file("in", streams.in)) + " >" + word(folder / "out") + " 2>" + word(err);
   int const result = std::system(command.c_str());
   return {WIFEXITED(result) ? WEXITSTATUS(result) : -1, content_of(folder / "out"), content_of(folder / "err")};
 }

@@ -1,0 +1,118 @@
+#pragma once
+/// A conversation on standard input, output and error.
+#include <chrono>
+#include <cstdio>
+#include <istream>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "generate/console.hpp"
+#include "models/conversation.hpp"
+
+namespace generate {
+
+using aviary::TokenId;
+
+/// What the program says about speed.
+class Stopwatch {
+ public:
+  explicit Stopwatch(bool speaks) : speaks_(speaks) {}
+
+  /// Prints the rate of what happened since the watch was made.
+  void stop(char const* what, Index tokens) const {
+    if (!speaks_) return;
+    double const seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
+    std::fprintf(stderr, "%s: %td tokens, %.4g s, %.4g tokens/s\n", what, tokens, seconds,
+                 seconds > 0 ? static_cast<double>(tokens) / seconds : 0);
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  bool speaks_;
+  Clock::time_point begin_ = Clock::now();
+};
+
+/// Keeps a reference to the conversation.
+class Session {
+ public:
+  /// Replies have up to `length` tokens; `stats`: say how fast.
+  Session(models::Conversation& conversation, Index length, bool stats)
+      : conversation_(conversation), length_(length), stats_(stats) {}
+
+  /// Reads a prompt, with progress on a terminal.
+  void read(std::span<TokenId const> tokens) {
+    Stopwatch const time(stats_);
+    {
+      Progress progress(std::cerr, is_terminal(2));
+      conversation_.read(tokens, progress);
+    }
+    time.stop("prefill", static_cast<Index>(tokens.size()));
+  }
+
+  /// Prints a reply as it is made. A list of ids ends its line.
+  void reply() {
+    Stopwatch const time(stats_);
+    Index const made = conversation_.reply(length_, [](std::string_view text) {
+      if (!text.empty()) print(text);
+    });
+    if (conversation_.text().is_ids() && made > 0) print("\n");
+    time.stop("decode", made);
+  }
+
+  /// Takes lines as prompts and commands until they end. What is wrong with a line is said, and the next one taken.
+  void interact(std::istream& lines, bool prompt_sign) {
+    for (std::string line; sign(prompt_sign), std::getline(lines, line);) {
+      if (line.starts_with("//"))
+        turn(std::string_view(line).substr(1));
+      else if (line.starts_with('/'))
+        command(line);
+      else
+        turn(line);
+    }
+    if (prompt_sign) std::cerr << '\n';
+  }
+
+ private:
+  static void sign(bool shown) {
+    if (shown) std::cerr << "> " << std::flush;
+  }
+
+  void turn(std::string_view prompt) {
+    std::vector<TokenId> tokens;
+    try {
+      tokens = conversation_.text().tokens(prompt);
+    } catch (std::invalid_argument const& error) {
+      return complain(std::string("prompt: ") + error.what());
+    }
+    read(tokens);
+    reply();
+    if (!conversation_.text().is_ids()) print("\n");
+  }
+
+  void command(std::string_view line) {
+    std::size_t const blank = line.find(' ');
+    std::string const name(line.substr(0, blank)), file(blank == line.npos ? "" : line.substr(blank + 1));
+    try {
+      if (name == "/reset" && file.empty())
+        conversation_.reset();
+      else if (name == "/save" && !file.empty())
+        conversation_.save(file);
+      else if (name == "/load" && !file.empty())
+        conversation_.load(file);
+      else
+        complain("expected /reset, /save FILE or /load FILE, found " + aviary::detail::in_quotes(line));
+    } catch (std::runtime_error const& error) {
+      complain(error.what());
+    }
+  }
+
+  models::Conversation& conversation_;
+  Index length_;
+  bool stats_;
+};
+
+}  // namespace generate
