@@ -1,0 +1,116 @@
+/// Speed of a whole model: RWKV-7 with random weights and the sizes of the released 0.1B model. A token that is decoded is
+/// bound by the bytes of the weights, and measured by how long it takes to read as many; a prompt is bound by arithmetic,
+/// and measured by the peak of fused multiply-adds.
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "models/rwkv7.hpp"
+#include "support/peak.hpp"
+#include "support/program.hpp"
+#include "support/random_checkpoint.hpp"
+
+namespace {
+
+using namespace aviary;
+
+struct Format {
+  WeightFormat format;
+  char const* name;
+  double bytes;  // of a weight
+};
+constexpr Format formats[]{
+    {WeightFormat::full, "f32", 4}, {WeightFormat::bf16, "bf16", 2}, {WeightFormat::q8, "q8", 17. / 16}};
+constexpr bench::Rwkv7Sizes sizes;
+constexpr Index prompt = 512;
+
+bench::RandomCheckpoint const& checkpoint() {
+  static bench::RandomCheckpoint const made(sizes);
+  return made;
+}
+
+class Problem {
+ public:
+  explicit Problem(Format const& format, Index threads = 1)
+      : bytes_(static_cast<double>(sizes.multiplied()) * format.bytes),
+        model_(models::load_rwkv7<float>(checkpoint(), {.format = format.format, .threads = models::Threads(threads)})
+                   .model) {
+    for (Index t = 0; t < prompt; ++t) tokens_.push_back(static_cast<models::TokenId>(t * 97 % sizes.vocab));
+  }
+
+  double bytes() const { return bytes_; }
+  double flops() const {
+    double const memory = 9.0 * static_cast<double>(sizes.layers * sizes.channels * sizes.head_size);
+    return static_cast<double>(prompt) * (2.0 * static_cast<double>(sizes.multiplied_per_prompt_token()) + memory);
+  }
+  void decode() { benchmark::DoNotOptimize(model_->step(17)); }
+  void prefill() { benchmark::DoNotOptimize(model_->prefill(tokens_)); }
+
+ private:
+  double bytes_;
+  std::unique_ptr<models::Model> model_;
+  std::vector<models::TokenId> tokens_;
+};
+
+template <class F> void add(std::string const& name, F&& measure) {
+  benchmark::RegisterBenchmark((name + "/" + bench::instruction_set()).c_str(), measure)->Unit(benchmark::kMillisecond);
+}
+
+void add_all() {
+  for (Index const threads : {Index{1}, Index{2}})
+    for (Format const& format : formats) {
+      std::string const end = std::string("/") + format.name + "/threads" + std::to_string(threads);
+      add("rwkv7/0.1B/decode" + end, [=](benchmark::State& state) {
+        Problem problem(format, threads);
+        for (auto _ : state) problem.decode();
+        state.SetItemsProcessed(state.iterations());
+        state.SetBytesProcessed(static_cast<std::int64_t>(problem.bytes()) * state.iterations());
+      });
+      add("rwkv7/0.1B/prefill" + end, [=](benchmark::State& state) {
+        Problem problem(format, threads);
+        double const elapsed = bench::seconds([&] {
+          for (auto _ : state) problem.prefill();
+        });
+        state.SetItemsProcessed(prompt * state.iterations());
+        state.counters["% of peak"] =
+            100 * problem.flops() * static_cast<double>(state.iterations()) / elapsed / bench::peak<float>();
+      });
+    }
+}
+
+/// Medians of rounds in which the model and what it is measured by take turns.
+void row(Format const& format) {
+  Problem problem(format);
+  std::vector<float> const same_bytes(static_cast<std::size_t>(problem.bytes()) / sizeof(float), 1.0f);
+  std::vector<double> decode, to_read, prefill, of_peak;
+  for (int round = 0; round < 9; ++round) {
+    double const read = bench::seconds([&] { bench::read(same_bytes.data(), static_cast<Index>(same_bytes.size())); });
+    double const token = bench::seconds([&] { problem.decode(); });
+    double const peak = bench::peak_burst<float>();
+    double const whole = bench::seconds([&] { problem.prefill(); });
+    decode.push_back(1 / token);
+    to_read.push_back(token / read);
+    prefill.push_back(static_cast<double>(prompt) / whole);
+    of_peak.push_back(100 * problem.flops() / whole / peak);
+  }
+  std::printf("%-6s %16.1f %22.2f %20.0f %12.1f\n", format.name, bench::median(decode), bench::median(to_read),
+              bench::median(prefill), bench::median(of_peak));
+  std::fflush(stdout);
+}
+
+void short_table() {
+  std::printf(
+      "RWKV-7, %td layers of %td channels, vocabulary %td, one thread; medians of 9 rounds; FMA peak %.0f GFLOP/s\n",
+      sizes.layers, sizes.channels, sizes.vocab, bench::peak<float>() / 1e9);
+  std::printf("%-6s %16s %22s %20s %12s\n", "", "decode, token/s", "x reading the weights", "prefill 512, token/s",
+              "% of peak");
+  for (Format const& format : formats) row(format);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  add_all();
+  return bench::run(argc, argv, short_table);
+}
