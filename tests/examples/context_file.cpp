@@ -10,15 +10,15 @@
 
 using namespace aviary;
 using test::message_of;
-using test::Rwkv7Shape;
+using test::RwkvShape;
 using test::TemporaryFolder;
 
 namespace {
 
 using Ids = std::vector<TokenId>;
 
-template <class T = float> models::Loaded load(Rwkv7Shape const& shape) {
-  std::string const text = test::random_rwkv7(shape).text();
+template <class T = float> models::Loaded load(RwkvShape const& shape) {
+  std::string const text = test::random_rwkv(shape).text();
   return models::load_rwkv7<T>(SafeTensors(test::bytes_of(text)));
 }
 
@@ -42,7 +42,7 @@ void rewrite(
 
 TEST_CASE_TEMPLATE("context file: a loaded context goes on to the same bits", T, float, double) {
   TemporaryFolder const folder;
-  for (Rwkv7Shape const& shape : {Rwkv7Shape{}, Rwkv7Shape{.layers = 3, .heads = 2, .head_size = 64}}) {
+  for (RwkvShape const& shape : {RwkvShape{}, RwkvShape{.layers = 3, .heads = 2, .head_size = 64}}) {
     auto const path = folder / "s.safetensors";
     auto const loaded = load<T>(shape), other = load<T>(shape);
     models::Model& model = *loaded.model;
@@ -140,7 +140,7 @@ TEST_CASE("context file: what belongs to another model is refused and changes no
     CHECK(text.starts_with(bad.string() + ": "));
     return text.substr(std::min(text.size(), bad.string().size() + 2));
   };
-  auto const from = [&](Rwkv7Shape const& shape) {
+  auto const from = [&](RwkvShape const& shape) {
     auto const other = load(shape);
     other.model->step(4);
     other.model->save_state(bad);
@@ -174,7 +174,7 @@ TEST_CASE("context file: what belongs to another model is refused and changes no
     CHECK(complaint() == wanted + "none");
   }
   SUBCASE("a checkpoint") {
-    test::random_rwkv7({}).write(bad);
+    test::random_rwkv({}).write(bad);
     CHECK(complaint() == "holds no states: its metadata lack 'aviary.states'");
   }
   SUBCASE("a tensor missing") {

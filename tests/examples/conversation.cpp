@@ -213,7 +213,7 @@ TEST_CASE("conversation: equal seeds and prompts make equal replies, again and a
 }
 
 TEST_CASE("conversation: nothing is allocated per token") {
-  std::string const file = test::random_rwkv7({.vocab = 256, .heads = 1, .head_size = 64}).text();
+  std::string const file = test::random_rwkv({.vocab = 256, .heads = 1, .head_size = 64}).text();
   auto const loaded = models::load_rwkv7<float>(SafeTensors(test::bytes_of(file)));
   for (ReplyOptions options : {ReplyOptions{}, greedy()}) {
     options.sampling.top_p = 0.9;
@@ -235,7 +235,7 @@ TEST_CASE("conversation: nothing is allocated per token") {
 
 TEST_CASE("conversation: goes on from a file as if it had not stopped") {
   test::TemporaryFolder const folder;
-  std::string const file = test::random_rwkv7({.vocab = 256, .heads = 1, .head_size = 64}).text();
+  std::string const file = test::random_rwkv({.vocab = 256, .heads = 1, .head_size = 64}).text();
   SafeTensors const weights(test::bytes_of(file));
   auto const loaded = models::load_rwkv7<float>(weights), fresh = models::load_rwkv7<float>(weights);
   Conversation talk(*loaded.model, Text(256), greedy()), later(*fresh.model, Text(256), greedy());

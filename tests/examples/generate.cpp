@@ -9,7 +9,7 @@
 #include <sstream>
 
 #include "support/compare.hpp"
-#include "support/plain_rwkv7.hpp"
+#include "support/plain_rwkv.hpp"
 #include "support/process.hpp"
 #include "support/terminal.hpp"
 
@@ -34,7 +34,7 @@ Arguments operator+(Arguments a, Arguments const& b) {
 }
 
 /// A checkpoint whose tokens are bytes.
-CheckpointCase byte_model() { return test::random_rwkv7({.vocab = 256, .heads = 1, .head_size = 64}); }
+CheckpointCase byte_model() { return test::random_rwkv({.vocab = 256, .heads = 1, .head_size = 64}); }
 
 /// The same, but the most likely token is always `token`, with all others equal.
 CheckpointCase always(CheckpointCase weights, Index token) {
@@ -91,7 +91,7 @@ TEST_CASE("generate: logits of the equations, from text and from ids") {
   TemporaryFolder const folder;
   auto const weights = byte_model();
   std::string const model = weights.write(folder / "m.safetensors").string();
-  test::PlainRwkv7 plain(weights);
+  test::PlainRwkv plain(weights);
   std::vector<double> expected;
   for (Index const token : {72, 105, 255}) expected = plain.step(token);
   for (Arguments const& prompt : {Arguments{"--prompt", "Hi\xff"}, Arguments{"--tokens", "72,105,255"}}) {
@@ -102,7 +102,7 @@ TEST_CASE("generate: logits of the equations, from text and from ids") {
     CHECK(max_error(numbers_in(run.out), expected) <= 2e-5);
   }
   // Without a prompt, or with an empty one, the model starts from token 0.
-  test::PlainRwkv7 fresh(weights);
+  test::PlainRwkv fresh(weights);
   expected = fresh.step(0);
   CHECK(max_error(numbers_in(generate({"--model", model, "--logits"}).out), expected) <= 2e-5);
   CHECK(max_error(numbers_in(generate({"--model", model, "--logits", "--prompt", ""}).out), expected) <= 2e-5);
@@ -111,9 +111,9 @@ TEST_CASE("generate: logits of the equations, from text and from ids") {
 TEST_CASE("generate: the most likely tokens, streamed as bytes or as ids") {
   TemporaryFolder const folder;
   for (Index const vocab : {256, 40}) {
-    auto const weights = test::random_rwkv7({.layers = 3, .vocab = vocab, .heads = 2, .head_size = 24});
+    auto const weights = test::random_rwkv({.layers = 3, .vocab = vocab, .heads = 2, .head_size = 24});
     std::string const model = weights.write(folder / "m.safetensors").string();
-    test::PlainRwkv7 plain(weights);
+    test::PlainRwkv plain(weights);
     auto logits = plain.step(7);
     std::string bytes, ids;
     for (int i = 0; i < 20; ++i) {
@@ -149,7 +149,7 @@ TEST_CASE("generate: equal seeds make equal texts") {
 TEST_CASE("generate: a vocabulary turns ids into text and ends at its end") {
   TemporaryFolder const folder;
   std::string const vocab = folder.file("vocab.txt", "1 'ab' 2\n2 'a' 1\n3 'b' 1\n4 '\\n' 1\n").string();
-  auto const base = test::random_rwkv7({.vocab = 8, .heads = 1, .head_size = 64});
+  auto const base = test::random_rwkv({.vocab = 8, .heads = 1, .head_size = 64});
   auto const run = [&](Index token) {
     std::string const model = always(base, token).write(folder / "m.safetensors").string();
     return generate({"--model", model, "--vocab", vocab, "--prompt", "aab", "--length", "3", "--temperature", "0"});
@@ -344,7 +344,7 @@ TEST_CASE("generate: wrong arguments are status 2 and say what was expected and 
 
 TEST_CASE("generate: prompts that the vocabulary cannot encode are status 2") {
   TemporaryFolder const folder;
-  auto const small = test::random_rwkv7({.vocab = 8, .heads = 1, .head_size = 64});
+  auto const small = test::random_rwkv({.vocab = 8, .heads = 1, .head_size = 64});
   std::string const model = small.write(folder / "m.safetensors").string();
   std::string const vocab = folder.file("vocab.txt", "1 'ab' 2\n2 'a' 1\n").string();
   check_failure({"--model", model, "--vocab", vocab, "--prompt", "aab\xc3"}, 2,
@@ -362,7 +362,7 @@ TEST_CASE("generate: penalties of the equations, against the same in double") {
   auto const weights = byte_model();
   std::string const model = weights.write(folder / "m.safetensors").string();
   double const presence = 0.4, frequency = 0.3, decay = 0.9;
-  test::PlainRwkv7 plain(weights);
+  test::PlainRwkv plain(weights);
   auto logits = plain.step('a');
   std::map<Index, double> counts;
   std::string expected;
@@ -427,7 +427,7 @@ TEST_CASE("generate: a prompt from a file or from standard input") {
                 file + "2: cannot open: No such file or directory");
   check_failure(arguments + Arguments{"--prompt-file", folder.path().string()}, 1,
                 folder.path().string() + ": cannot read: Is a directory");
-  std::string const small = test::random_rwkv7({.vocab = 8, .heads = 1, .head_size = 64}).write(folder / "s").string();
+  std::string const small = test::random_rwkv({.vocab = 8, .heads = 1, .head_size = 64}).write(folder / "s").string();
   std::string const vocab = folder.file("vocab.txt", "1 'ab' 2\n2 'a' 1\n").string();
   std::string const bad = folder.file("bad", "aabx").string();
   check_failure({"--model", small, "--vocab", vocab, "--prompt-file", bad}, 1,
@@ -496,7 +496,7 @@ TEST_CASE("generate: states that do not fit are status 1") {
   TemporaryFolder const folder;
   std::string const model = byte_model().write(folder / "m.safetensors").string(), state = (folder / "s").string();
   std::string const deep =
-      test::random_rwkv7({.layers = 3, .vocab = 256, .heads = 1, .head_size = 64}).write(folder / "d").string();
+      test::random_rwkv({.layers = 3, .vocab = 256, .heads = 1, .head_size = 64}).write(folder / "d").string();
   generate({"--model", deep, "--length", "1", "--save-state", state});
   check_failure({"--model", model, "--load-state", state}, 1,
                 state +
@@ -559,7 +559,7 @@ TEST_CASE("generate: the prompt loop draws as at the beginning after a reset") {
 
 TEST_CASE("generate: the prompt loop says what is wrong with a line and goes on") {
   TemporaryFolder const folder;
-  auto const small = always(test::random_rwkv7({.vocab = 8, .heads = 1, .head_size = 64}), 1);
+  auto const small = always(test::random_rwkv({.vocab = 8, .heads = 1, .head_size = 64}), 1);
   std::string const model = small.write(folder / "m.safetensors").string();
   std::string const vocab = folder.file("vocab.txt", "1 'ab' 2\n2 'a' 1\n3 'm' 1\n").string();
   auto const talk = [&](std::string const& lines, Arguments const& more) {

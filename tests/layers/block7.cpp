@@ -131,8 +131,8 @@ TEST_CASE_TEMPLATE("block7: time mix and channel mix alone add what published bl
 }
 
 TEST_CASE("block7: any scratch and executor, the same bits, and states are values") {
-  test::Rwkv7Shape const shape{.layers = 2, .heads = 2, .head_size = 64, .inner = 200};
-  std::string const text = test::random_rwkv7(shape).text();
+  test::RwkvShape const shape{.layers = 2, .heads = 2, .head_size = 64, .inner = 200};
+  std::string const text = test::random_rwkv(shape).text();
   SafeTensors const file(test::bytes_of(text));
   Random random(5);
   Matrix<float> const x(13, shape.channels(), random);
@@ -167,8 +167,8 @@ TEST_CASE("block7: any scratch and executor, the same bits, and states are value
 }
 
 TEST_CASE("block7: allocates nothing") {
-  test::Rwkv7Shape const shape{.layers = 2, .heads = 4, .head_size = 64, .inner = 1024, .rank_w = 64};
-  std::string const text = test::random_rwkv7(shape).text();
+  test::RwkvShape const shape{.layers = 2, .heads = 4, .head_size = 64, .inner = 1024, .rank_w = 64};
+  std::string const text = test::random_rwkv(shape).text();
   SafeTensors const file(test::bytes_of(text));
   Random random(5);
   Matrix<float> x(130, shape.channels(), random), v_first(130, shape.channels());
@@ -187,7 +187,7 @@ TEST_CASE("block7: allocates nothing") {
 }
 
 TEST_CASE("block7: no token changes nothing") {
-  std::string const text = test::random_rwkv7({}).text();
+  std::string const text = test::random_rwkv({}).text();
   SafeTensors const file(test::bytes_of(text));
   Blocks<float, 16> blocks(file, 32, 4);
   auto const before = blocks.states;

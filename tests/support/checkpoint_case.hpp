@@ -1,5 +1,6 @@
 #pragma once
 /// Small random checkpoints, so that models can be tested without a trained one.
+#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -48,63 +49,155 @@ class CheckpointCase {
   }
 };
 
-struct Rwkv7Shape {
-  Index layers = 2, vocab = 11, heads = 2, head_size = 16, inner = 40;
-  Index rank_w = 5, rank_a = 6, rank_v = 3, rank_g = 17;
-  bool values_in_first_layer = false;  ///< v0, v1, v2 where they have no use
+/// The generations of RWKV.
+enum class Version { v4, v5_0, v5_1, v5_2, v6, v7 };
+inline constexpr Version all_versions[] = {Version::v4,   Version::v5_0, Version::v5_1,
+                                           Version::v5_2, Version::v6,   Version::v7};
 
-  Index channels() const { return heads * head_size; }
+inline std::string name(Version version) {
+  constexpr char const* names[] = {"4", "5.0", "5.1", "5.2", "6", "7"};
+  return names[static_cast<int>(version)];
+}
+
+struct RwkvShape {
+  Version version = Version::v7;
+  Index layers = 2, vocab = 11, heads = 2, head_size = 16, inner = 40;
+  Index rank_w = 5, rank_a = 6, rank_v = 3, rank_g = 17, rank_mix = 4;
+  Index more_channels = 0;             ///< around the heads than within
+  bool values_in_first_layer = false;  ///< RWKV-7: v0, v1, v2 where they have no use
+  bool bonus_as_logarithm = true;      ///< RWKV-5.0 and 5.1: time_first instead of time_faaaa
+  bool first_state = false;            ///< RWKV-6: a trained state
+
+  Index inner_channels() const { return heads * head_size; }
+  Index channels() const { return inner_channels() + more_channels; }
 };
 
-/// An RWKV-7 checkpoint with the names and shapes of released files, and weights that keep activations near 1.
-inline CheckpointCase random_rwkv7(Rwkv7Shape const& shape, std::uint64_t seed = 1) {
-  Random random(seed);
-  CheckpointCase made;
-  Index const c = shape.channels();
-  auto const near = [&](std::string const& name, std::vector<std::int64_t> sizes, double mean, double spread) {
+/// Makes checkpoints with the names and shapes of released files, and weights that keep activations near 1.
+class RandomCheckpoint {
+ public:
+  RandomCheckpoint(RwkvShape const& shape, std::uint64_t seed) : shape_(shape), random_(seed) {}
+
+  CheckpointCase make() {
+    matrix("emb.weight", shape_.vocab, c_, 1);
+    norm("blocks.0.ln0", c_);
+    norm("ln_out", c_);
+    matrix("head.weight", shape_.vocab, c_, c_);
+    for (Index layer = 0; layer < shape_.layers; ++layer) {
+      std::string const block = "blocks." + std::to_string(layer) + ".";
+      norm(block + "ln1", c_);
+      norm(block + "ln2", c_);
+      time_mix(block + "att.", layer);
+      channel_mix(block + "ffn.");
+    }
+    return made_;
+  }
+
+ private:
+  void near(std::string const& name, std::vector<std::int64_t> sizes, double mean, double spread) {
     Index n = 1;
     for (std::int64_t const size : sizes) n *= size;
     std::vector<float> numbers;
-    for (double const x : random.normals<double>(n, spread)) numbers.push_back(static_cast<float>(mean + x));
-    made.add(name, std::move(sizes), std::move(numbers));
-  };
-  auto const matrix = [&](std::string const& name, Index rows, Index columns, Index inputs) {
-    near(name, {rows, columns}, 0, 1 / std::sqrt(static_cast<double>(inputs)));
-  };
-  auto const norm = [&](std::string const& name) {
-    near(name + ".weight", {c}, 1, 0.2);
-    near(name + ".bias", {c}, 0, 0.2);
-  };
-  auto const lora = [&](std::string const& name, Index rank) {
-    near(name + "0", {1, 1, c}, 0, 1);
-    matrix(name + "1", c, rank, c);
-    matrix(name + "2", rank, c, rank);
-  };
-
-  matrix("emb.weight", shape.vocab, c, 1);
-  norm("blocks.0.ln0");
-  norm("ln_out");
-  matrix("head.weight", shape.vocab, c, c);
-  for (Index layer = 0; layer < shape.layers; ++layer) {
-    std::string const block = "blocks." + std::to_string(layer) + ".", att = block + "att.", ffn = block + "ffn.";
-    norm(block + "ln1");
-    norm(block + "ln2");
-    norm(att + "ln_x");
-    for (char const* name : {"x_r", "x_w", "x_k", "x_v", "x_a", "x_g"}) near(att + name, {1, 1, c}, 0.5, 0.3);
-    for (char const* name : {"receptance", "key", "value", "output"}) matrix(att + name + ".weight", c, c, c);
-    lora(att + "w", shape.rank_w);
-    lora(att + "a", shape.rank_a);
-    if (layer > 0 || shape.values_in_first_layer) lora(att + "v", shape.rank_v);
-    matrix(att + "g1", c, shape.rank_g, c);
-    matrix(att + "g2", shape.rank_g, c, shape.rank_g);
-    near(att + "k_k", {1, 1, c}, 0.8, 0.2);
-    near(att + "k_a", {1, 1, c}, 1, 0.2);
-    near(att + "r_k", {shape.heads, shape.head_size}, 0, 0.3);
-    near(ffn + "x_k", {1, 1, c}, 0.5, 0.3);
-    matrix(ffn + "key.weight", shape.inner, c, c);
-    matrix(ffn + "value.weight", c, shape.inner, shape.inner);
+    for (double const x : random_.normals<double>(n, spread)) numbers.push_back(static_cast<float>(mean + x));
+    made_.add(name, std::move(sizes), std::move(numbers));
   }
-  return made;
+  void matrix(std::string const& name, Index rows, Index columns, Index inputs) {
+    near(name, {rows, columns}, 0, 1 / std::sqrt(static_cast<double>(inputs)));
+  }
+  void norm(std::string const& name, Index size) {
+    near(name + ".weight", {size}, 1, 0.2);
+    near(name + ".bias", {size}, 0, 0.2);
+  }
+  void factors(std::string const& name, Index rank) {
+    matrix(name + "1", c_, rank, c_);
+    matrix(name + "2", rank, a_, rank);
+  }
+  void lora(std::string const& name, Index rank) {
+    near(name + "0", {1, 1, a_}, 0, 1);
+    factors(name, rank);
+  }
+  void shares(std::string const& prefix, std::string const& letters) {
+    for (char const letter : letters) near(prefix + letter, {1, 1, c_}, 0.5, 0.3);
+  }
+  void projections(std::string const& att) {
+    for (char const* name : {"receptance", "key", "value"}) matrix(att + name + ".weight", a_, c_, c_);
+    matrix(att + "output.weight", c_, a_, a_);
+  }
+
+  void time_mix(std::string const& att, Index layer) {
+    switch (shape_.version) {
+      case Version::v4:
+        return time_mix4(att);
+      case Version::v6:
+        return time_mix6(att);
+      case Version::v7:
+        return time_mix7(att, layer);
+      default:
+        return time_mix5(att);
+    }
+  }
+  void time_mix4(std::string const& att) {
+    shares(att + "time_mix_", "rkv");
+    projections(att);
+    near(att + "time_decay", {a_}, -1, 1.5);
+    near(att + "time_first", {a_}, 0, 1);
+  }
+  void time_mix5(std::string const& att) {
+    bool const per_head = shape_.version != Version::v5_2;
+    std::vector<std::int64_t> constants{shape_.heads};
+    if (!per_head) constants.push_back(shape_.head_size);
+    norm(att + "ln_x", a_);
+    shares(att + "time_mix_", "rkv");
+    projections(att);
+    near(att + "time_decay", constants, -1, 1.5);
+    near(att + (per_head && shape_.bonus_as_logarithm ? "time_first" : "time_faaaa"), constants, 0, 0.5);
+    if (shape_.version == Version::v5_0) return;
+    shares(att + "time_mix_", "g");
+    matrix(att + "gate.weight", a_, c_, c_);
+  }
+  void time_mix6(std::string const& att) {
+    norm(att + "ln_x", a_);
+    shares(att + "time_maa_", "xwkvrg");
+    matrix(att + "time_maa_w1", c_, 5 * shape_.rank_mix, c_);
+    near(att + "time_maa_w2", {5, shape_.rank_mix, c_}, 0, 0.3);
+    projections(att);
+    matrix(att + "gate.weight", a_, c_, c_);
+    near(att + "time_decay", {1, 1, a_}, -1, 1.5);
+    factors(att + "time_decay_w", shape_.rank_w);
+    near(att + "time_faaaa", {shape_.heads, shape_.head_size}, 0, 0.5);
+    if (shape_.first_state) near(att + "time_state", {shape_.heads, shape_.head_size, shape_.head_size}, 0, 1);
+  }
+  void time_mix7(std::string const& att, Index layer) {
+    norm(att + "ln_x", a_);
+    shares(att + "x_", "rwkvag");
+    projections(att);
+    lora(att + "w", shape_.rank_w);
+    lora(att + "a", shape_.rank_a);
+    if (layer > 0 || shape_.values_in_first_layer) lora(att + "v", shape_.rank_v);
+    factors(att + "g", shape_.rank_g);
+    near(att + "k_k", {1, 1, a_}, 0.8, 0.2);
+    near(att + "k_a", {1, 1, a_}, 1, 0.2);
+    near(att + "r_k", {shape_.heads, shape_.head_size}, 0, 0.3);
+  }
+
+  void channel_mix(std::string const& ffn) {
+    if (shape_.version == Version::v7) {
+      shares(ffn + "x_", "k");
+    } else {
+      shares(ffn + (shape_.version == Version::v6 ? "time_maa_" : "time_mix_"), "kr");
+      matrix(ffn + "receptance.weight", c_, c_, c_);
+    }
+    matrix(ffn + "key.weight", shape_.inner, c_, c_);
+    matrix(ffn + "value.weight", c_, shape_.inner, shape_.inner);
+  }
+
+  RwkvShape shape_;
+  Random random_;
+  Index c_ = shape_.channels(), a_ = shape_.inner_channels();
+  CheckpointCase made_;
+};
+
+inline CheckpointCase random_rwkv(RwkvShape const& shape, std::uint64_t seed = 1) {
+  return RandomCheckpoint(shape, seed).make();
 }
 
 }  // namespace aviary::test
