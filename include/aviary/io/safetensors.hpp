@@ -9,9 +9,7 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
-#include <initializer_list>
 #include <map>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <ostream>
@@ -29,38 +27,25 @@
 #include "aviary/io/message.hpp"
 #include "aviary/io/output_file.hpp"
 #include "aviary/io/tensor.hpp"
+#include "aviary/io/tensor_file.hpp"
 
 namespace aviary {
-
-/// Texts that a file carries beside its tensors.
-using Metadata = std::map<std::string, std::string, std::less<>>;
 
 namespace detail {
 
 inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;  // of the format
 inline constexpr std::string_view metadata_key = "__metadata__";
 
-struct SafeTensorsHeader {
-  struct Entry {
-    DType dtype;
-    std::vector<std::int64_t> shape;
-    std::uint64_t begin, end;  // bytes after the header
-  };
-  std::map<std::string, Entry, std::less<>> tensors;
-  Metadata metadata;
-};
-
 /// Reads and checks the JSON part. Tensors are taken as the parser completes them and dropped from its tree, so that a
 /// header needs memory for what it declares alone, and repeated keys are seen.
 class SafeTensorsHeaderReader {
   using Json = nlohmann::json;
   using Event = Json::parse_event_t;
-  using Entry = SafeTensorsHeader::Entry;
 
  public:
-  SafeTensorsHeaderReader(std::string_view file, std::uint64_t data_size) : file_(file), data_size_(data_size) {}
+  SafeTensorsHeaderReader(std::string_view file, std::span<std::byte const> data) : file_(file), data_(data) {}
 
-  SafeTensorsHeader read(std::string_view json) {
+  TensorTable read(std::string_view json) {
     if (!json.starts_with('{')) fail("the header does not begin with '{'");
     try {
       std::ignore =
@@ -71,7 +56,7 @@ class SafeTensorsHeaderReader {
       fail("the header cannot be read: " + printable(without_prefix(error.what()), 200));
     }
     check_layout();
-    return std::move(header_);
+    return std::move(table_);
   }
 
  private:
@@ -101,8 +86,7 @@ class SafeTensorsHeaderReader {
     name_ = name;
     keys_.clear();
     events_ = 0;
-    if (is_metadata() ? std::exchange(has_metadata_, true) : header_.tensors.contains(name))
-      fail_here("is given twice");
+    if (is_metadata() ? std::exchange(has_metadata_, true) : table_.tensors.contains(name)) fail_here("is given twice");
   }
   void note_key(std::string const& key) {
     if (!keys_.insert(key).second) fail_here("the key " + in_quotes(key) + " is given twice");
@@ -111,7 +95,7 @@ class SafeTensorsHeaderReader {
   void take_metadata(Json const& object) {
     for (auto const& [key, value] : object.items()) {
       if (!value.is_string()) fail_here("expected a string for " + in_quotes(key) + ", found " + value.type_name());
-      header_.metadata.emplace(key, value.get_ref<std::string const&>());
+      table_.metadata.emplace(key, value.get_ref<std::string const&>());
     }
   }
 
@@ -127,7 +111,7 @@ class SafeTensorsHeaderReader {
       fail_here("dtype " + std::string(name_of(dtype)) + " and shape " + shape_text(shape) + " need " +
                 std::to_string(bytes) + " bytes, data_offsets " + range_text(begin, end) + " hold " +
                 std::to_string(end - begin));
-    header_.tensors.emplace(name_, Entry{dtype, std::move(shape), begin, end});
+    table_.tensors.emplace(name_, TensorEntry{dtype, std::move(shape), {}, data_.subspan(begin, bytes)});
   }
 
   DType dtype_in(Json const& object) const {
@@ -155,8 +139,8 @@ class SafeTensorsHeaderReader {
     auto const begin = static_cast<std::uint64_t>(natural(value[0], "data_offsets"));
     auto const end = static_cast<std::uint64_t>(natural(value[1], "data_offsets"));
     if (begin > end) fail_here("data_offsets " + range_text(begin, end) + " end before they begin");
-    if (end > data_size_)
-      fail_here("data_offsets " + range_text(begin, end) + " reach beyond the " + std::to_string(data_size_) +
+    if (end > data_.size())
+      fail_here("data_offsets " + range_text(begin, end) + " reach beyond the " + std::to_string(data_.size()) +
                 " bytes of data: the file is damaged or cut short");
     return {begin, end};
   }
@@ -180,22 +164,25 @@ class SafeTensorsHeaderReader {
 
   /// The tensors must fill the data: no two share a byte, no byte belongs to none.
   void check_layout() const {
-    std::vector<std::pair<std::string const, Entry> const*> order;
-    for (auto const& tensor : header_.tensors) order.push_back(&tensor);
-    std::ranges::sort(order, {}, [](auto const* t) { return std::pair(t->second.begin, t->second.end); });
+    std::vector<std::pair<std::string const, TensorEntry> const*> order;
+    for (auto const& tensor : table_.tensors) order.push_back(&tensor);
+    std::ranges::sort(order, {}, [&](auto const* t) { return std::pair(begin_of(t->second), t->second.bytes.size()); });
     std::uint64_t covered = 0;
     std::string const* previous = nullptr;
     for (auto const* tensor : order) {
       auto const& [name, entry] = *tensor;
-      if (entry.begin < covered)
+      std::uint64_t const begin = begin_of(entry), end = begin + entry.bytes.size();
+      if (begin < covered)
         fail("tensors " + in_quotes(*previous) + " and " + in_quotes(name) + " overlap: one ends at byte " +
-             std::to_string(covered) + " of the data, the other has data_offsets " +
-             range_text(entry.begin, entry.end));
-      if (entry.begin > covered) fail_gap(covered, entry.begin);
-      covered = entry.end;
+             std::to_string(covered) + " of the data, the other has data_offsets " + range_text(begin, end));
+      if (begin > covered) fail_gap(covered, begin);
+      covered = end;
       previous = &name;
     }
-    if (covered < data_size_) fail_gap(covered, data_size_);
+    if (covered < data_.size()) fail_gap(covered, data_.size());
+  }
+  std::uint64_t begin_of(TensorEntry const& entry) const {
+    return static_cast<std::uint64_t>(entry.bytes.data() - data_.data());
   }
 
   bool is_metadata() const { return name_ == metadata_key; }
@@ -217,91 +204,45 @@ class SafeTensorsHeaderReader {
   }
 
   std::string_view file_;
-  std::uint64_t data_size_;
-  SafeTensorsHeader header_;
+  std::span<std::byte const> data_;
+  TensorTable table_;
   std::string name_;  // of the tensor at hand
   std::set<std::string> keys_;
   int events_ = 0;
   bool has_metadata_ = false;
 };
 
+/// The tensors of the bytes of a safetensors file. `file` stands for it in messages.
+inline TensorTable read_safetensors(std::span<std::byte const> bytes, std::string_view file) {
+  auto const fail = [&](std::string const& what) { throw std::runtime_error(std::string(file) + ": " + what); };
+  std::uint64_t length = 0;
+  if (bytes.size() < sizeof(length))
+    fail("expected 8 bytes of header length, found a file of " + std::to_string(bytes.size()) + " bytes");
+  std::memcpy(&length, bytes.data(), sizeof(length));
+  std::span<std::byte const> const rest = bytes.subspan(sizeof(length));
+  if (length > safetensors_header_limit)
+    fail("expected a header of at most " + std::to_string(safetensors_header_limit) + " bytes, found " +
+         std::to_string(length) + ": not a safetensors file?");
+  if (length > rest.size())
+    fail("expected a header of " + std::to_string(length) + " bytes, found " + std::to_string(rest.size()) +
+         " left in the file");
+  return SafeTensorsHeaderReader(file, rest.subspan(length))
+      .read({reinterpret_cast<char const*>(rest.data()), static_cast<std::size_t>(length)});
+}
+
 }  // namespace detail
 
-/// The tensors of a safetensors file, or of its bytes in memory. Opening reads the header alone; the numbers stay in the
-/// file until they are touched. Move-only; views (Tensor, names) stay valid as long as this object or the one it was
-/// moved to. Every std::runtime_error names the file, the tensor, what was expected and what was found.
-class SafeTensors {
+/// The tensors of a safetensors file, or of its bytes in memory. Opening reads the header alone.
+class SafeTensors : public TensorFile {
  public:
   /// Maps the file. Throws std::runtime_error if it cannot be read or breaks a rule of the format.
   explicit SafeTensors(std::filesystem::path const& path) : SafeTensors(MappedFile(path), path.string()) {}
 
-  /// Reads bytes that the caller keeps. `name` stands for the file in messages.
+  /// Reads a file that is mapped already, or bytes that the caller keeps. `name` stands for the file in messages.
+  SafeTensors(MappedFile file, std::string name)
+      : TensorFile(std::move(file), std::move(name), detail::read_safetensors) {}
   explicit SafeTensors(std::span<std::byte const> bytes, std::string name = "memory")
-      : name_(std::make_unique<std::string const>(std::move(name))) {
-    open(bytes);
-  }
-
-  std::size_t size() const noexcept { return header_.tensors.size(); }
-  bool contains(std::string_view name) const { return header_.tensors.contains(name); }
-  Metadata const& metadata() const noexcept { return header_.metadata; }
-
-  /// Names in alphabetical order.
-  std::vector<std::string_view> names() const {
-    std::vector<std::string_view> names;
-    for (auto const& [name, entry] : header_.tensors) names.push_back(name);
-    return names;
-  }
-
-  /// Throws std::runtime_error if there is no such tensor.
-  Tensor tensor(std::string_view name) const {
-    auto const found = header_.tensors.find(name);
-    if (found == header_.tensors.end())
-      throw std::runtime_error(*name_ + ": has no tensor " + detail::in_quotes(name) + " among its " +
-                               std::to_string(size()));
-    auto const& [key, entry] = *found;
-    return {.name = key,
-            .dtype = entry.dtype,
-            .shape = entry.shape,
-            .bytes = data_.subspan(entry.begin, entry.end - entry.begin),
-            .file = *name_};
-  }
-
-  /// The same with a check of the shape; a size of aviary::dynamic fits any:  tensor("head.weight", {dynamic, 64}).
-  Tensor tensor(std::string_view name, std::initializer_list<std::int64_t> shape) const {
-    return tensor(name).expect_shape(shape);
-  }
-  Tensor tensor(std::string_view name, std::span<std::int64_t const> shape) const {
-    return tensor(name).expect_shape(shape);
-  }
-
- private:
-  SafeTensors(MappedFile file, std::string name) : SafeTensors(file.bytes(), std::move(name)) {
-    file_ = std::move(file);
-  }
-
-  void open(std::span<std::byte const> bytes) {
-    std::uint64_t length = 0;
-    if (bytes.size() < sizeof(length))
-      fail("expected 8 bytes of header length, found a file of " + std::to_string(bytes.size()) + " bytes");
-    std::memcpy(&length, bytes.data(), sizeof(length));
-    std::span<std::byte const> const rest = bytes.subspan(sizeof(length));
-    if (length > detail::safetensors_header_limit)
-      fail("expected a header of at most " + std::to_string(detail::safetensors_header_limit) + " bytes, found " +
-           std::to_string(length) + ": not a safetensors file?");
-    if (length > rest.size())
-      fail("expected a header of " + std::to_string(length) + " bytes, found " + std::to_string(rest.size()) +
-           " left in the file");
-    data_ = rest.subspan(length);
-    header_ = detail::SafeTensorsHeaderReader(*name_, data_.size())
-                  .read({reinterpret_cast<char const*>(rest.data()), static_cast<std::size_t>(length)});
-  }
-
-  [[noreturn]] void fail(std::string const& what) const { throw std::runtime_error(*name_ + ": " + what); }
-
-  MappedFile file_;
-  std::unique_ptr<std::string const> name_;  // in place through moves, unlike a short string: tensors refer to it
-  std::span<std::byte const> data_;
-  detail::SafeTensorsHeader header_;
+      : TensorFile(bytes, std::move(name), detail::read_safetensors) {}
 };
 
 /// Collects tensors and writes them as a safetensors file. Numbers are not copied: they must outlive the writer.
@@ -315,12 +256,18 @@ class SafeTensorsWriter {
   requires(std::ranges::borrowed_range<R>&& Element<std::ranges::range_value_t<R>>)
       SafeTensorsWriter& add(std::string name, std::vector<std::int64_t> shape, R&& numbers) {
     std::span const span(numbers);
-    return add(std::move(name), dtype_of<std::ranges::range_value_t<R>>, std::move(shape), std::as_bytes(span));
+    return add(std::move(name), {.dtype = dtype_of<std::ranges::range_value_t<R>>,
+                                 .shape = std::move(shape),
+                                 .strides = {},
+                                 .bytes = std::as_bytes(span)});
   }
 
-  /// Adds a tensor of another file as it is.
+  /// Adds a tensor of another file as it is; one with strides is written row-major.
   SafeTensorsWriter& add(Tensor const& tensor) {
-    return add(std::string(tensor.name), tensor.dtype, {tensor.shape.begin(), tensor.shape.end()}, tensor.bytes);
+    return add(std::string(tensor.name), {.dtype = tensor.dtype,
+                                          .shape = {tensor.shape.begin(), tensor.shape.end()},
+                                          .strides = {tensor.strides.begin(), tensor.strides.end()},
+                                          .bytes = tensor.bytes});
   }
 
   /// Sets a text of the file. Throws std::invalid_argument unless key and text are UTF-8.
@@ -348,29 +295,31 @@ class SafeTensorsWriter {
 
  private:
   using Json = nlohmann::json;
-
-  struct Entry {
-    DType dtype;
-    std::vector<std::int64_t> shape;
-    std::span<std::byte const> bytes;
-  };
+  using Entry = detail::TensorEntry;
   using Named = std::pair<std::string const, Entry>;
 
-  SafeTensorsWriter& add(std::string name, DType dtype, std::vector<std::int64_t> shape,
-                         std::span<std::byte const> bytes) {
+  SafeTensorsWriter& add(std::string name, Entry entry) {
     auto const fail = [&](std::string const& what) {
       throw std::invalid_argument("cannot write tensor " + detail::in_quotes(name) + ": " + what);
     };
     check_utf8(name, "a tensor name");
     if (name == detail::metadata_key) fail("the name is reserved");
-    std::optional<std::int64_t> const count = detail::element_count(shape);
-    bool const whole = bytes.size() % size_of(dtype) == 0;
-    if (!count || !whole || static_cast<std::uint64_t>(*count) != bytes.size() / size_of(dtype))
-      fail("expected numbers for shape " + detail::shape_text(shape) + ", found " + std::to_string(bytes.size()) +
-           " bytes of " + std::string(name_of(dtype)));
+    std::optional<std::int64_t> const extent = detail::extent_of(entry.shape, entry.strides);
+    std::size_t const size = size_of(entry.dtype), numbers = entry.bytes.size() / size;
+    if (!extent || entry.bytes.size() % size != 0 || static_cast<std::uint64_t>(*extent) != numbers)
+      fail("expected numbers for shape " + detail::shape_text(entry.shape) + strides_text(entry) + ", found " +
+           std::to_string(entry.bytes.size()) + " bytes of " + std::string(name_of(entry.dtype)));
+    if (count(entry) > static_cast<std::uint64_t>(INT64_MAX) / size) fail("it has more than 2^63 - 1 bytes");
     if (entries_.contains(name)) fail("it is given twice");
-    entries_.emplace(std::move(name), Entry{dtype, std::move(shape), bytes});
+    entries_.emplace(std::move(name), std::move(entry));
     return *this;
+  }
+
+  static std::uint64_t count(Entry const& entry) {
+    return static_cast<std::uint64_t>(detail::element_count(entry.shape).value_or(0));
+  }
+  static std::string strides_text(Entry const& entry) {
+    return entry.strides.empty() ? "" : " and strides " + detail::shape_text(entry.strides);
   }
 
   static void check_utf8(std::string const& text, char const* what) {
@@ -394,7 +343,7 @@ class SafeTensorsWriter {
     std::uint64_t begin = 0;
     for (Named const* named : order) {
       auto const& [name, entry] = *named;
-      std::uint64_t const end = begin + entry.bytes.size();
+      std::uint64_t const end = begin + count(entry) * size_of(entry.dtype);
       json[name] = {{"dtype", name_of(entry.dtype)}, {"shape", entry.shape}, {"data_offsets", {begin, end}}};
       begin = end;
     }
@@ -412,7 +361,20 @@ class SafeTensorsWriter {
                                std::to_string(length));
     write(std::as_bytes(std::span(&length, 1)));
     write(std::as_bytes(std::span(text)));
-    for (Named const* named : order) write(named->second.bytes);
+    for (Named const* named : order) write_numbers(named->second, write);
+  }
+
+  static void write_numbers(Entry const& entry, auto&& write) {
+    if (entry.strides.empty()) return write(entry.bytes);
+    with_element(entry.dtype, [&]<class T>() {
+      detail::Numbers<T> const numbers{entry.bytes.data(), entry.shape, entry.strides};
+      std::array<T, 4096> block;
+      for (std::size_t i = 0, n = static_cast<std::size_t>(count(entry)); i < n; i += block.size()) {
+        std::span const part = std::span(block).first(std::min(block.size(), n - i));
+        numbers.load(i, part);
+        write(std::as_bytes(part));
+      }
+    });
   }
 
   std::map<std::string, Entry, std::less<>> entries_;

@@ -85,15 +85,50 @@ template <Element From, Element To>
 inline constexpr bool readable = (Stored<From> && Stored<To>) || std::is_same_v<From, To> ||
                                  (!Stored<From> && !Stored<To> && sizeof(From) < sizeof(To));
 
-/// to[i] = number i of the bytes, which may lie on any boundary.
-template <Element From, Element To> void copy_numbers(std::byte const* from, std::span<To> to) noexcept {
+/// The numbers of a tensor by their place in row-major order, wherever they lie.
+template <Element T> struct Numbers {
+  std::byte const* bytes;  ///< of number 0, on any boundary
+  std::span<std::int64_t const> shape, strides;
+
+  /// to[i] = number first + i.
+  void load(std::size_t first, std::span<T> to) const noexcept {
+    if (strides.empty()) return copy(bytes + first * sizeof(T), 1, to);
+    auto const columns = static_cast<std::size_t>(shape.back()), stride = static_cast<std::size_t>(strides.back());
+    while (!to.empty()) {
+      std::size_t const column = first % columns, n = std::min(columns - column, to.size());
+      copy(bytes + (row_offset(first / columns) + column * stride) * sizeof(T), stride, to.first(n));
+      to = to.subspan(n);
+      first += n;
+    }
+  }
+
+ private:
+  /// In numbers, of a row: all places in the sizes but the last.
+  std::size_t row_offset(std::size_t row) const noexcept {
+    std::size_t offset = 0;
+    for (std::size_t axis = shape.size() - 1; axis-- > 0;) {
+      auto const size = static_cast<std::size_t>(shape[axis]);
+      offset += row % size * static_cast<std::size_t>(strides[axis]);
+      row /= size;
+    }
+    return offset;
+  }
+  static void copy(std::byte const* from, std::size_t stride, std::span<T> to) noexcept {
+    if (to.empty()) return;  // and there may be no bytes
+    if (stride == 1) return static_cast<void>(std::memcpy(to.data(), from, to.size_bytes()));
+    for (std::size_t i = 0; i < to.size(); ++i) std::memcpy(&to[i], from + i * stride * sizeof(T), sizeof(T));
+  }
+};
+
+/// to[i] = number i.
+template <Element From, Element To> void copy_numbers(Numbers<From> const& from, std::span<To> to) noexcept {
   if constexpr (std::is_same_v<From, To>) {
-    if (!to.empty()) std::memcpy(to.data(), from, to.size_bytes());
+    from.load(0, to);
   } else {
     std::array<From, 256> block;
     for (std::size_t i = 0; i < to.size(); i += block.size()) {
       std::size_t const n = std::min(block.size(), to.size() - i);
-      std::memcpy(block.data(), from + i * sizeof(From), n * sizeof(From));
+      from.load(i, std::span(block).first(n));
       if constexpr (Stored<From>)
         convert(block.data(), to.data() + i, static_cast<Index>(n));
       else
@@ -121,6 +156,22 @@ constexpr std::optional<std::int64_t> element_count(std::span<std::int64_t const
   return std::ranges::find(shape, 0) == shape.end() ? count : 0;
 }
 
+/// How many numbers lie from the first to the last of a tensor with these strides; none: row-major. Nothing if that, or
+/// how many it holds, does not fit 64 bits with sign, or a size or stride is negative, or they differ in number.
+constexpr std::optional<std::int64_t> extent_of(std::span<std::int64_t const> shape,
+                                                std::span<std::int64_t const> strides) noexcept {
+  std::optional<std::int64_t> const count = element_count(shape);
+  if (strides.empty() || !count) return count;
+  if (strides.size() != shape.size()) return std::nullopt;
+  std::int64_t last = 0;
+  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
+    std::int64_t const steps = std::max<std::int64_t>(shape[axis] - 1, 0), stride = strides[axis];
+    if (stride < 0 || (steps > 0 && stride > (INT64_MAX - 1 - last) / steps)) return std::nullopt;
+    last += steps * stride;
+  }
+  return *count > 0 ? last + 1 : 0;
+}
+
 }  // namespace detail
 
 /// A view of a tensor: it owns nothing and is cheap to copy. What it was read from must outlive it.
@@ -129,12 +180,16 @@ constexpr std::optional<std::int64_t> element_count(std::span<std::int64_t const
 struct Tensor {
   std::string_view name;
   DType dtype;
-  std::span<std::int64_t const> shape;  ///< outermost first; empty for a single number
-  std::span<std::byte const> bytes;     ///< row-major, little-endian, on any boundary
-  std::string_view file = "memory";     ///< for messages
+  std::span<std::int64_t const> shape;         ///< outermost first; empty for a single number
+  std::span<std::byte const> bytes;            ///< little-endian, on any boundary, from the first to the last number
+  std::string_view file = "memory";            ///< for messages
+  std::span<std::int64_t const> strides = {};  ///< in numbers, from 0 on, one for each size; empty: row-major, no gaps
 
-  /// How many numbers it holds.
-  Index size() const noexcept { return static_cast<Index>(bytes.size() / size_of(dtype)); }
+  /// How many numbers it holds. With strides that may be fewer or more than lie in its bytes.
+  Index size() const noexcept {
+    if (strides.empty()) return static_cast<Index>(bytes.size() / size_of(dtype));
+    return static_cast<Index>(detail::element_count(shape).value_or(0));
+  }
 
   /// This tensor, if it has the shape; a size of aviary::dynamic fits any. Else throws std::runtime_error.
   Tensor expect_shape(std::span<std::int64_t const> expected) const {
@@ -161,7 +216,8 @@ struct Tensor {
                                           detail::shape_text(shape) + ", the destination " +
                                           std::to_string(out.size())));
     with_element(dtype, [&]<class From>() {
-      if constexpr (detail::readable<From, To>) detail::copy_numbers<From>(bytes.data(), out);
+      if constexpr (detail::readable<From, To>)
+        detail::copy_numbers(detail::Numbers<From>{bytes.data(), shape, strides}, out);
     });
   }
 
@@ -173,10 +229,11 @@ struct Tensor {
     return out;
   }
 
-  /// The numbers where they lie, without a copy; nothing if they have another type or lie on another boundary than T's.
+  /// The numbers where they lie, without a copy; nothing if they have another type, lie on another boundary than T's, or
+  /// have strides.
   template <Element T> std::optional<std::span<T const>> in_place() const noexcept {
     bool const aligned = std::bit_cast<std::uintptr_t>(bytes.data()) % alignof(T) == 0;
-    if (dtype != dtype_of<T> || !aligned) return std::nullopt;
+    if (dtype != dtype_of<T> || !aligned || !strides.empty()) return std::nullopt;
     return std::span(reinterpret_cast<T const*>(bytes.data()), static_cast<std::size_t>(size()));
   }
 
