@@ -30,9 +30,8 @@ inline std::string printable(std::string_view text, std::size_t limit = 120) {
 /// The text in quotes, made printable.
 inline std::string in_quotes(std::string_view text) { return "'" + printable(text) + "'"; }
 
-/// "[3, 64]"; aviary::dynamic reads "any".
-inline std::string shape_text(std::span<std::int64_t const> shape) {
-  constexpr std::size_t shown = 8;
+/// "[3, 64]"; aviary::dynamic reads "any". Of more sizes than `shown` the first.
+inline std::string shape_text(std::span<std::int64_t const> shape, std::size_t shown = 8) {
   std::string out = "[";
   for (std::size_t i = 0; i < shape.size() && i < shown; ++i)
     out += (i > 0 ? ", " : "") + (shape[i] == dynamic ? std::string("any") : std::to_string(shape[i]));
