@@ -31,7 +31,7 @@ template <class Block> class BlockModel : public Model {
   };
 
   /// A prompt is read in stretches of so many tokens: more make better use of the weights and take more memory.
-  static constexpr Index stretch = 64;
+  static constexpr Index stretch = 240;
 
   explicit BlockModel(Weights weights, Threads threads = Threads())
       : weights_(std::move(weights)),
