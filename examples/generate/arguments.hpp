@@ -72,7 +72,7 @@ inline void add_options(CLI::App& app, Arguments& a) {
   auto const option = [&](char const* name, auto& value, char const* text) {
     return app.add_option(name, value, text)->allow_extra_args(false);
   };
-  option("--model", a.model, "checkpoint of an RWKV model");
+  option("--model", a.model, "checkpoint of RWKV-4, 5.0, 5.1, 5.2, 6 or 7, .safetensors or .pth");
   option("--vocab", a.vocab, "World vocabulary file; without it a vocabulary of 256 is bytes, others are ids");
   option("--prompt", a.prompt, "text to continue");
   option("--prompt-file", a.prompt_file, "file with the text to continue, every byte of it; -: standard input");
@@ -159,9 +159,7 @@ inline models::ReplyOptions reply_options(Arguments const& a) {
 /// `given` tells whether an option was there, if empty as well.
 template <class Given> Request check(Arguments const& a, Given&& given) {
   if (a.model.empty())
-    throw UsageError(
-        "--model: expected a checkpoint, found none; small ones are at https://huggingface.co/BlinkDL (as "
-        ".safetensors)");
+    throw UsageError("--model: expected a checkpoint, found none; small ones are at https://huggingface.co/BlinkDL");
   char const* prompt = nullptr;
   for (char const* option : {"--prompt", "--prompt-file", "--tokens"})
     if (given(option)) {

@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "aviary/io/checkpoint_file.hpp"
 #include "aviary/io/output_file.hpp"
-#include "aviary/io/safetensors.hpp"
 #include "aviary/io/vocabulary.hpp"
 #include "generate/arguments.hpp"
 #include "generate/console.hpp"
@@ -27,6 +27,12 @@ using aviary::Index;
 using aviary::TokenId;
 using generate::Request;
 using generate::UsageError;
+
+models::Loaded load(Request const& r) {
+  aviary::TensorFile const file = aviary::open_checkpoint(r.model);
+  file.verify();  // a damaged model would talk, too
+  return models::load_any<float>(file, r.load);
+}
 
 void mention_unused(std::vector<std::string> const& names) {
   if (names.empty()) return;
@@ -87,7 +93,7 @@ void print_logits(std::span<float const> logits) {
 
 void run(Request const& r) {
   if (r.save_state) aviary::OutputFile const writable(*r.save_state);  // better known before all the work
-  models::Loaded const loaded = models::load_any<float>(aviary::SafeTensors(r.model), r.load);
+  models::Loaded const loaded = load(r);
   mention_unused(loaded.unused);
   Index const vocab_size = loaded.model->vocab_size();
   models::Text text = text_of(r, vocab_size);

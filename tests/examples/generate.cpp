@@ -8,10 +8,12 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "models/threads.hpp"
 #include "support/compare.hpp"
 #include "support/plain_rwkv.hpp"
 #include "support/process.hpp"
 #include "support/terminal.hpp"
+#include "support/zip_case.hpp"
 
 using namespace aviary;
 using test::CheckpointCase;
@@ -26,6 +28,9 @@ using Arguments = std::vector<std::string>;
 Finished generate(Arguments const& arguments, test::Streams const& streams = {}) {
   return test::run_program("generate", arguments, streams);
 }
+
+/// Where the program can have them: it is built as this one.
+std::string const two_threads = models::has_threads ? "2" : "1";
 
 /// All of them, one after the other.
 Arguments operator+(Arguments a, Arguments const& b) {
@@ -63,6 +68,24 @@ void check_failure(Arguments const& arguments, int status, std::string const& me
   CHECK(run.status == status);
   CHECK(run.out == "");
   CHECK(run.err == "generate: " + message + "\n");
+}
+
+/// The checkpoint as torch writes it.
+std::string torch_file(CheckpointCase const& weights) {
+  using namespace test::pickled;
+  std::vector<std::string> tensors;
+  std::vector<std::pair<std::string, std::string>> storages;
+  for (auto const& [name, entry] : weights.tensors) {
+    std::string const key = std::to_string(storages.size());
+    auto const bytes = std::as_bytes(std::span(entry.numbers));
+    storages.emplace_back(key, std::string(reinterpret_cast<char const*>(bytes.data()), bytes.size()));
+    std::vector<std::int64_t> strides(entry.shape.size(), 1);
+    for (std::size_t i = strides.size() - 1; i > 0; --i) strides[i - 1] = strides[i] * entry.shape[i];
+    tensors.push_back(text(name));
+    tensors.push_back(
+        tensor(storage("FloatStorage", key, static_cast<std::int64_t>(entry.numbers.size())), 0, entry.shape, strides));
+  }
+  return test::torch_of(dict(tensors), storages);
 }
 
 /// A checkpoint file in pieces that can be damaged.
@@ -127,7 +150,7 @@ TEST_CASE("generate: the most likely tokens, streamed as bytes or as ids") {
     CHECK(run.status == 0);
     CHECK(run.err == "");
     CHECK(run.out == (vocab == 256 ? bytes : ids + "\n"));
-    Finished const with_stats = generate(arguments + Arguments{"--threads", "2", "--stats"});
+    Finished const with_stats = generate(arguments + Arguments{"--threads", two_threads, "--stats"});
     CHECK(with_stats.out == run.out);
     CHECK(with_stats.err.starts_with("prefill: 1 tokens, "));
     CHECK(with_stats.err.find("decode: 20 tokens, ") != std::string::npos);
@@ -418,7 +441,7 @@ TEST_CASE("generate: a prompt from a file or from standard input") {
   CHECK(run.out.size() == 20);
   CHECK(run.err == "");  // it is no terminal: no progress
   CHECK(generate(arguments + Arguments{"--prompt-file", "-"}, {.in = prompt}).out == run.out);
-  CHECK(generate(arguments + Arguments{"--prompt-file", file, "--threads", "2"}).out == run.out);
+  CHECK(generate(arguments + Arguments{"--prompt-file", file, "--threads", two_threads}).out == run.out);
   std::string ids;
   for (char const c : prompt) ids += (ids.empty() ? "" : ",") + std::to_string(static_cast<unsigned char>(c));
   CHECK(generate(arguments + Arguments{"--tokens", ids}).out == run.out);
@@ -592,26 +615,68 @@ TEST_CASE("generate: the prompt loop says what is wrong with a line and goes on"
   CHECK(talk("a\na\n", {"--vocab", vocab, "--stop-text", "bab"}).out == "a\na\n");
 }
 
-TEST_CASE("generate: a trained model") {
+TEST_CASE("generate: all generations, from either file format") {
+  TemporaryFolder const folder;
+  for (test::Version const version : test::all_versions) {
+    CAPTURE(test::name(version));
+    auto const weights = test::random_rwkv({.version = version, .vocab = 256, .heads = 2, .head_size = 16});
+    std::string const safetensors = weights.write(folder / "m.safetensors").string(),
+                      torch = folder.file("m.pth", torch_file(weights)).string(), state = (folder / "s").string();
+    test::PlainRwkv plain(weights);
+    std::vector<double> expected;
+    for (Index const token : {72, 105}) expected = plain.step(token);
+    CHECK(max_error(numbers_in(generate({"--model", safetensors, "--prompt", "Hi", "--logits"}).out), expected) <=
+          2e-5);
+    Arguments const greedy{"--temperature", "0", "--length", "20"};
+    std::string const text = generate(greedy + Arguments{"--model", safetensors, "--prompt", "Hi"}).out;
+    Finished const first = generate(greedy + Arguments{"--model", torch, "--prompt", "Hi", "--save-state", state});
+    CHECK(first.err == "");
+    CHECK(first.out == text);
+    std::string const whole =
+        generate({"--model", safetensors, "--prompt", "Hi", "--temperature", "0", "--length", "40"}).out;
+    CHECK(text + generate(greedy + Arguments{"--model", safetensors, "--load-state", state}).out == whole);
+  }
+}
+
+TEST_CASE("generate: a damaged torch checkpoint is status 1") {
+  TemporaryFolder const folder;
+  std::string file = torch_file(byte_model());
+  file[file.size() / 2] ^= 1;  // a weight
+  std::string const path = folder.file("m.pth", file).string();
+  Finished const run = generate({"--model", path});
+  CHECK(run.status == 1);
+  CHECK(run.out == "");
+  CHECK(run.err.starts_with("generate: " + path + ": "));
+  CHECK(run.err.find("checksum") != std::string::npos);
+  CHECK(std::count(run.err.begin(), run.err.end(), '\n') == 1);
+}
+
+TEST_CASE("generate: trained models") {
   std::filesystem::path const folder = std::filesystem::path(AVIARY_TEST_DATA_DIR) / "models";
-  if (std::string_view(AVIARY_TEST_DATA_DIR).empty() || !exists(folder / "tiny-rwkv-7v0.json")) {
-    MESSAGE("not run: AVIARY_TEST_DATA_DIR has no models/tiny-rwkv-7v0.json");
-    return;
+  for (std::string const name : {"tiny-rwkv-4v0", "tiny-rwkv-5v2", "tiny-rwkv-6v0", "tiny-rwkv-7v0"}) {
+    if (std::string_view(AVIARY_TEST_DATA_DIR).empty() || !exists(folder / (name + ".json"))) {
+      MESSAGE("not run: AVIARY_TEST_DATA_DIR has no models/" << name << ".json");
+      continue;
+    }
+    CAPTURE(name);
+    auto const expected = nlohmann::json::parse(test::content_of(folder / (name + ".json")));
+    Arguments model{"--model", (folder / (name + ".safetensors")).string()};
+    if (expected["group_norm_eps"].is_number())
+      model = model + Arguments{"--group-norm-eps", expected["group_norm_eps"].dump()};
+    for (auto const& [prompt, logits] : {std::pair{"prompt", "logits"}, {"extra_prompt", "extra_prompt_logits"}}) {
+      std::string ids;
+      for (int const id : expected[prompt]) ids += (ids.empty() ? "" : ",") + std::to_string(id);
+      auto const found = numbers_in(generate(model + Arguments{"--tokens", ids, "--logits"}).out);
+      auto const wanted = expected[logits].get<std::vector<double>>();
+      REQUIRE(found.size() == wanted.size());
+      for (std::size_t i = 0; i < found.size(); ++i) CHECK(std::abs(found[i] - wanted[i]) <= 2e-5);
+    }
+    std::string greedy, prompt;
+    for (int const id : expected["greedy"]) greedy += static_cast<char>(id);
+    for (int const id : expected["prompt"]) prompt += static_cast<char>(id);
+    Finished const run = generate(
+        model + Arguments{"--prompt", prompt, "--length", "32", "--temperature", "0", "--threads", two_threads});
+    CHECK(run.status == 0);
+    CHECK(run.out == greedy);
   }
-  std::string const model = (folder / "tiny-rwkv-7v0.safetensors").string();
-  auto const expected = nlohmann::json::parse(test::content_of(folder / "tiny-rwkv-7v0.json"));
-  for (auto const& [prompt, logits] : {std::pair{"prompt", "logits"}, {"extra_prompt", "extra_prompt_logits"}}) {
-    std::string ids;
-    for (int const id : expected[prompt]) ids += (ids.empty() ? "" : ",") + std::to_string(id);
-    auto const found = numbers_in(generate({"--model", model, "--tokens", ids, "--logits"}).out);
-    auto const wanted = expected[logits].get<std::vector<double>>();
-    REQUIRE(found.size() == wanted.size());
-    for (std::size_t i = 0; i < found.size(); ++i) CHECK(std::abs(found[i] - wanted[i]) <= 2e-5);
-  }
-  std::string greedy;
-  for (int const id : expected["greedy"]) greedy += static_cast<char>(id);
-  Finished const run = generate({"--model", model, "--prompt", expected["prompt_text"], "--length", "32",
-                                 "--temperature", "0", "--group-norm-eps", "64e-5"});
-  CHECK(run.status == 0);
-  CHECK(run.out == greedy);
 }

@@ -47,7 +47,7 @@ TEST_CASE("penalties: those of the published loop, for any history") {
       std::vector<std::pair<TokenId, bool>> draws;
       CHECK(all_of(penalties).empty());
       for (int i = 0; i < 200; ++i) {
-        draws.emplace_back(static_cast<TokenId>(random.below(30)), random.below(4) > 0);
+        draws.push_back({static_cast<TokenId>(random.below(30)), random.below(4) > 0});
         penalties.note(draws.back().first, draws.back().second);
         CHECK(all_of(penalties) == plain(options, draws));
       }
