@@ -90,6 +90,31 @@ TEST_CASE_TEMPLATE("channel mix: split anywhere, any scratch and executor, withi
     }
 }
 
+TEST_CASE("channel mix: shares of the current token, and the form for one token") {
+  Case<float> const given;
+  ChannelMix<float> const mix = given.make(true);
+  std::vector<float> x_k, x_r;
+  for (float const share : given.x_k) x_k.push_back(1 - share);
+  for (float const share : given.x_r) x_r.push_back(1 - share);
+  ChannelMix<float> const other({.x_k = x_k,
+                                 .key = given.key.view(),
+                                 .value = given.value.view(),
+                                 .x_r = x_r,
+                                 .receptance = given.receptance.view(),
+                                 .shares = ShareOf::current});
+  Scratch<float> scratch(13 * mix.scratch_size());
+  Matrix<float> y(13, given.c);
+  auto state = mix.empty_state(), rows = mix.empty_state();
+  other(given.x.view(), state, y.view(), scratch);
+  CHECK(test::max_error(y.numbers, given.plain(true).numbers) <= bound<float>);
+  std::vector<float> one(to_size(given.c));
+  for (Index t = 0; t < 13; ++t) {
+    other(given.x.view()[t], rows, one, scratch);
+    CHECK(test::max_error(one, y.view()[t]) <= bound<float>);
+  }
+  CHECK(rows == state);
+}
+
 TEST_CASE("channel mix: allocates nothing, gives its scratch back") {
   Case<float> const given;
   ChannelMix<float> const mix = given.make(true);

@@ -59,3 +59,30 @@ TEST_CASE("token shift: shares of 0 and 1 give the token and the one before") {
       }
   }
 }
+
+TEST_CASE_TEMPLATE("token shift: shares of the current token are the rest of those of the previous one", T, float,
+                   double) {
+  Random random(3);
+  Index const c = 37;
+  Matrix<T> const x(13, c, random);
+  auto const before = random.normals<T>(c), shares = random.rates<T>(c);
+  std::vector<T> rest;
+  for (T const share : shares) rest.push_back(T(1) - share);
+  Matrix<T> of_current(13, c), of_previous(13, c);
+  TokenShift<T> const current(shares, ShareOf::current), previous(rest);
+  current(x.view(), before, of_current.view());
+  previous(x.view(), before, of_previous.view());
+  CHECK(of_current == of_previous);
+}
+
+TEST_CASE("token shift: the form for one token") {
+  Random random(4);
+  Matrix<float> const x(1, 37, random);
+  auto const before = random.normals<float>(37), shares = random.rates<float>(37);
+  TokenShift<float> const shift(shares);
+  Matrix<float> expected(1, 37);
+  std::vector<float> y(37);
+  shift(x.view(), before, expected.view());
+  shift(x.numbers, before, y);
+  CHECK(y == expected.numbers);
+}

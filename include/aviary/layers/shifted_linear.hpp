@@ -12,7 +12,7 @@ template <class T> class ShiftedLinear {
   /// Copies the shares (in), as TokenShift does, and the weight (out, in), in the format.
   ShiftedLinear(VecView<T const> shares, ShareOf of, WeightMatrix weight, WeightFormat format)
       : shift_(shares, of), weight_(weight, format) {
-    detail::ExpectShapes{"ShiftedLinear"}("the shares", shares, weight.columns());
+    detail::ExpectShapes{"ShiftedLinear"}("shares", shares, weight.columns());
   }
 
   Index in() const noexcept { return weight_.in(); }

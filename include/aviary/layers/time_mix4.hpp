@@ -80,7 +80,7 @@ class TimeMix<Wkv4<Number, Channels>> : public detail::SequenceLayer<TimeMix<Wkv
 
   static Weights const& checked(Weights const& w) {
     detail::ExpectShapes const expect{"TimeMix<Wkv4>"};
-    Index const c = w.mix_r.size(), a = Channels == dynamic ? w.key.rows() : Channels;
+    Index const c = w.mix_r.size(), a = Channels == dynamic ? std::max(w.key.rows(), Index{1}) : Channels;
     expect("mix_k", w.mix_k, c);
     expect("mix_v", w.mix_v, c);
     detail::expect_projections(expect, w, c, a);

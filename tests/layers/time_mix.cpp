@@ -1,0 +1,182 @@
+/// What the time mixes of all generations owe.
+#include "aviary/layers/time_mix.hpp"
+
+#include <doctest/doctest.h>
+
+#include "models/rwkv4.hpp"
+#include "models/rwkv5.hpp"
+#include "models/rwkv6.hpp"
+#include "models/rwkv7.hpp"
+#include "support/allocation_counter.hpp"
+#include "support/block_case.hpp"
+#include "support/compare.hpp"
+#include "support/layer_case.hpp"
+#include "support/plain_rwkv.hpp"
+#include "support/temporary_folder.hpp"
+
+using namespace aviary;
+using test::Matrix;
+using test::max_error;
+using test::Random;
+using test::Version;
+
+namespace {
+
+/// A generation and the version that it is tried with.
+template <class G, Version v, Index head_size = 16> struct Kind {
+  using Generation = G;
+  using T = typename G::T;
+  static constexpr Version version = v;
+  static constexpr Index size = head_size;
+  static constexpr double bound = std::is_same_v<T, float> ? 2e-5 : 1e-12;
+};
+
+/// The time mixes of a random checkpoint, each with its state, and rows to give them.
+template <class Kind> class Case {
+ public:
+  using T = typename Kind::T;
+  using Out = std::vector<Matrix<T>>;  // of each layer
+
+  explicit Case(test::RwkvShape shape, Index tokens = 13)
+      : weights_(test::random_rwkv(with_version(shape))),
+        text_(weights_.text()),
+        blocks_(SafeTensors(test::bytes_of(text_)), shape.channels(), 1),
+        random_(3),
+        x_(tokens, shape.channels(), random_) {}
+
+  Index channels() const { return x_.columns; }
+  Index tokens() const { return x_.rows; }
+  Index scratch_size() const { return std::max(mix(0).scratch_size(), mix(1).scratch_size()); }
+  Matrix<T> const& x() const { return x_; }
+  test::CheckpointCase const& weights() const { return weights_; }
+  auto const& mix(std::size_t layer) const { return blocks_.blocks[layer].time_mix(); }
+
+  /// The states before the first token.
+  auto states() const { return std::vector{mix(0).empty_state(), mix(1).empty_state()}; }
+
+  /// Both layers read the same rows, some after others; the second one goes on from the values of the first.
+  template <class States, class E = Serial>
+  Out run(std::vector<Index> const& split, States& states, Index tokens_at_once, E&& executor = {}) const {
+    Out y(2, Matrix<T>(x_.rows, x_.columns));
+    Matrix<T> v_first(x_.rows, mix(0).inner_channels());
+    Scratch<T> scratch(tokens_at_once * scratch_size());
+    Index first = 0;
+    for (Index const count : split) {
+      for (std::size_t i = 0; i < 2; ++i) {
+        auto const to = y[i].view().rows(first, count);
+        if constexpr (Kind::version == Version::v7)
+          mix(i)(x_.rows_of(first, count), states[i], to, scratch, executor, v_first.view().rows(first, count));
+        else
+          mix(i)(x_.rows_of(first, count), states[i], to, scratch, executor);
+      }
+      first += count;
+    }
+    CHECK(scratch.left() == tokens_at_once * scratch_size());
+    return y;
+  }
+
+ private:
+  static test::RwkvShape with_version(test::RwkvShape shape) {
+    shape.version = Kind::version;
+    return shape;
+  }
+
+  test::CheckpointCase weights_;
+  std::string text_;
+  test::BlockCase<typename Kind::Generation> blocks_;
+  Random random_;
+  Matrix<T> x_;
+};
+
+#define ALL_KINDS                                                                                                     \
+  Kind<models::Rwkv4<float>, Version::v4>, Kind<models::Rwkv4<double>, Version::v4>,                                  \
+      Kind<models::Rwkv5PerHead<float, 16>, Version::v5_0>,                                                           \
+      Kind<models::Rwkv5PerHead<double, dynamic>, Version::v5_1>,                                                     \
+      Kind<models::Rwkv5PerChannel<float, dynamic>, Version::v5_2>, Kind<models::Rwkv6<float, dynamic>, Version::v6>, \
+      Kind<models::Rwkv6<double, 16>, Version::v6>, Kind<models::Rwkv7<float, 16>, Version::v7>,                      \
+      Kind<models::Rwkv7<double, dynamic>, Version::v7>
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("time mix: a plain model", K, ALL_KINDS) {
+  for (Index const more_channels : {0, 7, -11}) {
+    Case<K> const given({.head_size = K::size, .more_channels = more_channels, .first_state = true});
+    auto states = given.states();
+    auto const y = given.run({13}, states, 13);
+    test::PlainRwkv plain(given.weights());
+    std::vector<double> expected[2];
+    for (Index t = 0; t < 13; ++t) {
+      auto const row = given.x().view()[t];
+      for (Index i = 0; i < 2; ++i) {
+        auto const made = plain.time_mix(i, {row.begin(), row.end()});
+        expected[i].insert(expected[i].end(), made.begin(), made.end());
+      }
+    }
+    for (std::size_t i = 0; i < 2; ++i) {
+      CHECK(max_error(y[i].numbers, expected[i]) <= K::bound);
+      CHECK(std::equal(states[i].x.begin(), states[i].x.end(), given.x().view()[12].begin()));
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("time mix: split anywhere and with any scratch, within rounding", K, ALL_KINDS) {
+  Case<K> const given({.head_size = K::size});
+  auto whole_states = given.states();
+  auto const whole = given.run({13}, whole_states, 13);
+  for (auto const& split : test::splits_of_13())
+    for (Index const tokens_at_once : {1, 5, 13}) {
+      auto states = given.states();
+      auto const y = given.run(split, states, tokens_at_once);
+      for (std::size_t i = 0; i < 2; ++i) CHECK(max_error(y[i].numbers, whole[i].numbers) <= K::bound);
+    }
+}
+
+TEST_CASE_TEMPLATE("time mix: the same bits whatever the executor", K, Kind<models::Rwkv4<float>, Version::v4>,
+                   Kind<models::Rwkv5PerChannel<float, dynamic>, Version::v5_2>,
+                   Kind<models::Rwkv6<float, dynamic>, Version::v6>, Kind<models::Rwkv7<float, 64>, Version::v7>) {
+  Case<K> const given({.heads = 4, .head_size = 64}, 128);  // enough to do for tasks
+  auto states = given.states();
+  auto const expected = given.run({128}, states, 128);
+  for (Index const tasks : {2, 5}) {
+    auto other = given.states();
+    CHECK(given.run({128}, other, 128, test::Backwards{tasks}) == expected);
+    CHECK(other == states);
+  }
+}
+
+TEST_CASE_TEMPLATE("time mix: the form for one token", K, ALL_KINDS) {
+  Case<K> const given({.head_size = K::size});
+  using T = typename K::T;
+  auto states = given.states(), rows = given.states();
+  std::vector<Index> const one_by_one(13, 1);
+  auto const expected = given.run(one_by_one, rows, 1);
+  Scratch<T> scratch(given.scratch_size());
+  std::vector<T> y(to_size(given.channels()));
+  AlignedVector<T> v_first(to_size(given.mix(0).inner_channels()));
+  for (Index t = 0; t < 13; ++t)
+    for (std::size_t i = 0; i < 2; ++i) {
+      if constexpr (K::version == Version::v7)
+        given.mix(i)(given.x().view()[t], states[i], y, scratch, Serial{}, VecView<T>(v_first));
+      else
+        given.mix(i)(given.x().view()[t], states[i], y, scratch);
+      CHECK(std::equal(y.begin(), y.end(), expected[i].view()[t].begin()));
+    }
+  CHECK(states == rows);
+}
+
+TEST_CASE_TEMPLATE("time mix: a scratch for less than a token is refused", K, ALL_KINDS) {
+  Case<K> const given({.head_size = K::size});
+  using T = typename K::T;
+  Scratch<T> scratch(given.mix(0).scratch_size() - 1);
+  auto state = given.mix(0).empty_state();
+  Matrix<T> y(13, given.channels()), v_first(13, given.mix(0).inner_channels());
+  auto const call = [&] {
+    if constexpr (K::version == Version::v7)
+      given.mix(0)(given.x().view(), state, y.view(), scratch, Serial{}, v_first.view());
+    else
+      given.mix(0)(given.x().view(), state, y.view(), scratch);
+  };
+  CHECK(test::message_of<std::invalid_argument>(call) == "aviary: scratch has " + std::to_string(scratch.left()) +
+                                                             " numbers left, one token needs " +
+                                                             std::to_string(scratch.left() + 1));
+}
