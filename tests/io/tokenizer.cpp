@@ -213,7 +213,13 @@ TEST_CASE("vocabulary: errors name path, line, what was expected and found") {
         "v:1: expected a token id, found '\xef\xbb\xbf"
         "1'");
   CHECK(world_error("0 'a' 1\n") == "v:1: id 0 is kept for the end of text");
-  CHECK(world_error("16777216 'a' 1\n") == "v:1: expected ids of at most 16777215, found 16777216");
+  CHECK(world_error("65536 'a' 1\n") == "v:1: expected ids of at most 65535, found 65536");
+  std::string const large(100'000, 'a'), tail = " '" + large + "' 100000\n";  // a file of 100,017 bytes
+  CHECK(Vocabulary::parse_world("100017" + tail).bytes(100'017) == large);
+  CHECK(world_error("100018" + tail) == "v:1: expected ids of at most 100017, found 100018");
+  std::string const huge = "1 '" + std::string(1 << 24, 'a') + "' 16777216\n";
+  CHECK(Vocabulary::parse_world(huge + "16777215 'b' 1\n").size() == 1 << 24);
+  CHECK(world_error(huge + "16777216 'b' 1\n") == "v:2: expected ids of at most 16777215, found 16777216");
   CHECK(world_error("1 'a' \n") == "v:1: expected a length in bytes, found ''");
   CHECK(world_error("1 'a' one\n") == "v:1: expected a length in bytes, found 'one'");
   CHECK(world_error("1 'a' 1 \n") == "v:1: expected a length in bytes, found ''");

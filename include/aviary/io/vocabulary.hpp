@@ -130,7 +130,8 @@ class Vocabulary {
   static constexpr TokenId max_id = (1 << 24) - 1;
 
   /// Reads a World vocabulary file.  Throws std::runtime_error "PATH:LINE: what" for a line that breaks the format, a
-  /// stated length that is not the token's, an id or a token that occurs twice; std::runtime_error if it cannot be read.
+  /// stated length that is not the token's, an id or a token that occurs twice, an id above max_id, or above 65535 and
+  /// the size of the file in bytes; std::runtime_error if it cannot be read.
   static Vocabulary read_world(std::filesystem::path const& path) {
     return parse_world(MappedFile(path).text(), path.string());
   }
@@ -166,7 +167,8 @@ namespace detail {
 /// What Vocabulary::parse_world is made of.
 class WorldReader {
  public:
-  WorldReader(std::string_view text, std::string_view file) : rest_(text), file_(file) {}
+  WorldReader(std::string_view text, std::string_view file)
+      : rest_(text), file_(file), max_id_(std::clamp(text.size(), usual_max_id, std::size_t{Vocabulary::max_id})) {}
 
   Vocabulary read() {
     while (!rest_.empty()) {
@@ -205,8 +207,7 @@ class WorldReader {
   TokenId id_of(std::string_view text) const {
     std::size_t const id = number(text, "a token id");
     if (id == 0) fail("id 0 is kept for the end of text");
-    if (id > static_cast<std::size_t>(Vocabulary::max_id))
-      fail("expected ids of at most " + std::to_string(Vocabulary::max_id) + ", found " + std::to_string(id));
+    if (id > max_id_) fail("expected ids of at most " + std::to_string(max_id_) + ", found " + std::to_string(id));
     return static_cast<TokenId>(id);
   }
 
@@ -254,7 +255,11 @@ class WorldReader {
     throw std::runtime_error(std::string(file_) + ":" + std::to_string(line_) + ": " + what);
   }
 
+  /// Memory grows with the largest id; beyond this one it may be as large as the file has bytes.
+  static constexpr std::size_t usual_max_id = 65535;
+
   std::string_view rest_, file_;
+  std::size_t max_id_;
   std::size_t line_ = 0;
   Vocabulary vocabulary_;
   std::vector<std::size_t> lines_of_;  // by id
