@@ -83,8 +83,11 @@ template <class Memory> class MatrixTimeMix {
 
  protected:
   template <class Weights>
-  MatrixTimeMix(Weights const& w, Index heads)
-      : heads_(heads), output_(w.output, w.format), ln_x_(w.ln_x_weight, w.ln_x_bias, heads, w.group_norm_eps) {}
+  MatrixTimeMix(Weights const& w, Index heads) : MatrixTimeMix(w, heads, heads, w.group_norm_eps) {}
+  /// With a norm of fewer groups than heads.
+  template <class Weights>
+  MatrixTimeMix(Weights const& w, Index heads, Index groups, T eps)
+      : heads_(heads), output_(w.output, w.format), ln_x_(w.ln_x_weight, w.ln_x_bias, groups, eps) {}
 
   /// N, from the compile-time size or else from what a tensor says.
   static constexpr Index size_or(Index found) noexcept { return Memory::keys == dynamic ? found : Memory::keys; }
@@ -97,12 +100,12 @@ template <class Memory> class MatrixTimeMix {
 
   Source<Memory::keys> source(MatView<T> x) const noexcept { return source_of<Memory::keys>(x, heads_); }
 
-  /// y = GroupNorm(memory(x)), with the states of the heads moved on. y (tokens, A).
+  /// y = memory(x), with the states of the heads moved on. y (tokens, A).
   template <class E> void read_memory(typename Memory::Inputs const& x, State& state, MatView<T> y, E& executor) const {
     Index const multiplies = 5 * y.rows() * inner_channels() * head_size();
     run_memory<Memory>({.x = x, .y = sink_of<Memory::keys>(y, heads_), .states = state.s}, multiplies, executor);
-    ln_x_(y, y);
   }
+  void normalize(MatView<T> read) const noexcept { ln_x_(read, read); }
 
   /// y = W_o read; the next token will look back at the last of x.
   template <class E> void finish(MatView<T> read, MatView<T const> x, State& state, MatView<T> y, E& executor) const {

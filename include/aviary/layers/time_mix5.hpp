@@ -73,6 +73,7 @@ class TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size>>
                        .v = this->source(v),
                        .u = per_head(u_)},
                       state, read, executor);
+    this->normalize(read);
     if (gate_) {
       (*gate_)(x, state.x, r, scratch, executor);
       detail::transform_rows(

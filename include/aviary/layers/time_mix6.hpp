@@ -97,6 +97,7 @@ class TimeMix<Wkv6<Number, Size>> : public detail::MatrixTimeMix<Wkv6<Number, Si
                        .v = this->source(v),
                        .u = {u_.data(), this->heads(), this->head_size()}},
                       state, read, executor);
+    this->normalize(read);
     gate_(shift(slice_g), r, executor);
     detail::transform_rows(
         read, [](auto const& e, auto const& g) { return e * silu(g); }, read, r);

@@ -116,6 +116,7 @@ class TimeMix<Wkv7<Number, Size>> : public detail::MatrixTimeMix<Wkv7<Number, Si
                        .kappa_hat = this->source(kappa_hat),
                        .a = this->source(a)},
                       state, read, executor);
+    this->normalize(read);
     add_bonus(r, k, v, g, read);
     this->finish(read, x, state, y, executor);
   }
