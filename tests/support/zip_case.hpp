@@ -3,14 +3,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <initializer_list>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "aviary/io/checksum.hpp"
-#include "support/temporary_folder.hpp"
 
 namespace aviary::test {
 
@@ -30,7 +29,7 @@ struct ZipMemberCase {
   bool checksum = true;
   std::uint64_t padding = 0;  ///< bytes of an extra field of another kind in front of the bytes, 4 or more
 
-  std::uint32_t crc() const { return checksum ? crc32(bytes_of(bytes)) : 0; }
+  std::uint32_t crc() const { return checksum ? crc32(std::as_bytes(std::span(bytes))) : 0; }
 };
 
 inline std::string zip_local_header(ZipMemberCase const& m, std::uint64_t size) {
@@ -91,8 +90,6 @@ inline std::string zip_of(std::vector<ZipMemberCase> const& members, ZipEnd cons
 
 /// Opcodes of protocol 2: each function gives what pushes one value.
 namespace pickled {
-using Texts = std::initializer_list<std::string>;
-
 inline std::string joined(std::vector<std::string> const& values) {
   std::string out;
   for (std::string const& value : values) out += value;
