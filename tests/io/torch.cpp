@@ -259,6 +259,15 @@ TEST_CASE("torch: nesting and sharing without end are refused") {
         endless);
 }
 
+TEST_CASE("torch: a tensor of many sizes is not listed for two bytes each") {
+  std::vector<std::int64_t> const ones(64, 1);
+  std::vector<std::string> items{tensor(six, 0, ones, ones) + std::string("q\0", 2)};
+  CHECK(TorchCheckpoint(bytes_of(torch_of(pickled::list(items), {{"0", count_to(6)}}))).size() == 1);
+  for (int i = 0; i < 1000; ++i) items.emplace_back("h\0", 2);
+  CHECK(complaint(torch_of(pickled::list(items), {{"0", count_to(6)}})) ==
+        "its values hold each other so often that there is no end to the names");
+}
+
 TEST_CASE("torch: a dict may be in a file under two names") {
   std::string const shared = dict({text("w"), tensor(six, 0, {2, 3}, {3, 1})}) + std::string("q\0", 2);
   std::string const file =

@@ -27,8 +27,8 @@ class PickleReader;
 }
 
 /// The values of a pickle. Strings and bytes are views of the pickle, which the caller keeps.
-/// Memory: 24 bytes for each byte of the pickle at most, about 5 for those of state dicts, and as much again while reading.
-/// A pickle has at most 64 MiB, enough for the names of half a million tensors.
+/// Memory: some bytes for each byte of the pickle, at most 60 for the worst of them while it is read. A pickle has at most
+/// 64 MiB, enough for the names of some hundred thousand tensors.
 class Pickle {
   struct Node;
 

@@ -131,7 +131,7 @@ class TorchReader {
 
  private:
   static constexpr std::size_t depth_limit = 100, axis_limit = 64;
-  /// For values met and characters of names. A value that is in the file once may be met many times.
+  /// About the bytes that it takes to list what the pickle holds. A value that it holds once may be met many times.
   static constexpr std::size_t effort_per_byte = 8;
   /// An expanded tensor holds numbers more than once: at most this many, or as many as the file has bytes.
   static constexpr std::uint64_t expansion_limit = std::uint64_t{1} << 20;
@@ -236,14 +236,15 @@ class TorchReader {
 
   void add_tensor(Value value) {
     if (table_.tensors.contains(path_)) fail_tensor("is given twice");
-    spend(path_.size());
     auto const [role, arguments] = rebuild_of(value);
     Storage storage = storage_of(arguments[0]);
     if (role == TorchRole::tensor_v3) storage.type = &type_of(arguments[6], TorchRole::dtype);
     if (!storage.type->dtype)
       fail_tensor("dtype " + in_quotes(storage.type->name) +
                   " is not supported, expected F64, F32, F16, BF16, I64, I32 or U8");
-    table_.tensors.emplace(path_, view_of(storage, arguments));
+    TensorEntry entry = view_of(storage, arguments);
+    spend(path_.size() + 16 * (1 + entry.shape.size()));
+    table_.tensors.emplace(path_, std::move(entry));
   }
 
   /// Unwraps parameters (data, requires_grad, ...) and subclasses (function, type, arguments, state).
