@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "aviary/core/aligned.hpp"
+#include "aviary/core/q8.hpp"
 #include "aviary/layers/weights.hpp"
 #include "aviary/simd/pack.hpp"
 
@@ -28,6 +29,15 @@ inline constexpr Index inputs_per_scale = 32;  ///< of q8
 template <class S> struct PanelSlice {
   S const* numbers;
   bf16 const* scales;  ///< of q8: a row for every 32 inputs
+};
+
+/// in x out weights as numbers of type S that lie somewhere else, panel after panel.
+template <Stored S> struct PanelsView {
+  static constexpr bool has_scales = false;
+  S const* numbers;
+  Index in;
+
+  PanelSlice<S> slice(Index p, Index i) const noexcept { return {numbers + (p * in + i) * panel_outputs, nullptr}; }
 };
 
 /// in x out weights as numbers of type S.
@@ -44,9 +54,7 @@ template <Stored S> class NumberPanels {
 
   std::size_t bytes() const noexcept { return numbers_.size() * sizeof(S); }
 
-  PanelSlice<S> slice(Index p, Index i) const noexcept {
-    return {numbers_.data() + (p * in_ + i) * panel_outputs, nullptr};
-  }
+  PanelSlice<S> slice(Index p, Index i) const noexcept { return PanelsView<S>{numbers_.data(), in_}.slice(p, i); }
 
  private:
   Index in_;
@@ -81,24 +89,18 @@ class Q8Panels {
     Index const first = g * inputs_per_scale, last = std::min(first + inputs_per_scale, in_);
     float most = 0;
     for (Index i = first; i < last; ++i) most = std::max(most, std::abs(finite(w[i * panel_outputs + o])));
-    bf16 const scale = scale_of(most);
+    bf16 const scale = q8_scale(most);
     scales_[to_size((p * groups_ + g) * panel_outputs + o)] = scale;
     if (scale == bf16{0}) return;
     for (Index i = first; i < last; ++i) {
-      float const steps = std::nearbyint(static_cast<float>(w[i * panel_outputs + o]) / widen(scale));
-      numbers_[to_size((p * in_ + i) * panel_outputs + o)] = static_cast<std::int8_t>(steps);
+      auto const x = static_cast<float>(w[i * panel_outputs + o]);
+      numbers_[to_size((p * in_ + i) * panel_outputs + o)] = q8_steps(x, scale);
     }
   }
   template <class T> static float finite(T x) {
     if (!(std::abs(x) <= T(std::numeric_limits<float>::max())))
       throw std::invalid_argument("aviary: a weight is " + std::to_string(x) + ", expected finite numbers for q8");
     return static_cast<float>(x);
-  }
-  /// 1/127 of the largest number, rounded up, so that none is cut off; 0 for numbers that are next to nothing.
-  static bf16 scale_of(float most) noexcept {
-    bf16 scale = narrow<bf16>(most / 127);
-    if (widen(scale) * 127 < most) ++scale.bits;
-    return widen(scale) < std::numeric_limits<float>::min() ? bf16{0} : scale;
   }
 
   Index in_, groups_;
