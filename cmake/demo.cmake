@@ -23,5 +23,5 @@ foreach(line IN LISTS aviary_demo)
 endforeach()
 
 aviary_say("")
-aviary_say("Text from an RWKV-7 checkpoint (.safetensors):")
+aviary_say("Text from an RWKV checkpoint (.safetensors or .pth):")
 aviary_say("  build/release/bin/generate --model FILE --vocab VOCABULARY --prompt TEXT --length 100")

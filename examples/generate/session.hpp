@@ -53,13 +53,13 @@ class Session {
     time.stop("prefill", static_cast<Index>(tokens.size()));
   }
 
-  /// Prints a reply as it is made. A list of ids ends its line.
-  void reply() {
+  /// Prints a reply as it is made, and a line end if that is wanted; a list of ids has one in any case.
+  void reply(bool ends_line = false) {
     Stopwatch const time(stats_);
     Index const made = conversation_.reply(length_, [](std::string_view text) {
       if (!text.empty()) print(text);
     });
-    if (conversation_.text().is_ids() && made > 0) print("\n");
+    if (ends_line || (conversation_.text().is_ids() && made > 0)) print("\n");
     time.stop("decode", made);
   }
 
@@ -89,8 +89,7 @@ class Session {
       return complain(std::string("prompt: ") + error.what());
     }
     read(tokens);
-    reply();
-    if (!conversation_.text().is_ids()) print("\n");
+    reply(true);
   }
 
   void command(std::string_view line) {

@@ -612,6 +612,7 @@ TEST_CASE("generate: the prompt loop says what is wrong with a line and goes on"
         "generate: prompt: expected token ids from 0 to 7, found '9'\n"
         "generate: prompt: expected token ids from 0 on, separated by commas, found '1;2'\n");
   CHECK(talk("a\na\n", {"--vocab", vocab, "--stop", "1"}).out == "\n\n");
+  CHECK(talk("2\n2\n", {"--stop", "1"}).out == "\n\n");
   CHECK(talk("a\na\n", {"--vocab", vocab, "--stop-text", "bab"}).out == "a\na\n");
 }
 
