@@ -1,165 +1,86 @@
 #pragma once
-/// What all RWKV generations share around their blocks:
-///
-///   x = LN_ln0(emb[token])        x = Block_i(x) for every i        logits = head . LN_ln_out(x)
+/// The body of all RWKV models: x = Block_i(x) for every i.
 #include <algorithm>
-#include <stdexcept>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "aviary/layers/block.hpp"
-#include "aviary/layers/embedding.hpp"
-#include "models/context_file.hpp"
-#include "models/threads.hpp"
+#include "models/language_model.hpp"
 
 namespace models {
 
-/// A model of blocks of one type (aviary::Block<...>). Allocates nothing after construction, except to save.
-template <class Block> class BlockModel : public Model {
+/// Blocks of one type (aviary::Block<...>), one after another.
+template <class BlockType> class BlockStack {
  public:
+  using Block = BlockType;
   using T = typename Block::T;
-  using State = std::vector<typename Block::State>;  ///< one per block
+  using Context = std::vector<typename Block::State>;  ///< one per block
 
-  struct Weights {
-    aviary::Embedding<T> embedding;
-    aviary::LayerNorm<T> ln0;
-    std::vector<Block> blocks;  ///< at least one
-    aviary::LayerNorm<T> ln_out;
-    aviary::Linear<T> head;
-  };
+  /// At least one block; `tokens` are run at once, at most.
+  BlockStack(std::vector<Block> blocks, Index tokens)
+      : blocks_(std::move(blocks)),
+        shared_(aviary::to_size(tokens * shared_channels())),
+        scratch_(tokens * most_scratch(blocks_)) {}
 
-  /// A prompt is read in stretches of so many tokens: more make better use of the weights and take more memory.
-  static constexpr Index stretch = 240;
-
-  explicit BlockModel(Weights weights, Threads threads = Threads())
-      : weights_(std::move(weights)),
-        threads_(threads),
-        x_(aviary::to_size(stretch * channels())),
-        shared_(aviary::to_size(stretch * shared_channels())),
-        scratch_(stretch * weights_.blocks.front().scratch_size()),
-        logits_(aviary::to_size(vocab_size())),
-        narrow_(std::is_same_v<T, float> ? 0 : logits_.size()) {  // empty from now on, with memory for all
-    reset();
+  Index channels() const noexcept { return blocks_.front().channels(); }
+  Index size() const noexcept { return static_cast<Index>(blocks_.size()); }
+  Context empty_context() const {
+    Context context;
+    for (Block const& block : blocks_) context.push_back(block.empty_state());
+    return context;
   }
 
-  Index vocab_size() const noexcept override { return weights_.head.out(); }
-  Index channels() const noexcept { return weights_.head.in(); }
-  State const& state() const noexcept { return state_; }
-
-  void reset() override {
-    state_.clear();
-    for (Block const& block : weights_.blocks) state_.push_back(block.empty_state());
-    logits_.clear();
-    narrow_.clear();
+  template <class Ids> void run(Ids const&, aviary::MatView<T> x, Context& context, Part, Threads threads) {
+    for (std::size_t i = 0; i < blocks_.size(); ++i) {
+      if constexpr (Block::TimeMix::shares_values)
+        blocks_[i](x, context[i], scratch_, threads, aviary::MatView<T>(shared_.data(), x.rows(), shared_channels()));
+      else
+        blocks_[i](x, context[i], scratch_, threads);
+    }
   }
 
-  std::span<float const> logits() const noexcept override {
-    if constexpr (std::is_same_v<T, float>)
-      return logits_;
-    else
-      return narrow_;
+  bool same_shape(Context const& a, Context const& b) const {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](auto const& one, auto const& other) {
+      return one.time_mix.x.size() == other.time_mix.x.size() && one.time_mix.s.size() == other.time_mix.s.size() &&
+             one.channel_mix.x.size() == other.channel_mix.x.size();
+    });
   }
 
-  std::span<float const> prefill(std::span<TokenId const> tokens) override {
-    read(tokens);
-    return logits();
+  /// @name For files of contexts
+  ///@{
+  std::string description() const {
+    return std::string(aviary::detail::rule_name<typename Block::TimeMix::Memory>()) + ", " + std::to_string(size()) +
+           " layers, " + std::to_string(channels()) + " channels";
   }
-
-  /// prefill() in the model's own number type.
-  std::span<T const> read(std::span<TokenId const> tokens) {
-    check(tokens);
-    for (; tokens.size() > aviary::to_size(stretch); tokens = tokens.subspan(aviary::to_size(stretch)))
-      run_blocks(tokens.first(aviary::to_size(stretch)));
-    T* const last = run_blocks(tokens)[static_cast<Index>(tokens.size()) - 1].data();
-    weights_.ln_out({last, 1, channels()}, {last, 1, channels()});
-    logits_.resize(aviary::to_size(vocab_size()));
-    weights_.head({last, 1, channels()}, {logits_.data(), 1, vocab_size()}, threads_);
-    narrow();
-    return logits_;
+  void write(aviary::StateWriter& to, Context const& context) const {
+    for (std::size_t i = 0; i < context.size(); ++i) write_block(to, i, context[i]);
   }
-
-  std::any save() const override { return context(); }
-
-  void restore(std::any const& state) override {
-    auto const* const from = std::any_cast<Saved>(&state);
-    if (from == nullptr || !same_shape(*from)) throw std::invalid_argument("this state belongs to another model");
-    go_on_from(*from);
+  void read(aviary::StateFile const& from, Context& context) const {
+    for (std::size_t i = 0; i < context.size(); ++i) read_block(from, i, context[i]);
   }
-
-  void save_state(std::filesystem::path const& path) const override { write_context(path, context(), vocab_size()); }
-
-  void load_state(std::filesystem::path const& path) override {
-    Saved saved{state_, {}};
-    read_context(path, saved, vocab_size());
-    go_on_from(saved);
-  }
+  ///@}
 
  private:
-  using View = aviary::MatView<T>;
-  using Saved = Context<typename Block::State, T>;
-
-  Saved context() const { return {state_, logits_}; }
-  /// Copies: a model keeps the memory that it has.
-  void go_on_from(Saved const& saved) {
-    state_ = saved.blocks;
-    logits_ = saved.logits;
-    narrow();
-  }
-  void narrow() {
-    if constexpr (std::is_same_v<T, float>) return;
-    narrow_.resize(logits_.size());
-    aviary::convert(logits_.data(), narrow_.data(), static_cast<Index>(logits_.size()));
-  }
-
-  static bool same_shape(typename Block::State const& a, typename Block::State const& b) {
-    return a.time_mix.x.size() == b.time_mix.x.size() && a.time_mix.s.size() == b.time_mix.s.size() &&
-           a.channel_mix.x.size() == b.channel_mix.x.size();
-  }
-  bool same_shape(Saved const& other) const {
-    return std::equal(state_.begin(), state_.end(), other.blocks.begin(), other.blocks.end(),
-                      [](auto const& a, auto const& b) { return same_shape(a, b); }) &&
-           (other.logits.empty() || static_cast<Index>(other.logits.size()) == vocab_size());
-  }
-
   /// Columns of what blocks share: v_first in RWKV-7, nothing elsewhere.
   Index shared_channels() const noexcept {
     if constexpr (Block::TimeMix::shares_values)
-      return weights_.blocks.front().time_mix().inner_channels();
+      return blocks_.front().time_mix().inner_channels();
     else
       return 0;
   }
-
-  void check(std::span<TokenId const> tokens) const {
-    if (tokens.empty()) throw std::invalid_argument("expected at least one token, found none");
-    for (TokenId const token : tokens)
-      if (token < 0 || token >= vocab_size())
-        throw std::invalid_argument("expected token ids from 0 to " + std::to_string(vocab_size() - 1) + ", found " +
-                                    std::to_string(token));
+  static Index most_scratch(std::vector<Block> const& blocks) noexcept {
+    Index most = 0;
+    for (Block const& block : blocks) most = std::max(most, block.scratch_size());
+    return most;
   }
 
-  View run_blocks(std::span<TokenId const> tokens) {
-    Index const count = static_cast<Index>(tokens.size());
-    View const x(x_.data(), count, channels());
-    weights_.embedding(tokens, x);
-    weights_.ln0(x, x);
-    for (std::size_t i = 0; i < state_.size(); ++i) {
-      if constexpr (Block::TimeMix::shares_values)
-        weights_.blocks[i](x, state_[i], scratch_, threads_, View(shared_.data(), count, shared_channels()));
-      else
-        weights_.blocks[i](x, state_[i], scratch_, threads_);
-    }
-    return x;
-  }
-
-  Weights weights_;
-  Threads threads_;
-  aviary::AlignedVector<T> x_, shared_;
+  std::vector<Block> blocks_;
+  aviary::AlignedVector<T> shared_;
   aviary::Scratch<T> scratch_;
-  aviary::AlignedVector<T> logits_;  // none in an empty context
-  std::vector<float> narrow_;        // the same, unless T is float
-  State state_;
 };
+
+/// A whole model of such blocks.
+template <class Block> using BlockModel = LanguageModel<BlockStack<Block>>;
 
 }  // namespace models

@@ -27,7 +27,8 @@ namespace aviary {
 template <class Memory> class TimeMix;
 
 /// What a time mix remembers, a value.
-template <class Memory> struct TimeMixState {
+template <class M> struct TimeMixState {
+  using Memory = M;
   AlignedVector<typename Memory::T> x;    ///< (C) the input of the token before
   std::vector<typename Memory::State> s;  ///< (H) the memory of each head; in RWKV-4 one of all channels
   friend bool operator==(TimeMixState const&, TimeMixState const&) = default;

@@ -1,0 +1,164 @@
+#pragma once
+/// What all models share around their layers:
+///
+///   x = LN_ln0(emb[token])        x = Body(x)        logits = head . LN_ln_out(x)
+#include <algorithm>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "aviary/layers/embedding.hpp"
+#include "aviary/layers/linear.hpp"
+#include "aviary/layers/norm.hpp"
+#include "models/context_file.hpp"
+#include "models/threads.hpp"
+
+namespace models {
+
+/// Where a stretch of tokens stands among those that are read at once.
+struct Part {
+  Index before, after;  ///< how many are read before and after it
+};
+
+/// A model around a Body, which has
+///
+///   T, Context                         its number type, and what it has read: a value
+///   channels(), empty_context()
+///   run(ids, x, context, part, threads)  takes x (tokens, C), at most `stretch` of them, through its layers in place; where
+///                                      the part is the last one, the last row must be right
+///   same_shape(a, b)                   whether contexts are those of one model
+///   description(), write(to, context), read(from, context)  for files, see context_file.hpp
+///
+/// Allocates nothing after construction, except to save, and what the body says.
+template <class Body> class LanguageModel : public Model {
+ public:
+  using T = typename Body::T;
+
+  struct Weights {
+    aviary::Embedding<T> embedding;
+    aviary::LayerNorm<T> ln0;
+    Body body;
+    aviary::LayerNorm<T> ln_out;
+    aviary::Linear<T> head;
+  };
+
+  /// A prompt is read in stretches of so many tokens: more make better use of the weights and take more memory.
+  static constexpr Index stretch = 240;
+
+  explicit LanguageModel(Weights weights, Threads threads = Threads())
+      : weights_(std::move(weights)),
+        threads_(threads),
+        x_(aviary::to_size(stretch * channels())),
+        logits_(aviary::to_size(vocab_size())),
+        narrow_(std::is_same_v<T, float> ? 0 : logits_.size()),  // empty from now on, with memory for all
+        context_(weights_.body.empty_context()) {
+    forget_logits();
+  }
+
+  Index vocab_size() const noexcept override { return weights_.head.out(); }
+  Index channels() const noexcept { return weights_.head.in(); }
+  typename Body::Context const& context() const noexcept { return context_; }
+
+  void reset() override {
+    context_ = weights_.body.empty_context();
+    forget_logits();
+  }
+
+  std::span<float const> logits() const noexcept override {
+    if constexpr (std::is_same_v<T, float>)
+      return logits_;
+    else
+      return narrow_;
+  }
+
+  std::span<float const> prefill(std::span<TokenId const> tokens) override {
+    read(tokens);
+    return logits();
+  }
+
+  /// prefill() in the model's own number type.
+  std::span<T const> read(std::span<TokenId const> tokens) {
+    check(tokens);
+    Index const count = static_cast<Index>(tokens.size());
+    Index n = 0;
+    for (Index t = 0; t < count; t += n) {
+      n = std::min(stretch, count - t);
+      run(tokens.subspan(aviary::to_size(t), aviary::to_size(n)), {t, count - t - n});
+    }
+    View const last(x_.data() + (n - 1) * channels(), 1, channels());
+    weights_.ln_out(last, last);
+    logits_.resize(aviary::to_size(vocab_size()));
+    weights_.head(last, {logits_.data(), 1, vocab_size()}, threads_);
+    narrow();
+    return logits_;
+  }
+
+  std::any save() const override { return Saved{context_, logits_}; }
+
+  void restore(std::any const& state) override {
+    auto const* const from = std::any_cast<Saved>(&state);
+    if (from == nullptr || !same_shape(*from)) throw std::invalid_argument("this state belongs to another model");
+    go_on_from(*from);
+  }
+
+  void save_state(std::filesystem::path const& path) const override {
+    write_context(path, weights_.body, Saved{context_, logits_}, vocab_size());
+  }
+
+  void load_state(std::filesystem::path const& path) override {
+    Saved saved{context_, {}};
+    read_context(path, weights_.body, saved, vocab_size());
+    go_on_from(saved);
+  }
+
+ private:
+  using View = aviary::MatView<T>;
+  using Saved = SavedContext<typename Body::Context, T>;
+
+  /// Copies: a model keeps the memory that it has.
+  void go_on_from(Saved const& saved) {
+    context_ = saved.context;
+    logits_ = saved.logits;
+    narrow();
+  }
+  void narrow() {
+    if constexpr (std::is_same_v<T, float>) return;
+    narrow_.resize(logits_.size());
+    aviary::convert(logits_.data(), narrow_.data(), static_cast<Index>(logits_.size()));
+  }
+  void forget_logits() {
+    logits_.clear();
+    narrow_.clear();
+  }
+
+  bool same_shape(Saved const& other) const {
+    return weights_.body.same_shape(context_, other.context) &&
+           (other.logits.empty() || static_cast<Index>(other.logits.size()) == vocab_size());
+  }
+
+  void check(std::span<TokenId const> tokens) const {
+    if (tokens.empty()) throw std::invalid_argument("expected at least one token, found none");
+    for (TokenId const token : tokens)
+      if (token < 0 || token >= vocab_size())
+        throw std::invalid_argument("expected token ids from 0 to " + std::to_string(vocab_size() - 1) + ", found " +
+                                    std::to_string(token));
+  }
+
+  void run(std::span<TokenId const> tokens, Part part) {
+    View const x(x_.data(), static_cast<Index>(tokens.size()), channels());
+    weights_.embedding(tokens, x);
+    weights_.ln0(x, x);
+    weights_.body.run(tokens, x, context_, part, threads_);
+  }
+
+  Weights weights_;
+  Threads threads_;
+  aviary::AlignedVector<T> x_;
+  aviary::AlignedVector<T> logits_;  // none in an empty context
+  std::vector<float> narrow_;        // the same, unless T is float
+  typename Body::Context context_;
+};
+
+}  // namespace models
