@@ -1,6 +1,7 @@
 #pragma once
 /// The table that makes vectors of token ids.
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -10,7 +11,7 @@
 
 namespace aviary {
 
-/// A row of numbers for each token of a vocabulary.
+/// A row of numbers for each token of a vocabulary. Copies share the table.
 template <class T> class Embedding {
  public:
   /// Copies the table (vocabulary, C), in the format. A row is read for a token, so q8 would save no time: it keeps bf16.
@@ -40,18 +41,20 @@ template <class T> class Embedding {
           for (Index t = 0; t < x.rows(); ++t)
             convert(table.data() + static_cast<Index>(ids[to_size(t)]) * channels_, &x(t, 0), channels_);
         },
-        table_);
+        *table_);
   }
 
  private:
+  using Table = std::variant<AlignedVector<T>, AlignedVector<bf16>, AlignedVector<f16>>;
+
   template <class S> void keep(WeightMatrix const& from) {
     AlignedVector<S> table(to_size(vocab_size_ * channels_));
     for (Index i = 0; i < vocab_size_; ++i) from.read(i, 0, channels_, table.data() + i * channels_);
-    table_ = std::move(table);
+    table_ = std::make_shared<Table const>(std::move(table));
   }
 
   Index vocab_size_, channels_;
-  std::variant<AlignedVector<T>, AlignedVector<bf16>, AlignedVector<f16>> table_;
+  std::shared_ptr<Table const> table_;
 };
 
 }  // namespace aviary
