@@ -10,6 +10,7 @@
 
 #include "golden_check/block.hpp"
 #include "golden_check/channel.hpp"
+#include "golden_check/gold.hpp"
 #include "golden_check/matrix.hpp"
 #include "golden_check/report.hpp"
 #include "support/golden_models.hpp"
@@ -45,6 +46,7 @@ constexpr Op ops[] = {
     {"block_rwkv5", check_rwkv5_block},
     {"block_rwkv6", check_rwkv6_block},
     {"block_rwkv7", check_rwkv7_block},
+    {"gold_attention", check_gold_attention},
 };
 
 void check_file(std::filesystem::path const& path, Report& report) {

@@ -1,5 +1,5 @@
 #pragma once
-/// Rows of unit length: removal keys of WKV-7, queries and keys of the delta family.
+/// Rows of unit length: removal keys of WKV-7, queries and keys of the delta family; of unit size: keys of GoldFinch.
 #include <algorithm>
 #include <cmath>
 
@@ -27,6 +27,12 @@ template <class T> void normalize_max(VecView<T> x, T least = T(1e-12)) noexcept
 /// x / sqrt(|x|^2 + eps): queries and keys of the delta family in its published layers. Shorter than a unit by eps / 2.
 template <class T> void normalize_plus(VecView<T> x, T eps = T(1e-6)) noexcept {
   detail::scale(x, T(1) / std::sqrt(detail::sum_of_squares<T>(x) + eps));
+}
+
+/// x / (sqrt(|x|^2 / n) + eps) for n numbers: they become of size 1 in the root mean square. The keys and values of GoldFinch
+/// before their token shift.
+template <class T> void normalize_rms(VecView<T> x, T eps = T(1e-8)) noexcept {
+  detail::scale(x, T(1) / (std::sqrt(detail::sum_of_squares<T>(x) / static_cast<T>(x.size())) + eps));
 }
 
 }  // namespace aviary

@@ -1,0 +1,287 @@
+#pragma once
+/// Causal softmax attention over blocks of keys and values, and a cache of these blocks.
+///
+///   y_t = sum_s p_ts v_s / sum_s p_ts,   p_ts = exp(q_t . k_s)      s = 0 ... t, per head
+///
+/// Blocks are taken one after another, as in "online" softmax (Milakov and Gimelshein 2018, arXiv:1805.02867): what a query
+/// has seen is the largest score, the sum of the p relative to it, and y, so that neither n scores nor n keys are ever held.
+/// A block is 128 positions from a multiple of 128 on, and the numbers of a query are summed in the order of positions,
+/// masked ones counting as exact zeros. Hence a query has the same bits alone and among others, whatever the blocks hold
+/// beyond it, and whatever the executor.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "aviary/core/executor.hpp"
+#include "aviary/layers/linear.hpp"
+#include "aviary/layers/panels.hpp"
+#include "aviary/layers/scratch.hpp"
+
+namespace aviary {
+
+namespace detail {
+
+/// Positions of a block: those of a few panels, and few enough that a block stays in cache while many queries read it.
+inline constexpr Index attention_block = 128;
+
+/// How the keys and values of a block lie: for each head as panels of which products with rows of numbers are made, keys
+/// (N inputs, positions as outputs), then values (positions as inputs, N outputs).
+struct AttentionShape {
+  Index heads, head_size;
+
+  Index channels() const noexcept { return heads * head_size; }
+  Index keys_size() const noexcept { return attention_block * head_size; }
+  Index values_size() const noexcept { return value_panels() * attention_block * panel_outputs; }
+  Index value_panels() const noexcept { return (head_size + panel_outputs - 1) / panel_outputs; }
+  /// Numbers of a block.
+  Index size() const noexcept { return heads * (keys_size() + values_size()); }
+
+  template <class T> PanelsView<T> keys(T const* block, Index head) const noexcept {
+    return {block + head * (keys_size() + values_size()), head_size};
+  }
+  template <class T> PanelsView<T> values(T const* block, Index head) const noexcept {
+    return {keys(block, head).numbers + keys_size(), attention_block};
+  }
+
+  /// Writes the keys and values (positions, C) of positions first, first + 1 ... of the block.
+  template <class T> void put(MatView<T const> k, MatView<T const> v, Index first, T* block) const noexcept {
+    AVIARY_ASSERT(k.columns() == channels() && v.columns() == channels() && first + k.rows() <= attention_block);
+    for (Index h = 0; h < heads; ++h, block += keys_size() + values_size())
+      for (Index t = 0; t < k.rows(); ++t) {
+        put_key(&k(t, h * head_size), first + t, block);
+        put_value(&v(t, h * head_size), first + t, block + keys_size());
+      }
+  }
+
+ private:
+  template <class T> void put_key(T const* k, Index at, T* to) const noexcept {
+    to += at / panel_outputs * head_size * panel_outputs + at % panel_outputs;
+    for (Index n = 0; n < head_size; ++n) to[n * panel_outputs] = k[n];
+  }
+  template <class T> void put_value(T const* v, Index at, T* to) const noexcept {
+    for (Index n = 0; n < head_size; n += panel_outputs)
+      std::copy_n(v + n, std::min(panel_outputs, head_size - n), to + (n * attention_block + at * panel_outputs));
+  }
+};
+
+/// Throws unless the channels make heads.
+inline AttentionShape attention_shape(char const* layer, Index channels, Index heads) {
+  if (heads < 1 || channels < heads || channels % heads != 0)
+    throw std::invalid_argument(std::string("aviary: ") + layer + ": " + std::to_string(channels) +
+                                " channels do not make " + std::to_string(heads) + " heads");
+  return {heads, channels / heads};
+}
+
+/// The largest of n > 0 numbers; of NaN any.
+template <class T> T largest(T const* x, Index n) noexcept {
+  using P = simd::Native<T>;
+  using L = simd::Pack<P>;
+  T most = x[0];
+  Index i = 0;
+  if (n >= L::lanes) {
+    P packs = L::load(x);
+    for (i = L::lanes; i + L::lanes <= n; i += L::lanes) packs = L::max(packs, L::load(x + i));
+    T lanes[L::lanes];
+    L::store(lanes, packs);
+    for (T const e : lanes) most = std::max(most, e);
+  }
+  for (; i < n; ++i) most = std::max(most, x[i]);
+  return most;
+}
+
+/// The attention of some queries, while blocks are handed in.
+template <class T> class OnlineAttention {
+ public:
+  /// Numbers of scratch for a query.
+  static Index scratch_size(Index heads) noexcept { return 2 * padded<T>(heads); }
+
+  /// @param q  queries (m, C) of positions `position`, position + 1 ..., with any scale in them
+  /// @param y  (m, C): what has been read; after finish() the result. Must not overlap q.
+  OnlineAttention(MatView<T const> q, AttentionShape shape, Index position, MatView<T> y, Scratch<T>& scratch) noexcept
+      : q_(q),
+        y_(y),
+        most_(scratch.rows(q.rows(), shape.heads)),
+        sum_(scratch.rows(q.rows(), shape.heads)),
+        shape_(shape),
+        position_(position) {
+    AVIARY_ASSERT(q.columns() == shape.channels() && y.columns() == shape.channels() && y.rows() == q.rows());
+    for (Index t = 0; t < q.rows(); ++t) {
+      std::fill_n(y[t].data(), y.columns(), T(0));
+      std::fill_n(most_[t].data(), shape.heads, -std::numeric_limits<T>::infinity());
+      std::fill_n(sum_[t].data(), shape.heads, T(0));
+    }
+  }
+
+  /// The next block: `count` positions from `first` on, a multiple of 128. Heads are shared out through the executor.
+  template <class E> void add(T const* block, Index first, Index count, E& executor) const {
+    Index const work = 2 * q_.rows() * count * shape_.channels();
+    Index const tasks = std::min({shape_.heads, Index{executor.concurrency()}, work / multiplies_per_task});
+    auto const heads = [&](Index from, Index to) noexcept {
+      for (Index h = from; h < to; ++h) add_head(h, block, first, count);
+    };
+    if (tasks <= 1) return heads(0, shape_.heads);
+    executor(tasks,
+             [&](Index task) noexcept { heads(shape_.heads * task / tasks, shape_.heads * (task + 1) / tasks); });
+  }
+
+  /// After the last block. A query that has seen no position gives NaN.
+  void finish() const noexcept {
+    for (Index t = 0; t < y_.rows(); ++t)
+      for (Index h = 0; h < shape_.heads; ++h) {
+        T const factor = T(1) / sum_(t, h);
+        T* const y = &y_(t, h * shape_.head_size);
+        simd::transform(
+            shape_.head_size, y, [factor](auto const& e) { return e * std::remove_cvref_t<decltype(e)>(factor); }, y);
+      }
+  }
+
+ private:
+  static constexpr Index tile = 48;   // queries at once: 24 KiB of scores in float
+  static constexpr Index panels = 2;  // of values at once
+
+  struct Block {
+    T const* numbers;
+    Index first, count;
+  };
+
+  void add_head(Index h, T const* block, Index first, Index count) const noexcept {
+    // Queries before the block see nothing of it.
+    for (Index t = std::max(Index{0}, first - position_); t < q_.rows(); t += tile)
+      add_tile(h, {block, first, count}, t, std::min(tile, q_.rows() - t));
+  }
+
+  void add_tile(Index h, Block const& block, Index t, Index rows) const noexcept {
+    alignas(64) T numbers[to_size(tile * attention_block)];
+    std::array<T, to_size(tile)> rescale;
+    MatView<T> const p(numbers, rows, block.count, attention_block);
+    Product::run(shape_.keys(block.numbers, h), columns(q_, h, t, rows), p, 0, panels_of(block.count));
+    for (Index r = 0; r < rows; ++r) {
+      Index const seen = std::min(block.count, position_ + t + r + 1 - block.first);
+      rescale[to_size(r)] = soften(p[r].data(), seen, most_(t + r, h), sum_(t + r, h));
+      std::fill(p[r].data() + seen, p[r].data() + block.count, T(0));
+    }
+    for (Index first = 0; first < shape_.value_panels(); first += panels)
+      add_values(h, block, p, rescale.data(), t, first);
+  }
+
+  /// Scores become p relative to the largest that there was so far; gives the factor to that from what it was before.
+  static T soften(T* scores, Index n, T& most, T& sum) noexcept {
+    T const now = std::max(most, largest(scores, n)), factor = std::exp(most - now);
+    simd::transform(
+        n, scores,
+        [now](auto const& e) {
+          using P = std::remove_cvref_t<decltype(e)>;
+          return simd::Pack<P>::exp(e - P(now));
+        },
+        scores);
+    T const more = simd::sum(
+        n, [](auto const& e) { return e; }, scores);
+    sum = simd::Pack<T>::fma(sum, factor, more);
+    most = now;
+    return factor;
+  }
+
+  /// y = y rescale + p v, for some numbers of the head.
+  void add_values(Index h, Block const& block, MatView<T const> p, T const* rescale, Index t,
+                  Index first) const noexcept {
+    alignas(64) T numbers[to_size(tile * panels * panel_outputs)];
+    Index const begin = first * panel_outputs, size = std::min(panels * panel_outputs, shape_.head_size - begin);
+    MatView<T> const more(numbers, p.rows(), size, panels * panel_outputs);
+    PanelsView<T> const values = shape_.values(block.numbers, h);
+    Product::run(PanelsView<T>{values.slice(first, 0).numbers, values.in}, p, more, 0, panels_of(size));
+    for (Index r = 0; r < p.rows(); ++r) {
+      T* const y = &y_(t + r, h * shape_.head_size + begin);
+      simd::transform(
+          size, y,
+          [factor = rescale[r]](auto const& e, auto const& add) {
+            using P = std::remove_cvref_t<decltype(e)>;
+            return simd::Pack<P>::fma(e, P(factor), add);
+          },
+          y, more[r].data());
+    }
+  }
+
+  using Product = PanelProduct<simd::Native<T>>;
+  static Index panels_of(Index outputs) noexcept { return (outputs + panel_outputs - 1) / panel_outputs; }
+  MatView<T const> columns(MatView<T const> x, Index h, Index t, Index rows) const noexcept {
+    return {&x(t, h * shape_.head_size), rows, shape_.head_size, x.stride()};
+  }
+
+  MatView<T const> q_;
+  MatView<T> y_, most_, sum_;  // (m, C), (m, heads) twice
+  AttentionShape shape_;
+  Index position_;
+};
+
+}  // namespace detail
+
+/// Keys and values of a sequence, for attention by several heads. A value: copies are independent.
+///   Memory: 2 C numbers of T a position, in blocks of 128 positions that stay where they are; N counts as a multiple of 32
+///   for values.
+template <class T> class KeyValueCache {
+ public:
+  /// @throws std::invalid_argument unless the channels are a multiple of the heads
+  KeyValueCache(Index channels, Index heads) : shape_(detail::attention_shape("KeyValueCache", channels, heads)) {}
+
+  Index size() const noexcept { return size_; }
+  Index capacity() const noexcept { return static_cast<Index>(blocks_.size()) * detail::attention_block; }
+  Index channels() const noexcept { return shape_.channels(); }
+  Index heads() const noexcept { return shape_.heads; }
+  /// Of all blocks.
+  std::size_t size_bytes() const noexcept { return blocks_.size() * to_size(shape_.size()) * sizeof(T); }
+
+  /// Makes room for so many positions in all.
+  void reserve(Index positions) {
+    Index const block = detail::attention_block, wanted = positions / block + (positions % block != 0);
+    if (wanted > static_cast<Index>(blocks_.capacity()))
+      blocks_.reserve(std::max(to_size(wanted), 2 * blocks_.capacity()));
+    while (static_cast<Index>(blocks_.size()) < wanted) blocks_.emplace_back(to_size(shape_.size()));
+  }
+  /// Appends positions: k, v (positions, C). No allocation within capacity().
+  /// @throws std::bad_alloc; the cache holds what it held then
+  void append(MatView<T const> k, MatView<T const> v) {
+    AVIARY_ASSERT(k.columns() == channels() && v.columns() == channels() && k.rows() == v.rows());
+    reserve(size_ + k.rows());
+    for (Index t = 0; t < k.rows();) {
+      Index const at = size_ % detail::attention_block, n = std::min(k.rows() - t, detail::attention_block - at);
+      shape_.put(k.rows(t, n), v.rows(t, n), at, blocks_[to_size(size_ / detail::attention_block)].data());
+      t += n;
+      size_ += n;
+    }
+  }
+  /// Forgets all but the first `positions`, at most size(). Keeps the capacity.
+  void truncate(Index positions) noexcept {
+    AVIARY_ASSERT(positions >= 0 && positions <= size_);
+    size_ = positions;
+  }
+
+  /// Numbers of scratch that attend() needs for a query.
+  Index scratch_size() const noexcept { return detail::OnlineAttention<T>::scratch_size(heads()); }
+
+  /// y (m, C) for queries q (m, C) of positions `position`, position + 1 ... below size(), scaled by 1/sqrt(N) or as the
+  /// layer wants it. y must not overlap q.
+  ///   Cost: 2 C multiply-adds for each position that a query sees. No allocation; only the executor may throw. A NaN or
+  ///   infinity among the values of a block reaches all queries that see any of the block.
+  template <Executor E = Serial>
+  void attend(MatView<T const> q, Index position, MatView<T> y, Scratch<T>& scratch, E&& executor = {}) const {
+    AVIARY_ASSERT(position >= 0 && position + q.rows() <= size_);
+    typename Scratch<T>::Frame const frame(scratch);
+    detail::OnlineAttention<T> const attention(q, shape_, position, y, scratch);
+    Index const end = position + q.rows();
+    for (Index first = 0; first < end; first += detail::attention_block)
+      attention.add(blocks_[to_size(first / detail::attention_block)].data(), first,
+                    std::min(detail::attention_block, end - first), executor);
+    attention.finish();
+  }
+
+ private:
+  detail::AttentionShape shape_;
+  Index size_ = 0;
+  std::vector<AlignedVector<T>> blocks_;
+};
+
+}  // namespace aviary

@@ -1,0 +1,274 @@
+#pragma once
+/// The attention layer of GoldFinch (Goldstein et al. 2024, arXiv:2407.12077) over a token cache: a time mix of a Block. Its
+/// equations are in gold.hpp of the folder above.
+#include <algorithm>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "aviary/core/math.hpp"
+#include "aviary/layers/activation.hpp"
+#include "aviary/layers/attention.hpp"
+#include "aviary/layers/lora.hpp"
+#include "aviary/layers/norm.hpp"
+#include "aviary/layers/rotary.hpp"
+#include "aviary/layers/sequence_layer.hpp"
+#include "aviary/layers/token_cat.hpp"
+#include "aviary/layers/token_shift_lora.hpp"
+
+namespace aviary {
+
+/// What a GOLD layer attends to, and the last argument of its calls and of its block's: the cache, which holds the tokens of
+/// all queries already, and what rebuilds keys and values of them. It refers to all of these.
+template <class T, KeyStorage S> class GoldContext {
+ public:
+  /// @param queries  rows that the layer will be called with: the last is the last token of the cache
+  /// @param workspace  of at least workspace_size() of the layer; may be shared by layers that run one after another, and
+  /// must not be the scratch of the call
+  /// @param rebuilt  where keys and values of this layer are kept once they are rebuilt, from empty_rebuilt(); the layer
+  /// appends what is missing. None: they are rebuilt for every call. When the cache is truncated, so must be this
+  /// @throws std::invalid_argument unless the cache fits the TokenCat and holds so many tokens
+  GoldContext(TokenCat<T> const& token_cat, TokenCache<S> const& cache, Index queries, Scratch<T>& workspace,
+              KeyValueCache<T>* rebuilt = nullptr)
+      : token_cat_(&token_cat),
+        cache_(&cache),
+        workspace_(&workspace),
+        rebuilt_(rebuilt),
+        position_(cache.size() - queries) {
+    if (cache.width() != token_cat.width() || cache.vocab_size() > token_cat.vocab_size())
+      fail("a cache of " + std::to_string(cache.width()) + " numbers a token and " +
+           std::to_string(cache.vocab_size()) + " ids, expected " + std::to_string(token_cat.width()) + " and " +
+           std::to_string(token_cat.vocab_size()));
+    if (queries < 0 || queries > cache.size())
+      fail(std::to_string(queries) + " queries on a cache of " + std::to_string(cache.size()) + " tokens");
+    if (rebuilt != nullptr && rebuilt->size() > cache.size())
+      fail(std::to_string(rebuilt->size()) + " keys rebuilt of a cache of " + std::to_string(cache.size()) + " tokens");
+  }
+
+  TokenCat<T> const& token_cat() const noexcept { return *token_cat_; }
+  TokenCache<S> const& cache() const noexcept { return *cache_; }
+  Scratch<T>& workspace() const noexcept { return *workspace_; }
+  KeyValueCache<T>* rebuilt() const noexcept { return rebuilt_; }
+  /// Of the first query.
+  Index position() const noexcept { return position_; }
+
+  /// The same for the queries that begin with query `first`.
+  GoldContext rows(Index first, Index) const noexcept {
+    GoldContext later = *this;
+    later.position_ += first;
+    return later;
+  }
+
+ private:
+  [[noreturn]] static void fail(std::string const& what) {
+    throw std::invalid_argument("aviary: GoldContext: " + what);
+  }
+
+  TokenCat<T> const* token_cat_;
+  TokenCache<S> const* cache_;
+  Scratch<T>* workspace_;
+  KeyValueCache<T>* rebuilt_;
+  Index position_;
+};
+
+/// C channels in and out, H heads of N numbers, C = H N. Called as every time mix, with a GoldContext at the end:
+///
+///     layer(x, state, y, scratch, executor, GoldContext(token_cat, cache, x.rows(), workspace));
+///
+///   Cost: of a call with m queries on n tokens, with ranks D of the mix and L of keys and values: 2 C^2 multiply-adds for
+///   each query, 2 C for each query and token, and about C (C + R + 4 D + 4 L) for each token and stretch of queries that
+///   the scratch allows; with a cache of rebuilt keys and values for each token once. No allocation but in that.
+///   Splitting a sequence into calls in any way gives the same bits, as do executors and the cache of rebuilt ones.
+template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, Number> {
+ public:
+  using T = Number;
+  using QueryShift = LoraTokenShift<T, 1>;
+  using Shift = LoraTokenShift<T, 2>;
+  static constexpr bool shares_values = false;
+
+  /// Copied by the constructor. Linear weights are (out, in), low-rank factors (in, out). Shifts: of released files, base and
+  /// mix are time_maa_x and time_maa_q for queries; time_maa_v_cache, then time_maa_k and time_maa_v, for keys and values.
+  struct Weights {
+    typename QueryShift::Weights query_shift;  ///< w1, w2: time_maa_q_w1, time_maa_q_w2
+    typename Shift::Weights shift;             ///< w1, w2: time_maa_kv_w1, the two of time_maa_kv_w2
+    WeightMatrix key_w1, key_w2;               ///< (C, L), (L, C)
+    WeightMatrix value_w1, value_w2;           ///< (C, L), (L, C)
+    WeightMatrix query, output;                ///< (C, C) each
+    VecView<T const> ln_q_weight, ln_q_bias;   ///< (C) each
+    VecView<T const> ln_k_weight, ln_k_bias;   ///< (C) each
+    VecView<T const> ln_v_weight, ln_v_bias;   ///< (C) each
+    VecView<T const> ln_x_weight, ln_x_bias;   ///< (C) each
+    Index heads;                               ///< H
+    std::optional<double> rotary_base = {};    ///< 10000 in models that have a rotary embedding; most have none
+    WeightFormat format = WeightFormat::exact;
+  };
+
+  /// The input of the token before; zeros are the empty context. The rest is in the cache.
+  struct State {
+    AlignedVector<T> x;  ///< (C)
+    friend bool operator==(State const&, State const&) = default;
+  };
+
+  /// @throws std::invalid_argument when shapes do not fit together
+  explicit Gold(Weights const& w)
+      : shape_(detail::attention_shape("Gold", checked(w).query_shift.base.size(), w.heads)),
+        query_shift_(w.query_shift),
+        shift_(w.shift),
+        key_(w.key_w1, w.key_w2, w.format),
+        value_(w.value_w1, w.value_w2, w.format),
+        query_(w.query, w.format),
+        output_(w.output, w.format),
+        ln_q_(w.ln_q_weight, w.ln_q_bias),
+        ln_k_(w.ln_k_weight, w.ln_k_bias),
+        ln_v_(w.ln_v_weight, w.ln_v_bias),
+        ln_x_(w.ln_x_weight, w.ln_x_bias) {
+    if (w.rotary_base) rotary_.emplace(shape_.head_size, *w.rotary_base);
+  }
+
+  Index channels() const noexcept { return shape_.channels(); }
+  Index heads() const noexcept { return shape_.heads; }
+  Index head_size() const noexcept { return shape_.head_size; }
+  State empty_state() const { return {AlignedVector<T>(to_size(channels()))}; }
+  /// No keys and values, for those who keep them: 2 C numbers of T for each token and layer.
+  KeyValueCache<T> empty_rebuilt() const { return KeyValueCache<T>(channels(), heads()); }
+  /// Numbers of scratch for a token.
+  Index scratch_size() const noexcept {
+    return 2 * padded<T>(channels()) + std::max(detail::OnlineAttention<T>::scratch_size(heads()),
+                                                padded<T>(query_shift_.hidden_size()) + query_shift_.scratch_size());
+  }
+  /// Numbers of a workspace for blocks of 128 tokens of the cache, however many it holds.
+  Index workspace_size(TokenCat<T> const& token_cat) const noexcept {
+    Index const lora = std::max({key_.scratch_size(), value_.scratch_size(), shift_.scratch_size()});
+    return padded<T>(shape_.size()) + (detail::attention_block + 1) * (2 * padded<T>(channels())) +
+           detail::attention_block * (3 * padded<T>(channels()) + padded<T>(shift_.hidden_size())) +
+           std::max((detail::attention_block + 1) * token_cat.scratch_size(), detail::attention_block * lora);
+  }
+
+ private:
+  friend detail::SequenceLayer<Gold, T>;
+
+  template <class E, class Context>
+  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, E& executor,
+               Context const& context) const {
+    AVIARY_ASSERT(context.token_cat().channels() == channels());
+    MatView<T> const q = scratch.rows(x.rows(), channels()), read = scratch.rows(x.rows(), channels());
+    queries(x, state, read, q, scratch, executor, context.position());
+    context.rebuilt() != nullptr ? attend_rebuilt(q, read, scratch, executor, context)
+                                 : attend(q, read, scratch, executor, context);
+    ln_x_(read, read);
+    output_(read, y, executor);
+    detail::keep_last_row(x, state.x);
+  }
+
+  /// q (m, C), scaled; `shifted` (m, C) holds anything.
+  template <class E>
+  void queries(MatView<T const> x, State const& state, MatView<T> shifted, MatView<T> q, Scratch<T>& scratch,
+               E& executor, Index position) const {
+    typename Scratch<T>::Frame const frame(scratch);
+    MatView<T> const hidden = scratch.rows(x.rows(), query_shift_.hidden_size());
+    query_shift_.prepare(x, state.x, hidden, scratch, executor);
+    query_shift_(0, hidden, x, state.x, shifted, executor);
+    query_(shifted, q, executor);
+    ln_q_(q, q);
+    if (rotary_) (*rotary_)(q, position);
+    detail::transform_rows(
+        q,
+        [scale = static_cast<T>(query_scale(head_size()))](auto const& e) {
+          return e * std::remove_cvref_t<decltype(e)>(scale);
+        },
+        q);
+  }
+
+  /// Attention to keys and values that are rebuilt block by block, and dropped.
+  template <class E, class Context>
+  void attend(MatView<T const> q, MatView<T> y, Scratch<T>& scratch, E& executor, Context const& context) const {
+    typename Scratch<T>::Frame const frame(scratch), block_frame(context.workspace());
+    detail::OnlineAttention<T> const attention(q, shape_, context.position(), y, scratch);
+    T* const block = context.workspace().rows(1, shape_.size()).data();
+    Index const end = context.position() + q.rows();
+    for (Index first = 0; first < end; first += detail::attention_block) {
+      Index const count = std::min(detail::attention_block, end - first);
+      rebuild(first, count, executor, context,
+              [&](MatView<T const> k, MatView<T const> v) { shape_.put(k, v, 0, block); });
+      attention.add(block, first, count, executor);
+    }
+    attention.finish();
+  }
+
+  /// Attention to those that are kept, and to the rest of them once they are.
+  template <class E, class Context>
+  void attend_rebuilt(MatView<T const> q, MatView<T> y, Scratch<T>& scratch, E& executor,
+                      Context const& context) const {
+    KeyValueCache<T>& rebuilt = *context.rebuilt();
+    AVIARY_ASSERT(rebuilt.channels() == channels() && rebuilt.heads() == heads());
+    Index const end = context.position() + q.rows();
+    while (rebuilt.size() < end)
+      rebuild(rebuilt.size(), std::min(detail::attention_block, end - rebuilt.size()), executor, context,
+              [&](MatView<T const> k, MatView<T const> v) { rebuilt.append(k, v); });
+    rebuilt.attend(q, context.position(), y, scratch, executor);
+  }
+
+  /// use(k, v) with the keys and values (count, C) of at most 128 tokens, normalised and turned.
+  template <class E, class Context, class F>
+  void rebuild(Index first, Index count, E& executor, Context const& context, F&& use) const {
+    Scratch<T>& workspace = context.workspace();
+    typename Scratch<T>::Frame const frame(workspace);
+    Index const c = channels(), before = first > 0 ? 1 : 0;  // row 0 is the token before, zeros before the first
+    MatView<T> const kd = workspace.rows(count + 1, c), eh = workspace.rows(count + 1, c);
+    for (MatView<T> const& rows : {kd, eh}) std::fill_n(rows.data(), c, T(0));
+    context.token_cat()(context.cache(), first - before, kd.rows(1 - before, count + before),
+                        eh.rows(1 - before, count + before), workspace, executor);
+
+    MatView<T> const hidden = workspace.rows(count, shift_.hidden_size());
+    MatView<T> const k = workspace.rows(count, c), v = workspace.rows(count, c), more = workspace.rows(count, c);
+    shift_.prepare(eh.rows(1, count), eh[0], hidden, workspace, executor);
+    shift_(0, hidden, kd.rows(1, count), kd[0], k, executor);
+    shift_(1, hidden, eh.rows(1, count), eh[0], v, executor);
+    finish_rows(key_, ln_k_, k, more, workspace, executor);
+    finish_rows(value_, ln_v_, v, more, workspace, executor);
+    if (rotary_) (*rotary_)(k, first);
+    use(k, v);
+  }
+
+  /// x = LayerNorm(x + tanh(x W1) W2)
+  template <class E>
+  static void finish_rows(Lora<T> const& lora, LayerNorm<T> const& norm, MatView<T> x, MatView<T> more,
+                          Scratch<T>& workspace, E& executor) {
+    lora(x, activation::tanh, more, workspace, executor);
+    detail::transform_rows(
+        x, [](auto const& e, auto const& d) { return e + d; }, x, more);
+    norm(x, x);
+  }
+
+  static Weights const& checked(Weights const& w) {
+    detail::ExpectShapes const expect{"Gold"};
+    Index const c = w.query_shift.base.size();
+    expect("shift.base", w.shift.base, c);
+    expect("key_w1", w.key_w1, c, w.key_w1.columns());
+    expect("key_w2", w.key_w2, w.key_w1.columns(), c);
+    expect("value_w1", w.value_w1, c, w.value_w1.columns());
+    expect("value_w2", w.value_w2, w.value_w1.columns(), c);
+    expect("query", w.query, c, c);
+    expect("output", w.output, c, c);
+    expect("ln_q_weight", w.ln_q_weight, c);
+    expect("ln_q_bias", w.ln_q_bias, c);
+    expect("ln_k_weight", w.ln_k_weight, c);
+    expect("ln_k_bias", w.ln_k_bias, c);
+    expect("ln_v_weight", w.ln_v_weight, c);
+    expect("ln_v_bias", w.ln_v_bias, c);
+    expect("ln_x_weight", w.ln_x_weight, c);
+    expect("ln_x_bias", w.ln_x_bias, c);
+    return w;
+  }
+
+  detail::AttentionShape shape_;
+  QueryShift query_shift_;
+  Shift shift_;
+  Lora<T> key_, value_;
+  Linear<T> query_, output_;
+  LayerNorm<T> ln_q_, ln_k_, ln_v_, ln_x_;
+  std::optional<Rotary> rotary_;
+};
+
+}  // namespace aviary

@@ -1,0 +1,51 @@
+#pragma once
+/// Rotary position embedding (Su et al. 2021, arXiv:2104.09864).
+#include <cmath>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "aviary/core/view.hpp"
+
+namespace aviary {
+
+/// Turns the pair of numbers (2i, 2i + 1) of each head by the angle position * base^(-2i/N), so that products of queries and
+/// keys depend on how far apart they are.
+///   Error: angles are doubles; the positions of 2^31 tokens keep nine digits after the point.
+class Rotary {
+ public:
+  /// @throws std::invalid_argument unless the head size is even and positive, and base is positive and finite
+  explicit Rotary(Index head_size, double base = 10000) {
+    if (head_size < 2 || head_size % 2 != 0)
+      throw std::invalid_argument("aviary: Rotary: the head size is " + std::to_string(head_size) +
+                                  ", expected an even number");
+    if (!(base > 0 && std::isfinite(base)))
+      throw std::invalid_argument("aviary: Rotary: the base is " + std::to_string(base) + ", expected above 0");
+    for (Index i = 0; i < head_size; i += 2)
+      frequencies_.push_back(std::pow(base, -static_cast<double>(i) / static_cast<double>(head_size)));
+  }
+
+  Index head_size() const noexcept { return 2 * static_cast<Index>(frequencies_.size()); }
+
+  /// x (tokens, C), in place: row t is at position `position` + t. C is a multiple of the head size.
+  template <class T> void operator()(MatView<T> x, Index position) const noexcept {
+    AVIARY_ASSERT(x.columns() % head_size() == 0);
+    for (Index t = 0; t < x.rows(); ++t)
+      for (Index i = 0; i < head_size(); i += 2) {
+        double const angle = static_cast<double>(position + t) * frequencies_[to_size(i / 2)];
+        T const c = static_cast<T>(std::cos(angle)), s = static_cast<T>(std::sin(angle));
+        for (Index at = i; at < x.columns(); at += head_size()) turn(x(t, at), x(t, at + 1), c, s);
+      }
+  }
+
+ private:
+  template <class T> static void turn(T& x, T& y, T c, T s) noexcept {
+    T const turned = c * x - s * y;
+    y = s * x + c * y;
+    x = turned;
+  }
+
+  std::vector<double> frequencies_;  // (N/2)
+};
+
+}  // namespace aviary

@@ -1,0 +1,110 @@
+#pragma once
+/// TokenCat (Goldstein et al. 2024, arXiv:2407.12077): how GoldFinch makes the entries of its token cache, and full-size rows
+/// of them again. All its attention layers share one.
+///
+///   e  = LayerNorm_ln0(embedding of the token's id)
+///   c  = W_a x                                              compressed: what is kept beside the id
+///   kd = rms(W_b concat(e, c))      eh = rms(e)             rms(x) = x / (sqrt(|x|^2 / C) + 1e-8)
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "aviary/cache/token_cache.hpp"
+#include "aviary/layers/embedding.hpp"
+#include "aviary/layers/linear.hpp"
+#include "aviary/layers/norm.hpp"
+#include "aviary/layers/scratch.hpp"
+
+namespace aviary {
+
+/// C channels, and keys of R numbers in the cache, C/16 in released models.
+template <class T> class TokenCat {
+ public:
+  /// Copied by the constructor; linear weights are (out, in).
+  struct Weights {
+    WeightMatrix compress;  ///< (R, C): w_kv_cache_a
+    WeightMatrix expand;    ///< (C, C + R), the embedding first: w_kv_cache_b
+    WeightFormat format = WeightFormat::exact;
+  };
+
+  /// @param ln0  none where the table holds rows that are normalised already
+  /// @throws std::invalid_argument when shapes do not fit together
+  TokenCat(Embedding<T> embedding, std::optional<LayerNorm<T>> ln0, Weights const& w)
+      : embedding_(std::move(embedding)),
+        ln0_(std::move(ln0)),
+        compress_(checked(w, embedding_.channels()).compress, w.format),
+        expand_(w.expand, w.format) {
+    if (ln0_ && ln0_->channels() != channels())
+      throw std::invalid_argument("aviary: TokenCat: ln0 has " + std::to_string(ln0_->channels()) +
+                                  " channels, expected " + std::to_string(channels()));
+  }
+
+  Index channels() const noexcept { return expand_.out(); }
+  Index vocab_size() const noexcept { return embedding_.vocab_size(); }
+  /// R, the numbers of a key in the cache.
+  Index width() const noexcept { return compress_.out(); }
+  /// Numbers of scratch for a token.
+  Index scratch_size() const noexcept { return padded<T>(expand_.in()); }
+  /// An empty cache of the right width and vocabulary.
+  template <KeyStorage S> TokenCache<S> empty_cache() const { return TokenCache<S>(width(), vocab_size()); }
+
+  /// e (tokens, C) of ids 0 ... vocab_size() - 1: what the first layer of the model takes, too.
+  template <class Id> void embed(std::span<Id const> ids, MatView<T> e) const noexcept {
+    embedding_(ids, e);
+    if (ln0_) (*ln0_)(e, e);
+  }
+
+  /// Appends tokens to the cache: their ids, and x (tokens, C), what the last recurrent layer leaves in the residual stream.
+  /// By stretches, as the scratch allows.
+  /// @throws std::invalid_argument as TokenCache::append, and for a scratch of less than a token, std::bad_alloc: the cache
+  /// keeps the tokens of the stretches before then
+  template <KeyStorage S, Executor E = Serial>
+  void append(std::span<std::int32_t const> ids, MatView<T const> x, TokenCache<S>& cache, Scratch<T>& scratch,
+              E&& executor = {}) const {
+    AVIARY_ASSERT(static_cast<Index>(ids.size()) == x.rows() && x.columns() == channels());
+    scratch.for_stretches(x.rows(), padded<T>(width()), [&](Index first, Index count) {
+      MatView<T> const c = scratch.rows(count, width());
+      compress_(x.rows(first, count), c, executor);
+      cache.append(ids.subspan(to_size(first), to_size(count)), c);
+    });
+  }
+
+  /// kd and eh (tokens, C) of the tokens of the cache that begin with token `first`. The cache has this width, and no
+  /// larger vocabulary. A token has the same bits alone and among others.
+  ///   Cost: (C + R) C multiply-adds a token.
+  template <KeyStorage S, Executor E = Serial>
+  void operator()(TokenCache<S> const& cache, Index first, MatView<T> kd, MatView<T> eh, Scratch<T>& scratch,
+                  E&& executor = {}) const {
+    Index const c = channels(), tokens = kd.rows();
+    AVIARY_ASSERT(cache.width() == width() && cache.vocab_size() <= vocab_size() && eh.rows() == tokens);
+    typename Scratch<T>::Frame const frame(scratch);
+    MatView<T> const both = scratch.rows(tokens, c + width());
+    MatView<T> const e(both.data(), tokens, c, both.stride());
+    embed(cache.ids(first, tokens), e);
+    cache.read(first, MatView<T>(both.data() + c, tokens, width(), both.stride()));
+    expand_(both, kd, executor);
+    detail::transform_rows(
+        eh, [](auto const& number) { return number; }, e);
+    for (Index t = 0; t < tokens; ++t) {
+      normalize_rms(VecView<T>(kd[t]));
+      normalize_rms(VecView<T>(eh[t]));
+    }
+  }
+
+ private:
+  static Weights const& checked(Weights const& w, Index channels) {
+    detail::ExpectShapes const expect{"TokenCat"};
+    Index const width = std::max(w.compress.rows(), Index{1});
+    expect("compress", w.compress, width, channels);
+    expect("expand", w.expand, channels, channels + width);
+    return w;
+  }
+
+  Embedding<T> embedding_;
+  std::optional<LayerNorm<T>> ln0_;
+  Linear<T> compress_, expand_;
+};
+
+}  // namespace aviary
