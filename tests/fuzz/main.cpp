@@ -13,17 +13,21 @@
 namespace {
 std::atomic<std::size_t> allocation_limit{SIZE_MAX};
 
-void* limited(std::size_t size) {
+/// Null where there is no memory.
+void* limited(std::size_t size) noexcept {
   if (size > allocation_limit) {
     std::fprintf(stderr, "%zu bytes are asked for at once, expected at most %zu\n", size, allocation_limit.load());
     std::abort();
   }
-  if (void* const p = std::malloc(size != 0 ? size : 1)) return p;
-  throw std::bad_alloc();
+  return std::malloc(size != 0 ? size : 1);
 }
 }  // namespace
 
-void* operator new(std::size_t size) { return limited(size); }
+void* operator new(std::size_t size) {
+  if (void* const p = limited(size)) return p;
+  throw std::bad_alloc();
+}
+void* operator new(std::size_t size, std::nothrow_t const&) noexcept { return limited(size); }
 void operator delete(void* p) noexcept { std::free(p); }
 void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
