@@ -406,7 +406,8 @@ inline TensorTable read_torch(std::span<std::byte const> bytes, std::string_view
 
 /// The tensors of a checkpoint of torch.save, or of its bytes in memory. Opening reads the archive's directory and the
 /// pickle; the numbers stay in the file until they are touched. Tensors may have strides, share numbers, and lie on any
-/// boundary; an expanded one may hold a million numbers, or as many as the file has bytes.
+/// boundary; an expanded one may hold 2^20 numbers, or as many as the file has bytes. The pickle is compared with its
+/// checksum, where the file has one; verify() compares the numbers.
 /// Memory: some bytes for each byte of the pickle, which is about 200 bytes for a tensor.
 class TorchCheckpoint : public TensorFile {
  public:
