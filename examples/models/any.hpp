@@ -3,6 +3,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "models/goldfinch.hpp"
 #include "models/rwkv4.hpp"
 #include "models/rwkv5.hpp"
 #include "models/rwkv6.hpp"
@@ -27,13 +28,13 @@ template <class T, class File> Loaded load_any(File const& file, LoadOptions con
     case Generation::rwkv7:
       return load_rwkv7<T>(file, options);
     case Generation::goldfinch:
+      return load_goldfinch<T>(file, options);
     case Generation::unknown:
       break;
   }
   aviary::Tensor const embedding = file.tensor("emb.weight");  // any checkpoint has it
   throw std::runtime_error(embedding.message(
-      "expected tensors of RWKV-4, 5, 6 or 7 beside it, found those of " +
-      (generation == Generation::unknown ? "no known generation" : std::string(name_of(generation)))));
+      "expected tensors of RWKV-4, 5, 6, 7 or GoldFinch beside it, found those of no known generation"));
 }
 
 }  // namespace models

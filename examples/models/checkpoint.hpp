@@ -6,6 +6,7 @@
 #include <deque>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -16,6 +17,7 @@
 #include "aviary/core/view.hpp"
 #include "aviary/io/tensor.hpp"
 #include "aviary/layers/block.hpp"
+#include "aviary/layers/token_shift_lora.hpp"
 #include "aviary/layers/weights.hpp"
 #include "models/model.hpp"
 #include "models/threads.hpp"
@@ -172,10 +174,26 @@ template <class T, class File> class WeightReader {
   std::set<std::string> used_;
 };
 
+/// How GoldFinch keeps the compressed keys of its cache.
+enum class CacheFormat {
+  full,  ///< the model's number type
+  bf16,
+  f16,
+  int8  ///< with a scale for each key
+};
+
+constexpr std::string_view name_of(CacheFormat format) noexcept {
+  constexpr std::array<std::string_view, 4> names{"full numbers", "bf16", "f16", "int8"};
+  return names[static_cast<std::size_t>(format)];
+}
+
 struct LoadOptions {
   double group_norm_eps = 64e-5;                              ///< of ln_x (RWKV-5, 6, 7); no file stores it
   aviary::WeightFormat format = aviary::WeightFormat::exact;  ///< of all matrices
   Threads threads = Threads();
+  CacheFormat cache = CacheFormat::full;   ///< of GoldFinch
+  bool keep_keys = false;                  ///< GoldFinch: spend memory on rebuilt keys and values, not arithmetic
+  std::optional<double> rotary_base = {};  ///< GoldFinch: of a rotary embedding; no file stores it
 };
 
 /// Reads the tensors of one block, under their names within it: "att.key.weight" is "blocks.3.att.key.weight".
@@ -219,6 +237,21 @@ template <class T, class File> class BlockReader {
     return {first, matrix(name + "2", first.columns(), out)};
   }
 
+  /// A shift by low-rank maps: base, `factors`1 [C, N D], `factors`2 [N, D, C] (or [D, C] where N is 1), and the shares of
+  /// its slices.
+  template <Index N>
+  typename aviary::LoraTokenShift<T, N>::Weights token_shift(std::string const& base, std::string const& factors,
+                                                             std::array<char const*, aviary::to_size(N)> const& mix) {
+    typename aviary::LoraTokenShift<T, N>::Weights w{
+        .base = vector(base), .w1 = {}, .w2 = {}, .mix = make_rows<N>(mix), .format = format()};
+    if constexpr (N == 1)
+      w.w2[0] = matrix(factors + "2", aviary::dynamic, channels_);
+    else
+      w.w2 = matrices<N>(factors + "2", aviary::dynamic, channels_);
+    w.w1 = matrix(factors + "1", channels_, N * w.w2[0].rows());
+    return w;
+  }
+
   /// The channel mix, whose token shifts are called ffn.`mix`k and, where there is a receptance, ffn.`mix`r.
   aviary::ChannelMix<T> channel_mix(std::string const& mix, aviary::ShareOf shares, bool has_receptance) {
     aviary::WeightMatrix const key = matrix("ffn.key.weight", aviary::dynamic, channels_);
@@ -241,6 +274,13 @@ template <class T, class File> class BlockReader {
   }
 
  private:
+  template <Index N>
+  std::array<aviary::VecView<T const>, aviary::to_size(N)> make_rows(
+      std::array<char const*, aviary::to_size(N)> const& names) {
+    return [&]<std::size_t... n>(std::index_sequence<n...>) { return std::array{vector(names[n])...}; }
+    (std::make_index_sequence<aviary::to_size(N)>{});
+  }
+
   File const& file_;
   WeightReader<T, File>& read_;
   Index layer_, channels_;

@@ -45,17 +45,23 @@ template <class Generation, class File> Loaded load_model(File const& file, Load
   return {std::move(model), read.unused()};
 }
 
+/// The size of the heads of a file, as far as the kernels go.
+template <class Generation, class File> Index head_size(File const& file) {
+  constexpr Index most = 1024;
+  Heads const heads = Generation::heads(file);
+  if (heads.size > most)
+    throw std::runtime_error(heads.tensor.message("expected a head size of at most " + std::to_string(most) +
+                                                  ", found " + std::to_string(heads.size)));
+  return heads.size;
+}
+
 /// The same with heads of as many numbers as the file says: 64, which nearly all released models have, as a compile-time
 /// size.
 template <template <class T, Index Size> class Generation, class T, class File>
 Loaded load_with_heads(File const& file, LoadOptions const& options) {
-  constexpr Index most = 1024;  // of the kernels
-  Heads const heads = Generation<T, aviary::dynamic>::heads(file);
-  if (heads.size > most)
-    throw std::runtime_error(heads.tensor.message("expected a head size of at most " + std::to_string(most) +
-                                                  ", found " + std::to_string(heads.size)));
-  return heads.size == 64 ? load_model<Generation<T, 64>>(file, options)
-                          : load_model<Generation<T, aviary::dynamic>>(file, options);
+  return head_size<Generation<T, aviary::dynamic>>(file) == 64
+             ? load_model<Generation<T, 64>>(file, options)
+             : load_model<Generation<T, aviary::dynamic>>(file, options);
 }
 
 }  // namespace models

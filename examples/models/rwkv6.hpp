@@ -20,34 +20,25 @@ template <class Number, Index Size> struct Rwkv6 {
     Heads const heads = Rwkv6::heads(read.file());
     Index const c = read.channels(), n = Size == aviary::dynamic ? heads.size : Size, a = heads.count * n;
     auto const w12 = read.factors("att.time_decay_w", a);
-    typename TimeMix::Weights w{.shift = shift(read),
-                                .receptance = read.matrix("att.receptance.weight", a, c),
-                                .key = read.matrix("att.key.weight", a, c),
-                                .value = read.matrix("att.value.weight", a, c),
-                                .gate = read.matrix("att.gate.weight", a, c),
-                                .output = read.matrix("att.output.weight", c, a),
-                                .time_decay = read.vector("att.time_decay", a),
-                                .w1 = w12[0],
-                                .w2 = w12[1],
-                                .u = read.table("att.time_faaaa", {heads.count, n}),
-                                .ln_x_weight = read.vector("att.ln_x.weight", a),
-                                .ln_x_bias = read.vector("att.ln_x.bias", a),
-                                .group_norm_eps = read.group_norm_eps(),
-                                .format = read.format()};
+    typename TimeMix::Weights w{
+        .shift = read.template token_shift<5>(
+            "att.time_maa_x", "att.time_maa_w",
+            {"att.time_maa_w", "att.time_maa_k", "att.time_maa_v", "att.time_maa_r", "att.time_maa_g"}),
+        .receptance = read.matrix("att.receptance.weight", a, c),
+        .key = read.matrix("att.key.weight", a, c),
+        .value = read.matrix("att.value.weight", a, c),
+        .gate = read.matrix("att.gate.weight", a, c),
+        .output = read.matrix("att.output.weight", c, a),
+        .time_decay = read.vector("att.time_decay", a),
+        .w1 = w12[0],
+        .w2 = w12[1],
+        .u = read.table("att.time_faaaa", {heads.count, n}),
+        .ln_x_weight = read.vector("att.ln_x.weight", a),
+        .ln_x_bias = read.vector("att.ln_x.bias", a),
+        .group_norm_eps = read.group_norm_eps(),
+        .format = read.format()};
     if (read.contains("att.time_state")) w.first_state = read.table("att.time_state", {heads.count, n, n});
     return read.block(TimeMix(w), read.channel_mix("time_maa_", aviary::ShareOf::previous, true));
-  }
-
- private:
-  template <class File> static typename TimeMix::Shift::Weights shift(BlockReader<T, File>& read) {
-    constexpr Index slices = TimeMix::Shift::slices;
-    auto const w2 = read.template matrices<slices>("att.time_maa_w2", aviary::dynamic, read.channels());
-    return {.base = read.vector("att.time_maa_x"),
-            .w1 = read.matrix("att.time_maa_w1", read.channels(), slices * w2[0].rows()),
-            .w2 = w2,
-            .mix = {read.vector("att.time_maa_w"), read.vector("att.time_maa_k"), read.vector("att.time_maa_v"),
-                    read.vector("att.time_maa_r"), read.vector("att.time_maa_g")},
-            .format = read.format()};
   }
 };
 

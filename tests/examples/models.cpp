@@ -328,10 +328,11 @@ TEST_CASE("models: generations are told apart by names and shapes") {
   unknown.add("emb.weight", {1, 1}, {0});
   CHECK(generation(unknown) == Generation::unknown);
   CHECK(complaint(unknown) ==
-        "tensor 'emb.weight': expected tensors of RWKV-4, 5, 6 or 7 beside it, found those of no known generation");
+        "tensor 'emb.weight': expected tensors of RWKV-4, 5, 6, 7 or GoldFinch beside it, found those of no known "
+        "generation");
   unknown.add("w_kv_cache_a.weight", {1, 1}, {0});
-  CHECK(complaint(unknown) ==
-        "tensor 'emb.weight': expected tensors of RWKV-4, 5, 6 or 7 beside it, found those of GoldFinch");
+  CHECK(generation(unknown) == Generation::goldfinch);
+  CHECK(message_of([&] { load(unknown); }) == "FILE: has no tensor 'blocks.0.att.time_faaaa' among its 2");
   CheckpointCase no_blocks = test::random_rwkv({.version = Version::v4, .layers = 1});
   std::erase_if(no_blocks.tensors, [](auto const& entry) {
     return entry.first.starts_with("blocks.0.") && !entry.first.starts_with("blocks.0.ln0");

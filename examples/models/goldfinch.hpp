@@ -1,0 +1,263 @@
+#pragma once
+/// GoldFinch (Goldstein et al. 2024, arXiv:2407.12077) from a checkpoint with the tensor names of the published code.
+///
+///   x = FinchC2Block_i(x)        for i below n1, every token
+///   cache <- (token id, W_a x)   the compressed key: all that is kept of a token for attention
+///   x = GoldBlock_i(x)           the rest, over the cache
+///
+/// Of a prompt the attention blocks see the last 2 n + 1 tokens only, n being their number: each looks back one token in its
+/// two token shifts, so the last of these tokens gets what a run over all of them would give it.
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "aviary/gold.hpp"
+#include "aviary/io/token_cache.hpp"
+#include "aviary/layers/time_mix_c2.hpp"
+#include "models/load.hpp"
+
+namespace models {
+
+/// Everything but embedding and head. Allocates when the cache grows.
+template <class Number, Index Size> class GoldFinchBody {
+ public:
+  using T = Number;
+  using Recurrent = aviary::Block<aviary::TimeMix<aviary::FinchC2<T, Size>>>;
+  using Attention = aviary::Block<aviary::Gold<T>>;
+  using Cache = std::variant<aviary::TokenCache<T>, aviary::TokenCache<aviary::bf16>, aviary::TokenCache<aviary::f16>,
+                             aviary::TokenCache<std::int8_t>>;
+
+  struct Context {
+    typename BlockStack<Recurrent>::Context recurrent;
+    std::vector<typename Attention::State> attention;
+    Cache cache;
+    std::vector<aviary::KeyValueCache<T>> rebuilt;  ///< one per attention block, or none where they are not kept
+  };
+
+  /// At least one block of each kind; `tokens` are run at once, at most.
+  GoldFinchBody(BlockStack<Recurrent> recurrent, aviary::TokenCat<T> token_cat, std::vector<Attention> attention,
+                Index tokens, CacheFormat format, bool keep_keys)
+      : recurrent_(std::move(recurrent)),
+        token_cat_(std::move(token_cat)),
+        attention_(std::move(attention)),
+        format_(format),
+        keep_keys_(keep_keys),
+        last_rows_(aviary::to_size(exact_rows() * channels())),
+        scratch_(std::max(exact_rows() * attention_scratch(), tokens * aviary::padded<T>(token_cat_.width()))),
+        workspace_(attention_workspace()) {}
+
+  Index channels() const noexcept { return token_cat_.channels(); }
+
+  Context empty_context() const {
+    Context context{recurrent_.empty_context(), empty_states(), empty_cache(), {}};
+    if (keep_keys_)
+      for (Attention const& block : attention_) context.rebuilt.push_back(block.time_mix().empty_rebuilt());
+    return context;
+  }
+
+  void run(std::span<TokenId const> ids, aviary::MatView<T> x, Context& context, Part part, Threads threads) {
+    recurrent_.run(ids, x, context.recurrent, part, threads);
+    std::visit([&](auto& cache) { token_cat_.append(ids, x, cache, scratch_, threads); }, context.cache);
+    Index const total = part.before + x.rows() + part.after, wanted = std::min(total, exact_rows());
+    aviary::MatView<T> const rows(last_rows_.data(), wanted, channels());
+    for (Index t = std::max(part.before, total - wanted); t < part.before + x.rows(); ++t)
+      std::copy_n(&x(t - part.before, 0), channels(), &rows(t - (total - wanted), 0));
+    if (part.after > 0) return;
+    if (wanted < total) context.attention = empty_states();  // what is wrong at first does not reach the last row
+    std::visit([&](auto const& cache) { attend(rows, cache, context, threads); }, context.cache);
+    std::copy_n(&rows(wanted - 1, 0), channels(), &x(x.rows() - 1, 0));
+  }
+
+  bool same_shape(Context const& a, Context const& b) const {
+    auto const same_cache = [](auto const& cache, auto const& other) {
+      return cache.width() == other.width() && cache.vocab_size() == other.vocab_size();
+    };
+    return recurrent_.same_shape(a.recurrent, b.recurrent) && a.attention.size() == b.attention.size() &&
+           a.rebuilt.size() == b.rebuilt.size() && a.cache.index() == b.cache.index() &&
+           std::visit(same_cache, a.cache, b.cache);
+  }
+
+  /// @name For files of contexts
+  ///@{
+  std::string description() const {
+    return recurrent_.description() + ", " + std::to_string(attention_.size()) + " of attention, cache of " +
+           std::string(name_of(format_));
+  }
+  void write(aviary::StateWriter& to, Context const& context) const {
+    recurrent_.write(to, context.recurrent);
+    for (std::size_t i = 0; i < attention_.size(); ++i) write_block(to, first_attention() + i, context.attention[i]);
+    std::visit([&](auto const& cache) { aviary::add_token_cache(to.tensors(), "cache", cache); }, context.cache);
+  }
+  void read(aviary::StateFile const& from, Context& context) const {
+    recurrent_.read(from, context.recurrent);
+    for (std::size_t i = 0; i < attention_.size(); ++i) read_block(from, first_attention() + i, context.attention[i]);
+    std::visit([&](auto& cache) { aviary::read_token_cache(from.tensors(), "cache", cache); }, context.cache);
+    for (auto& keys : context.rebuilt) keys.truncate(0);
+  }
+  ///@}
+
+ private:
+  Index exact_rows() const noexcept { return 2 * static_cast<Index>(attention_.size()) + 1; }
+  std::size_t first_attention() const noexcept { return aviary::to_size(recurrent_.size()); }
+
+  std::vector<typename Attention::State> empty_states() const {
+    std::vector<typename Attention::State> states;
+    for (Attention const& block : attention_) states.push_back(block.empty_state());
+    return states;
+  }
+  Cache empty_cache() const {
+    switch (format_) {
+      case CacheFormat::bf16:
+        return token_cat_.template empty_cache<aviary::bf16>();
+      case CacheFormat::f16:
+        return token_cat_.template empty_cache<aviary::f16>();
+      case CacheFormat::int8:
+        return token_cat_.template empty_cache<std::int8_t>();
+      case CacheFormat::full:
+        break;
+    }
+    return token_cat_.template empty_cache<T>();
+  }
+
+  Index attention_scratch() const noexcept {
+    Index most = 0;
+    for (Attention const& block : attention_) most = std::max(most, block.scratch_size());
+    return most;
+  }
+  Index attention_workspace() const noexcept {
+    Index most = 0;
+    for (Attention const& block : attention_) most = std::max(most, block.time_mix().workspace_size(token_cat_));
+    return most;
+  }
+
+  template <class C> void attend(aviary::MatView<T> rows, C const& cache, Context& context, Threads threads) {
+    for (std::size_t i = 0; i < attention_.size(); ++i) {
+      auto* const rebuilt = keep_keys_ ? &context.rebuilt[i] : nullptr;
+      attention_[i](rows, context.attention[i], scratch_, threads,
+                    aviary::GoldContext(token_cat_, cache, rows.rows(), workspace_, rebuilt));
+    }
+  }
+
+  BlockStack<Recurrent> recurrent_;
+  aviary::TokenCat<T> token_cat_;
+  std::vector<Attention> attention_;
+  CacheFormat format_;
+  bool keep_keys_;
+  aviary::AlignedVector<T> last_rows_;
+  aviary::Scratch<T> scratch_, workspace_;
+};
+
+/// The blocks of a checkpoint. Heads of Size numbers, or with Size = aviary::dynamic of as many as the file says.
+template <class Number, Index Size> struct GoldFinch {
+  using T = Number;
+  using Body = GoldFinchBody<T, Size>;
+  using TimeMix = aviary::TimeMix<aviary::FinchC2<T, Size>>;
+  using Gold = aviary::Gold<T>;
+
+  template <class File> static Heads heads(File const& file) {
+    aviary::Tensor const u = file.tensor("blocks.0.att.time_faaaa", {aviary::dynamic, aviary::dynamic});
+    return {u.shape[0], u.shape[1], u};
+  }
+
+  template <class File> static typename Body::Recurrent read_recurrent(BlockReader<T, File>& read) {
+    Index const c = read.channels();
+    Heads const heads = GoldFinch::heads(read.file());
+    Index const n = Size == aviary::dynamic ? heads.size : Size, a = heads.count * n;
+    read.skip("att.time_faaaa");  // there is no bonus
+    auto const w12 = read.factors("att.time_decay_w", a), value2 = read.factors("att.time_value2_w", a);
+    typename TimeMix::Weights const w{
+        .shift = read.template token_shift<5>(
+            "att.time_maa_x", "att.time_maa_w",
+            {"att.time_maa_r", "att.time_maa_k", "att.time_maa_v", "att.time_maa_w", "att.time_maa_v2"}),
+        .receptance = read.matrix("att.receptance.weight", a, c),
+        .key = read.matrix("att.key.weight", a, c),
+        .value = read.matrix("att.value.weight", a, c),
+        .output = read.matrix("att.output.weight", c, a),
+        .time_decay = read.vector("att.time_decay", a),
+        .w1 = w12[0],
+        .w2 = w12[1],
+        .value2_w1 = value2[0],
+        .value2_w2 = value2[1],
+        .heads = heads.count,
+        .ln_x_weight = read.vector("att.ln_x.weight", a),
+        .ln_x_bias = read.vector("att.ln_x.bias", a),
+        .format = read.format()};
+    return read.block(TimeMix(w), read.channel_mix("time_maa_", aviary::ShareOf::previous, true));
+  }
+
+  template <class File>
+  static typename Body::Attention read_attention(BlockReader<T, File>& read, LoadOptions const& options) {
+    Index const c = read.channels(), n = GoldFinch::heads(read.file()).size;
+    auto const key = read.factors("att.time_key_w", c), value = read.factors("att.time_value_w", c);
+    typename Gold::Weights const w{
+        .query_shift = read.template token_shift<1>("att.time_maa_x", "att.time_maa_q_w", {"att.time_maa_q"}),
+        .shift = read.template token_shift<2>("att.time_maa_v_cache", "att.time_maa_kv_w",
+                                              {"att.time_maa_k", "att.time_maa_v"}),
+        .key_w1 = key[0],
+        .key_w2 = key[1],
+        .value_w1 = value[0],
+        .value_w2 = value[1],
+        .query = read.matrix("att.query.weight", c, c),
+        .output = read.matrix("att.output.weight", c, c),
+        .ln_q_weight = read.vector("att.ln_q.weight"),
+        .ln_q_bias = read.vector("att.ln_q.bias"),
+        .ln_k_weight = read.vector("att.ln_k.weight"),
+        .ln_k_bias = read.vector("att.ln_k.bias"),
+        .ln_v_weight = read.vector("att.ln_v.weight"),
+        .ln_v_bias = read.vector("att.ln_v.bias"),
+        .ln_x_weight = read.vector("att.ln_x.weight"),
+        .ln_x_bias = read.vector("att.ln_x.bias"),
+        .heads = c / n,
+        .rotary_base = options.rotary_base,
+        .format = read.format()};
+    return read.block(Gold(w), read.channel_mix("time_maa_", aviary::ShareOf::previous, true));
+  }
+};
+
+/// The whole model, or std::runtime_error with file, tensor, expected and found.
+template <class G, class File> Loaded load_goldfinch_with(File const& file, LoadOptions const& options) {
+  using T = typename G::T;
+  using Made = LanguageModel<typename G::Body>;
+  WeightReader<T, File> read(file);
+  aviary::Embedding<T> embedding(read.matrix("emb.weight", aviary::dynamic, aviary::dynamic), options.format);
+  Index const c = embedding.channels(), vocab_size = embedding.vocab_size();
+  auto ln0 = read.layer_norm("blocks.0.ln0", c);
+  std::vector<typename G::Body::Recurrent> recurrent;
+  std::vector<typename G::Body::Attention> attention;
+  for (Index layer = 0; layer < count_layers(file); ++layer) {
+    BlockReader<T, File> reader(file, read, layer, c, options);
+    // At least one of each: a block that is missing is missed.
+    bool const attends = layer > 0 && (reader.contains("att.query.weight") || layer + 1 == count_layers(file));
+    if (attends)
+      attention.push_back(G::read_attention(reader, options));
+    else
+      recurrent.push_back(G::read_recurrent(reader));
+    read.forget();
+  }
+  auto const compress = read.matrix("w_kv_cache_a.weight", aviary::dynamic, c);
+  aviary::TokenCat<T> token_cat(embedding, ln0,
+                                {.compress = compress,
+                                 .expand = read.matrix("w_kv_cache_b.weight", c, c + compress.rows()),
+                                 .format = options.format});
+  typename G::Body body(BlockStack(std::move(recurrent), Made::stretch), std::move(token_cat), std::move(attention),
+                        Made::stretch, options.cache, options.keep_keys);
+  auto ln_out = read.layer_norm("ln_out", c);
+  aviary::Linear<T> head(read.matrix("head.weight", vocab_size, c), options.format);
+  auto model = std::make_unique<Made>(
+      typename Made::Weights{std::move(embedding), std::move(ln0), std::move(body), std::move(ln_out), std::move(head)},
+      options.threads);
+  return {std::move(model), read.unused()};
+}
+
+template <class T, class File> Loaded load_goldfinch(File const& file, LoadOptions const& options = {}) {
+  return head_size<GoldFinch<T, aviary::dynamic>>(file) == 64
+             ? load_goldfinch_with<GoldFinch<T, 64>>(file, options)
+             : load_goldfinch_with<GoldFinch<T, aviary::dynamic>>(file, options);
+}
+
+}  // namespace models
