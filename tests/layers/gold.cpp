@@ -210,7 +210,12 @@ TEST_CASE("gold: a context that does not fit is refused") {
   KeyValueCache<float> rebuilt = run.layer.empty_rebuilt();
   Matrix<float> const rows(11, given.channels);
   rebuilt.append(rows.view(), rows.view());
-  CHECK(message(run.cache, 1, &rebuilt) == "aviary: GoldContext: 11 keys rebuilt of a cache of 10 tokens");
+  CHECK(message(run.cache, 0, &rebuilt) ==
+        "aviary: GoldContext: 11 keys are rebuilt and the first query is token 10: truncate them with the cache");
+  rebuilt.truncate(8);
+  CHECK(message(run.cache, 3, &rebuilt) ==
+        "aviary: GoldContext: 8 keys are rebuilt and the first query is token 7: truncate them with the cache");
+  CHECK(GoldContext(run.token_cat, run.cache, 2, run.workspace, &rebuilt).position() == 8);
 }
 
 TEST_CASE("gold: weights of a wrong shape are refused by name") {

@@ -28,7 +28,8 @@ template <class T, KeyStorage S> class GoldContext {
   /// must not be the scratch of the call
   /// @param rebuilt  where keys and values of this layer are kept once they are rebuilt, from empty_rebuilt(); the layer
   /// appends what is missing. None: they are rebuilt for every call. When the cache is truncated, so must be this
-  /// @throws std::invalid_argument unless the cache fits the TokenCat and holds so many tokens
+  /// @throws std::invalid_argument unless the cache fits the TokenCat and holds so many tokens, and no more is rebuilt than
+  /// the tokens before the queries
   GoldContext(TokenCat<T> const& token_cat, TokenCache<S> const& cache, Index queries, Scratch<T>& workspace,
               KeyValueCache<T>* rebuilt = nullptr)
       : token_cat_(&token_cat),
@@ -42,8 +43,9 @@ template <class T, KeyStorage S> class GoldContext {
            std::to_string(token_cat.vocab_size()));
     if (queries < 0 || queries > cache.size())
       fail(std::to_string(queries) + " queries on a cache of " + std::to_string(cache.size()) + " tokens");
-    if (rebuilt != nullptr && rebuilt->size() > cache.size())
-      fail(std::to_string(rebuilt->size()) + " keys rebuilt of a cache of " + std::to_string(cache.size()) + " tokens");
+    if (rebuilt != nullptr && rebuilt->size() > position_)
+      fail(std::to_string(rebuilt->size()) + " keys are rebuilt and the first query is token " +
+           std::to_string(position_) + ": truncate them with the cache");
   }
 
   TokenCat<T> const& token_cat() const noexcept { return *token_cat_; }
