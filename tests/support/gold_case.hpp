@@ -1,5 +1,6 @@
 #pragma once
 /// A GOLD layer and the token cache in front of it: seeded, or of a golden file.
+#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -13,6 +14,15 @@
 #include "support/layer_case.hpp"
 
 namespace aviary::test {
+
+/// The committed golden files of GOLD layers, and those of the folder that the build may name.
+inline std::vector<std::filesystem::path> gold_files(std::string const& committed, std::string const& data) {
+  std::vector<std::filesystem::path> files = golden_files(committed);
+  if (!data.empty())
+    for (auto& path : golden_files(data + "/golden")) files.push_back(path);
+  std::erase_if(files, [](auto const& path) { return GoldenFile(path).op() != "gold_attention"; });
+  return files;
+}
 
 /// Sizes of a seeded case.
 struct GoldShape {
