@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "models/random_checkpoint.hpp"
 #include "models/rwkv7.hpp"
 #include "support/peak.hpp"
 #include "support/program.hpp"
-#include "support/random_checkpoint.hpp"
 
 namespace {
 
@@ -22,11 +22,11 @@ struct Format {
 };
 constexpr Format formats[]{
     {WeightFormat::full, "f32", 4}, {WeightFormat::bf16, "bf16", 2}, {WeightFormat::q8, "q8", 17. / 16}};
-constexpr bench::Rwkv7Sizes sizes;
+constexpr models::Rwkv7Sizes sizes;
 constexpr Index prompt = 512;
 
-bench::RandomCheckpoint const& checkpoint() {
-  static bench::RandomCheckpoint const made(sizes);
+models::RandomCheckpoint const& checkpoint() {
+  static models::RandomCheckpoint const made = models::random_checkpoint(sizes);
   return made;
 }
 

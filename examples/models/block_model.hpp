@@ -31,7 +31,7 @@ template <class BlockType> class BlockStack {
     return context;
   }
 
-  template <class Ids> void run(Ids const&, aviary::MatView<T> x, Context& context, Part, Threads threads) {
+  template <class Ids> void run(Ids const&, aviary::MatView<T> x, Context& context, bool, Threads threads) {
     for (std::size_t i = 0; i < blocks_.size(); ++i) {
       if constexpr (Block::TimeMix::shares_values)
         blocks_[i](x, context[i], scratch_, threads, aviary::MatView<T>(shared_.data(), x.rows(), shared_channels()));

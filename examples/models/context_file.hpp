@@ -4,7 +4,7 @@
 ///   blocks.0.att_s   the memory of block 0, as aviary/io/state.hpp writes states
 ///   blocks.0.att_x   (C) the last input of its time mix
 ///   blocks.0.ffn_x   (C) the last input of its channel mix
-///   logits           (vocabulary) of the token that follows; not there if nothing was read
+///   logits           (vocabulary) of the token that follows; not there if nothing was read, or not yet all of a prompt
 ///
 /// The file's metadata say for which models it is:  aviary.context  "wkv7, 12 layers, 64 channels, 256 tokens"
 #include <filesystem>
@@ -22,7 +22,7 @@ namespace models {
 /// What a model has read, and made of it.
 template <class Context, class T> struct SavedContext {
   Context context;
-  aviary::AlignedVector<T> logits;  ///< (vocabulary), or none if nothing was read
+  aviary::AlignedVector<T> logits;  ///< (vocabulary), or none
 };
 
 inline constexpr std::string_view context_key = "aviary.context";

@@ -54,7 +54,8 @@ class Conversation {
     Index const all = static_cast<Index>(tokens.size());
     for (Index at = 0; at < all; at += block) {
       progress(at, all);
-      model_.prefill(tokens.subspan(aviary::to_size(at), aviary::to_size(std::min(all - at, block))));
+      auto const next = tokens.subspan(aviary::to_size(at), aviary::to_size(std::min(all - at, block)));
+      at + block < all ? model_.read_on(next) : static_cast<void>(model_.prefill(next));
     }
     progress(all, all);
   }

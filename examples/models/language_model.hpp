@@ -17,17 +17,12 @@
 
 namespace models {
 
-/// Where a stretch of tokens stands among those that are read at once.
-struct Part {
-  Index before, after;  ///< how many are read before and after it
-};
-
 /// A model around a Body, which has
 ///
 ///   T, Context                         its number type, and what it has read: a value
 ///   channels(), empty_context()
-///   run(ids, x, context, part, threads)  takes x (tokens, C), at most `stretch` of them, through its layers in place; where
-///                                      the part is the last one, the last row must be right
+///   run(ids, x, context, wants, threads)  takes x (tokens, C), at most `stretch` of them, through its layers in place; where
+///                                      the last row is wanted, it must be right, else the context alone
 ///   same_shape(a, b)                   whether contexts are those of one model
 ///   description(), write(to, context), read(from, context)  for files, see context_file.hpp
 ///
@@ -80,19 +75,17 @@ template <class Body> class LanguageModel : public Model {
 
   /// prefill() in the model's own number type.
   std::span<T const> read(std::span<TokenId const> tokens) {
-    check(tokens);
-    Index const count = static_cast<Index>(tokens.size());
-    Index n = 0;
-    for (Index t = 0; t < count; t += n) {
-      n = std::min(stretch, count - t);
-      run(tokens.subspan(aviary::to_size(t), aviary::to_size(n)), {t, count - t - n});
-    }
-    View const last(x_.data() + (n - 1) * channels(), 1, channels());
+    View const last = run(tokens, true);
     weights_.ln_out(last, last);
     logits_.resize(aviary::to_size(vocab_size()));
     weights_.head(last, {logits_.data(), 1, vocab_size()}, threads_);
     narrow();
     return logits_;
+  }
+
+  void read_on(std::span<TokenId const> tokens) override {
+    run(tokens, false);
+    forget_logits();
   }
 
   std::any save() const override { return Saved{context_, logits_}; }
@@ -146,11 +139,18 @@ template <class Body> class LanguageModel : public Model {
                                     std::to_string(token));
   }
 
-  void run(std::span<TokenId const> tokens, Part part) {
-    View const x(x_.data(), static_cast<Index>(tokens.size()), channels());
-    weights_.embedding(tokens, x);
-    weights_.ln0(x, x);
-    weights_.body.run(tokens, x, context_, part, threads_);
+  /// All tokens, by stretches. Returns the row of the last one, which is right where it is wanted.
+  View run(std::span<TokenId const> tokens, bool wants_last) {
+    check(tokens);
+    View x(x_.data(), 0, channels());
+    for (; !tokens.empty(); tokens = tokens.subspan(aviary::to_size(x.rows()))) {
+      auto const ids = tokens.first(std::min(tokens.size(), aviary::to_size(stretch)));
+      x = {x_.data(), static_cast<Index>(ids.size()), channels()};
+      weights_.embedding(ids, x);
+      weights_.ln0(x, x);
+      weights_.body.run(ids, x, context_, wants_last && ids.size() == tokens.size(), threads_);
+    }
+    return x.rows(x.rows() - 1, 1);
   }
 
   Weights weights_;

@@ -24,14 +24,18 @@ class Model {
   virtual void reset() = 0;
 
   /// The logits of the token that follows what was read, valid until the next call that reads or forgets; none in an empty
-  /// context.
+  /// context, and after read_on().
   virtual std::span<float const> logits() const noexcept = 0;
 
   /// Reads one token or more and returns the logits of the token that follows, valid until the next call.
   /// Throws std::invalid_argument, before anything is read, for no token or an id beyond the vocabulary.
   virtual std::span<float const> prefill(std::span<TokenId const> tokens) = 0;
 
-  /// The same for one token.
+  /// Reads tokens of a prompt, of which prefill() is to read the rest: the same without what only the last token's logits
+  /// need. There are no logits until then. Of a prompt that is read in pieces, all but the last are for this.
+  virtual void read_on(std::span<TokenId const> tokens) { prefill(tokens); }
+
+  /// prefill() for one token.
   std::span<float const> step(TokenId token) { return prefill({&token, 1}); }
 
   /// The context, a copy. restore() of a model with other shapes throws std::invalid_argument.
