@@ -49,13 +49,14 @@ class CheckpointCase {
   }
 };
 
-/// The generations of RWKV.
-enum class Version { v4, v5_0, v5_1, v5_2, v6, v7 };
+/// The generations of RWKV, and GoldFinch.
+enum class Version { v4, v5_0, v5_1, v5_2, v6, v7, goldfinch };
+/// Those of RWKV.
 inline constexpr Version all_versions[] = {Version::v4,   Version::v5_0, Version::v5_1,
                                            Version::v5_2, Version::v6,   Version::v7};
 
 inline std::string name(Version version) {
-  constexpr char const* names[] = {"4", "5.0", "5.1", "5.2", "6", "7"};
+  constexpr char const* names[] = {"4", "5.0", "5.1", "5.2", "6", "7", "GoldFinch"};
   return names[static_cast<int>(version)];
 }
 
@@ -63,10 +64,11 @@ struct RwkvShape {
   Version version = Version::v7;
   Index layers = 2, vocab = 11, heads = 2, head_size = 16, inner = 40;
   Index rank_w = 5, rank_a = 6, rank_v = 3, rank_g = 17, rank_mix = 4;
-  Index more_channels = 0;             ///< around the heads than within
-  bool values_in_first_layer = false;  ///< RWKV-7: v0, v1, v2 where they have no use
-  bool bonus_as_logarithm = true;      ///< RWKV-5.0 and 5.1: time_first instead of time_faaaa
-  bool first_state = false;            ///< RWKV-6: a trained state
+  Index attention_layers = 1, compressed = 3;  ///< GoldFinch: the last of the layers; numbers of a key in the cache
+  Index more_channels = 0;                     ///< around the heads than within
+  bool values_in_first_layer = false;          ///< RWKV-7: v0, v1, v2 where they have no use
+  bool bonus_as_logarithm = true;              ///< RWKV-5.0 and 5.1: time_first instead of time_faaaa
+  bool first_state = false;                    ///< RWKV-6: a trained state
 
   Index inner_channels() const { return heads * head_size; }
   Index channels() const { return inner_channels() + more_channels; }
@@ -89,6 +91,10 @@ class RandomCheckpoint {
       time_mix(block + "att.", layer);
       channel_mix(block + "ffn.");
     }
+    if (shape_.version == Version::goldfinch) {
+      matrix("w_kv_cache_a.weight", shape_.compressed, c_, c_);
+      matrix("w_kv_cache_b.weight", c_, c_ + shape_.compressed, c_);
+    }
     return made_;
   }
 
@@ -107,13 +113,18 @@ class RandomCheckpoint {
     near(name + ".weight", {size}, 1, 0.2);
     near(name + ".bias", {size}, 0, 0.2);
   }
-  void factors(std::string const& name, Index rank) {
+  void factors(std::string const& name, Index rank, Index out) {
     matrix(name + "1", c_, rank, c_);
-    matrix(name + "2", rank, a_, rank);
+    matrix(name + "2", rank, out, rank);
   }
   void lora(std::string const& name, Index rank) {
     near(name + "0", {1, 1, a_}, 0, 1);
-    factors(name, rank);
+    factors(name, rank, a_);
+  }
+  /// Of n token shifts in one.
+  void shift_factors(std::string const& name, Index n) {
+    matrix(name + "1", c_, n * shape_.rank_mix, c_);
+    near(name + "2", {n, shape_.rank_mix, c_}, 0, 0.3);
   }
   void shares(std::string const& prefix, std::string const& letters) {
     for (char const letter : letters) near(prefix + letter, {1, 1, c_}, 0.5, 0.3);
@@ -131,6 +142,8 @@ class RandomCheckpoint {
         return time_mix6(att);
       case Version::v7:
         return time_mix7(att, layer);
+      case Version::goldfinch:
+        return layer < shape_.layers - shape_.attention_layers ? time_mix_c2(att) : gold(att);
       default:
         return time_mix5(att);
     }
@@ -157,14 +170,35 @@ class RandomCheckpoint {
   void time_mix6(std::string const& att) {
     norm(att + "ln_x", a_);
     shares(att + "time_maa_", "xwkvrg");
-    matrix(att + "time_maa_w1", c_, 5 * shape_.rank_mix, c_);
-    near(att + "time_maa_w2", {5, shape_.rank_mix, c_}, 0, 0.3);
+    shift_factors(att + "time_maa_w", 5);
     projections(att);
     matrix(att + "gate.weight", a_, c_, c_);
-    near(att + "time_decay", {1, 1, a_}, -1, 1.5);
-    factors(att + "time_decay_w", shape_.rank_w);
-    near(att + "time_faaaa", {shape_.heads, shape_.head_size}, 0, 0.5);
+    decay6(att);
     if (shape_.first_state) near(att + "time_state", {shape_.heads, shape_.head_size, shape_.head_size}, 0, 1);
+  }
+  void decay6(std::string const& att) {
+    near(att + "time_decay", {1, 1, a_}, -1, 1.5);
+    factors(att + "time_decay_w", shape_.rank_w, a_);
+    near(att + "time_faaaa", {shape_.heads, shape_.head_size}, 0, 0.5);
+  }
+  void time_mix_c2(std::string const& att) {
+    norm(att + "ln_x", a_);
+    shares(att + "time_maa_", "xwkvr");
+    shares(att + "time_maa_v", "2");
+    shift_factors(att + "time_maa_w", 5);
+    projections(att);
+    decay6(att);
+    factors(att + "time_value2_w", shape_.rank_v, a_);
+  }
+  void gold(std::string const& att) {
+    for (char const* name : {"ln_q", "ln_k", "ln_v", "ln_x"}) norm(att + name, c_);
+    shares(att + "time_maa_", "xqkv");
+    near(att + "time_maa_v_cache", {1, 1, c_}, 0.5, 0.3);
+    factors(att + "time_maa_q_w", shape_.rank_mix, c_);
+    shift_factors(att + "time_maa_kv_w", 2);
+    factors(att + "time_key_w", shape_.rank_a, c_);
+    factors(att + "time_value_w", shape_.rank_a, c_);
+    for (char const* name : {"query.weight", "output.weight"}) matrix(att + name, c_, c_, c_);
   }
   void time_mix7(std::string const& att, Index layer) {
     norm(att + "ln_x", a_);
@@ -173,7 +207,7 @@ class RandomCheckpoint {
     lora(att + "w", shape_.rank_w);
     lora(att + "a", shape_.rank_a);
     if (layer > 0 || shape_.values_in_first_layer) lora(att + "v", shape_.rank_v);
-    factors(att + "g", shape_.rank_g);
+    factors(att + "g", shape_.rank_g, a_);
     near(att + "k_k", {1, 1, a_}, 0.8, 0.2);
     near(att + "k_a", {1, 1, a_}, 1, 0.2);
     near(att + "r_k", {shape_.heads, shape_.head_size}, 0, 0.3);
@@ -183,7 +217,8 @@ class RandomCheckpoint {
     if (shape_.version == Version::v7) {
       shares(ffn + "x_", "k");
     } else {
-      shares(ffn + (shape_.version == Version::v6 ? "time_maa_" : "time_mix_"), "kr");
+      bool const is_maa = shape_.version == Version::v6 || shape_.version == Version::goldfinch;
+      shares(ffn + (is_maa ? "time_maa_" : "time_mix_"), "kr");
       matrix(ffn + "receptance.weight", c_, c_, c_);
     }
     matrix(ffn + "key.weight", shape_.inner, c_, c_);
@@ -197,6 +232,11 @@ class RandomCheckpoint {
 };
 
 inline CheckpointCase random_rwkv(RwkvShape const& shape, std::uint64_t seed = 1) {
+  return RandomCheckpoint(shape, seed).make();
+}
+/// GoldFinch with two blocks of each kind, unless the shape says otherwise.
+inline CheckpointCase random_goldfinch(RwkvShape shape = {.layers = 4, .attention_layers = 2}, std::uint64_t seed = 1) {
+  shape.version = Version::goldfinch;
   return RandomCheckpoint(shape, seed).make();
 }
 

@@ -38,6 +38,10 @@ class GoldenFile {
     return found == tensors_.metadata().end() ? std::string() : found->second;
   }
   std::vector<double> numbers(std::string const& name) const { return tensors_.tensor(name).read<double>(); }
+  std::vector<std::int32_t> ids(std::string const& name) const {
+    auto const ids = tensors_.tensor(name).read<std::int64_t>();
+    return {ids.begin(), ids.end()};
+  }
   Index size(std::string const& name, std::size_t axis) const {
     auto const shape = tensors_.tensor(name).shape;
     if (axis >= shape.size()) throw std::runtime_error(path_ + ": tensor '" + name + "' has too few axes");
