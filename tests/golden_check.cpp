@@ -47,6 +47,7 @@ constexpr Op ops[] = {
     {"block_rwkv6", check_rwkv6_block},
     {"block_rwkv7", check_rwkv7_block},
     {"gold_attention", check_gold_attention},
+    {"goldfinch_model", check_goldfinch_model},
 };
 
 void check_file(std::filesystem::path const& path, Report& report) {
