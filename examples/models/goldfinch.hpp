@@ -6,8 +6,9 @@
 ///   x = GoldBlock_i(x)           the rest, over the cache
 ///
 /// Of a prompt the attention blocks see the last 2 n + 1 tokens only, n being their number: each looks back one token in its
-/// two token shifts, so the last of these tokens gets what a run over all of them would give it.
-/// Splitting a prompt into calls in any way gives the same bits, as do the number of threads and whether keys are kept.
+/// two token shifts, so the last of these tokens gets what a run over all of them would give it. While a prompt is read,
+/// these rows wait. Splitting a prompt into calls in any way gives the same bits, as do the number of threads and whether
+/// keys are kept.
 #include <algorithm>
 #include <array>
 #include <memory>
@@ -38,6 +39,7 @@ template <class Number, Index Size> class GoldFinchBody {
     std::vector<typename Attention::State> attention;
     Cache cache;
     std::vector<aviary::KeyValueCache<T>> rebuilt;  ///< one per attention block, or none where they are not kept
+    aviary::AlignedVector<T> waiting;  ///< (rows, C) of the last tokens that attention blocks have not seen, if any
   };
 
   /// At least one block of each kind; `tokens` are run at once, at most.
@@ -48,30 +50,29 @@ template <class Number, Index Size> class GoldFinchBody {
         attention_(std::move(attention)),
         format_(format),
         keep_keys_(keep_keys),
-        last_rows_(aviary::to_size(exact_rows() * channels())),
         scratch_(std::max(exact_rows() * attention_scratch(), tokens * aviary::padded<T>(token_cat_.width()))),
         workspace_(attention_workspace()) {}
 
   Index channels() const noexcept { return token_cat_.channels(); }
 
   Context empty_context() const {
-    Context context{recurrent_.empty_context(), empty_states(), empty_cache(), {}};
+    Context context{recurrent_.empty_context(), empty_states(), empty_cache(), {}, {}};
+    context.waiting.reserve(aviary::to_size(exact_rows() * channels()));
     if (keep_keys_)
       for (Attention const& block : attention_) context.rebuilt.push_back(block.time_mix().empty_rebuilt());
     return context;
   }
 
-  void run(std::span<TokenId const> ids, aviary::MatView<T> x, Context& context, Part part, Threads threads) {
-    recurrent_.run(ids, x, context.recurrent, part, threads);
+  void run(std::span<TokenId const> ids, aviary::MatView<T> x, Context& context, bool wants_last, Threads threads) {
+    recurrent_.run(ids, x, context.recurrent, wants_last, threads);
     std::visit([&](auto& cache) { token_cat_.append(ids, x, cache, scratch_, threads); }, context.cache);
-    Index const total = part.before + x.rows() + part.after, wanted = std::min(total, exact_rows());
-    aviary::MatView<T> const rows(last_rows_.data(), wanted, channels());
-    for (Index t = std::max(part.before, total - wanted); t < part.before + x.rows(); ++t)
-      std::copy_n(&x(t - part.before, 0), channels(), &rows(t - (total - wanted), 0));
-    if (part.after > 0) return;
-    if (wanted < total) context.attention = empty_states();  // what is wrong at first does not reach the last row
+    wait(x, context);
+    if (!wants_last) return;
+    Index const waiting = static_cast<Index>(context.waiting.size()) / channels();
+    aviary::MatView<T> const rows(context.waiting.data(), waiting, channels());
     std::visit([&](auto const& cache) { attend(rows, cache, context, threads); }, context.cache);
-    std::copy_n(&rows(wanted - 1, 0), channels(), &x(x.rows() - 1, 0));
+    std::copy_n(&rows(waiting - 1, 0), channels(), &x(x.rows() - 1, 0));
+    context.waiting.clear();
   }
 
   bool same_shape(Context const& a, Context const& b) const {
@@ -93,12 +94,15 @@ template <class Number, Index Size> class GoldFinchBody {
     recurrent_.write(to, context.recurrent);
     for (std::size_t i = 0; i < attention_.size(); ++i) write_block(to, first_attention() + i, context.attention[i]);
     std::visit([&](auto const& cache) { aviary::add_token_cache(to.tensors(), "cache", cache); }, context.cache);
+    if (!context.waiting.empty()) write_row(to, "waiting", context.waiting);
   }
   void read(aviary::StateFile const& from, Context& context) const {
     recurrent_.read(from, context.recurrent);
     for (std::size_t i = 0; i < attention_.size(); ++i) read_block(from, first_attention() + i, context.attention[i]);
     std::visit([&](auto& cache) { aviary::read_token_cache(from.tensors(), "cache", cache); }, context.cache);
     for (auto& keys : context.rebuilt) keys.truncate(0);
+    context.waiting.clear();
+    if (from.tensors().contains("waiting")) read_waiting(from.tensors().tensor("waiting"), context.waiting);
   }
   ///@}
 
@@ -136,6 +140,28 @@ template <class Number, Index Size> class GoldFinchBody {
     return most;
   }
 
+  /// Appends rows to those that wait, and keeps the last. Without the first of all, attention begins anew: what is wrong
+  /// about its first rows does not reach the last one.
+  void wait(aviary::MatView<T> x, Context& context) const {
+    auto& waiting = context.waiting;
+    Index const most = exact_rows(), before = static_cast<Index>(waiting.size()) / channels();
+    if (Index const surplus = before + x.rows() - most; surplus > 0) {
+      context.attention = empty_states();
+      waiting.erase(waiting.begin(), waiting.begin() + std::min(surplus, before) * channels());
+    }
+    for (Index t = std::max(Index{0}, x.rows() - most); t < x.rows(); ++t)
+      waiting.insert(waiting.end(), x[t].begin(), x[t].end());
+  }
+  void read_waiting(aviary::Tensor const& from, aviary::AlignedVector<T>& waiting) const {
+    Index const rows = from.shape.size() == 1 ? from.size() / channels() : 0;
+    if (rows < 1 || rows > exact_rows() || from.size() != rows * channels())
+      throw std::runtime_error(from.message("expected 1 to " + std::to_string(exact_rows()) + " rows of " +
+                                            std::to_string(channels()) + " numbers, found shape " +
+                                            aviary::detail::shape_text(from.shape)));
+    waiting.resize(aviary::to_size(from.size()));
+    from.read_into(waiting);
+  }
+
   template <class C> void attend(aviary::MatView<T> rows, C const& cache, Context& context, Threads threads) {
     for (std::size_t i = 0; i < attention_.size(); ++i) {
       auto* const rebuilt = keep_keys_ ? &context.rebuilt[i] : nullptr;
@@ -149,7 +175,6 @@ template <class Number, Index Size> class GoldFinchBody {
   std::vector<Attention> attention_;
   CacheFormat format_;
   bool keep_keys_;
-  aviary::AlignedVector<T> last_rows_;
   aviary::Scratch<T> scratch_, workspace_;
 };
 
