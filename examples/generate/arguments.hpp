@@ -52,11 +52,13 @@ struct Arguments {
   std::string presence = "0", frequency = "0", penalty_decay = "0.996";
   std::vector<std::string> stop, stop_text;
   std::string group_norm_eps = "64e-5", weights = "exact", threads = "1";
-  bool logits = false, stats = false, interactive = false;
+  std::string cache = "full", rotary_base;
+  bool keep_keys = false, logits = false, stats = false, interactive = false;
 };
 
 inline constexpr char const* description =
-    "Continues a text with an RWKV model. The text goes to standard output as it is made, all else to standard error.";
+    "Continues a text with an RWKV or GoldFinch model. The text goes to standard output as it is made, all else to "
+    "standard error.";
 
 inline constexpr char const* footer =
     "With --interactive every line of standard input is a prompt (an empty one: go on), every reply ends with a line "
@@ -72,7 +74,7 @@ inline void add_options(CLI::App& app, Arguments& a) {
   auto const option = [&](char const* name, auto& value, char const* text) {
     return app.add_option(name, value, text)->allow_extra_args(false);
   };
-  option("--model", a.model, "checkpoint of RWKV-4, 5.0, 5.1, 5.2, 6 or 7, .safetensors or .pth");
+  option("--model", a.model, "checkpoint of RWKV-4, 5.0, 5.1, 5.2, 6 or 7 or of GoldFinch, .safetensors or .pth");
   option("--vocab", a.vocab, "World vocabulary file; without it a vocabulary of 256 is bytes, others are ids");
   option("--prompt", a.prompt, "text to continue");
   option("--prompt-file", a.prompt_file, "file with the text to continue, every byte of it; -: standard input");
@@ -94,6 +96,10 @@ inline void add_options(CLI::App& app, Arguments& a) {
   option("--group-norm-eps", a.group_norm_eps, "eps of the norm per head; no file stores it")->capture_default_str();
   option("--weights", a.weights, "matrices in memory: exact (the smallest that loses nothing), f32, bf16, f16 or q8")
       ->capture_default_str();
+  option("--cache", a.cache, "GoldFinch: numbers of its token cache: full, bf16, f16 or int8")->capture_default_str();
+  app.add_flag("--keep-keys", a.keep_keys,
+               "GoldFinch: keep rebuilt keys and values: faster, for memory; the same text");
+  option("--rotary-base", a.rotary_base, "GoldFinch: base of a rotary embedding, if it was trained with one");
   option("--threads", a.threads, "threads to use")->capture_default_str();
   app.add_flag("--stats", a.stats, "print tokens per second");
 }
@@ -120,13 +126,25 @@ inline std::vector<TokenId> token_list(std::string const& option, std::string_vi
   return *ids;
 }
 
+/// The value of the name that an option gives.
+template <class Value, std::size_t n>
+Value choice(std::string const& option, std::string const& expected, std::string_view text,
+             std::pair<std::string_view, Value> const (&values)[n]) {
+  for (auto const& [name, value] : values)
+    if (name == text) return value;
+  refuse(option, expected, text);
+}
+
 inline aviary::WeightFormat weight_format(std::string_view text) {
   using enum aviary::WeightFormat;
-  constexpr std::array<std::pair<std::string_view, aviary::WeightFormat>, 5> formats{
-      {{"exact", exact}, {"f32", full}, {"bf16", bf16}, {"f16", f16}, {"q8", q8}}};
-  for (auto const& [name, format] : formats)
-    if (name == text) return format;
-  refuse("--weights", "exact, f32, bf16, f16 or q8", text);
+  return choice<aviary::WeightFormat>("--weights", "exact, f32, bf16, f16 or q8", text,
+                                      {{"exact", exact}, {"f32", full}, {"bf16", bf16}, {"f16", f16}, {"q8", q8}});
+}
+
+inline models::CacheFormat cache_format(std::string_view text) {
+  using enum models::CacheFormat;
+  return choice<models::CacheFormat>("--cache", "full, bf16, f16 or int8", text,
+                                     {{"full", full}, {"bf16", bf16}, {"f16", f16}, {"int8", int8}});
 }
 
 inline models::Threads threads(std::string_view text) {
@@ -183,12 +201,18 @@ template <class Given> Request check(Arguments const& a, Given&& given) {
             .tokens = {},
             .length = natural<Index>("--length", "a whole number from 0 on", a.length),
             .reply = reply_options(a),
-            .load = {.format = weight_format(a.weights), .threads = threads(a.threads)},
+            .load = {.format = weight_format(a.weights),
+                     .threads = threads(a.threads),
+                     .cache = cache_format(a.cache),
+                     .keep_keys = a.keep_keys},
             .logits = a.logits,
             .stats = a.stats,
             .interactive = a.interactive};
   r.load.group_norm_eps = number<double>("--group-norm-eps", "a number above 0", a.group_norm_eps,
                                          [](double x) { return std::isfinite(x) && static_cast<float>(x) > 0; });
+  if (given("--rotary-base"))
+    r.load.rotary_base = number<double>("--rotary-base", "a number above 0", a.rotary_base,
+                                        [](double x) { return std::isfinite(x) && x > 0; });
   if (given("--prompt")) r.prompt = a.prompt;
   if (given("--tokens")) r.tokens = token_list("--tokens", a.tokens);
   return r;

@@ -1,4 +1,4 @@
-/// generate: continues a text with an RWKV model.
+/// generate: continues a text with an RWKV or GoldFinch model.
 ///   generate --model rwkv7.safetensors --vocab rwkv_vocab_v20230424.txt --prompt "The Eiffel tower is in" --length 20
 /// Text goes to standard output as it is made, everything else to standard error.
 #include <cerrno>
@@ -20,6 +20,7 @@
 #include "generate/console.hpp"
 #include "generate/session.hpp"
 #include "models/any.hpp"
+#include "models/progress.hpp"
 
 namespace {
 
@@ -110,7 +111,7 @@ void run(Request const& r) {
   if (r.logits)
     print_logits(conversation.logits());
   else if (r.interactive)
-    session.interact(std::cin, generate::is_terminal(0));
+    session.interact(std::cin, models::is_terminal(0));
   else
     session.reply();
   if (r.save_state) conversation.save(*r.save_state);

@@ -12,6 +12,7 @@
 
 #include "generate/console.hpp"
 #include "models/conversation.hpp"
+#include "models/progress.hpp"
 
 namespace generate {
 
@@ -47,7 +48,7 @@ class Session {
   void read(std::span<TokenId const> tokens) {
     Stopwatch const time(stats_);
     {
-      Progress progress(std::cerr, is_terminal(2));
+      models::Progress progress(std::cerr, models::is_terminal(2));
       conversation_.read(tokens, progress);
     }
     time.stop("prefill", static_cast<Index>(tokens.size()));

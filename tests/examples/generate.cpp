@@ -205,13 +205,13 @@ TEST_CASE("generate: help says what it does") {
   Finished const run = generate({"--help"});
   CHECK(run.status == 0);
   CHECK(run.err == "");
-  CHECK(run.out.find("Continues a text with an RWKV model") != std::string::npos);
+  CHECK(run.out.find("Continues a text with an RWKV or GoldFinch model") != std::string::npos);
   for (char const* option :
-       {"--model",       "--vocab",          "--prompt",    "--prompt-file", "--tokens",     "--length",
-        "--temperature", "--top-p",          "--top-k",     "--presence",    "--frequency",  "--penalty-decay",
-        "--seed",        "--stop",           "--stop-text", "--interactive", "--load-state", "--save-state",
-        "--logits",      "--group-norm-eps", "--weights",   "--threads",     "--stats",      "/reset",
-        "/save FILE",    "/load FILE"})
+       {"--model",       "--vocab",          "--prompt",      "--prompt-file", "--tokens",     "--length",
+        "--temperature", "--top-p",          "--top-k",       "--presence",    "--frequency",  "--penalty-decay",
+        "--seed",        "--stop",           "--stop-text",   "--interactive", "--load-state", "--save-state",
+        "--logits",      "--group-norm-eps", "--weights",     "--threads",     "--stats",      "/reset",
+        "--cache",       "--keep-keys",      "--rotary-base", "/save FILE",    "/load FILE"})
     CHECK(run.out.find(option) != std::string::npos);
 }
 
@@ -289,7 +289,8 @@ TEST_CASE("generate: files that are no checkpoint are status 1") {
     CheckpointCase other;
     other.add("emb.weight", {1}, {0});
     check(other.text(),
-          "tensor 'emb.weight': expected tensors of RWKV-4, 5, 6 or 7 beside it, found those of no known generation");
+          "tensor 'emb.weight': expected tensors of RWKV-4, 5, 6, 7 or GoldFinch beside it, found those of no known "
+          "generation");
   }
 }
 
@@ -331,6 +332,10 @@ TEST_CASE("generate: wrong arguments are status 2 and say what was expected and 
     check({"--penalty-decay", x}, "--penalty-decay: expected a number from 0 to 1, found '" + std::string(x) + "'");
   for (char const* x : {"fp16", "", "F32", "4"})
     check({"--weights", x}, "--weights: expected exact, f32, bf16, f16 or q8, found '" + std::string(x) + "'");
+  for (char const* x : {"f32", "", "bf16 ", "8"})
+    check({"--cache", x}, "--cache: expected full, bf16, f16 or int8, found '" + std::string(x) + "'");
+  for (char const* x : {"0", "-1", "nan", "inf", "1e999", ""})
+    check({"--rotary-base", x}, "--rotary-base: expected a number above 0, found '" + std::string(x) + "'");
   for (char const* option : {"--tokens", "--stop"}) {
     for (char const* ids : {"", "1,,2", "1, 2", "a", "1,", "-1", "99999999999"})
       check({option, ids},
@@ -492,6 +497,42 @@ TEST_CASE("generate: how weights are kept") {
   std::string const full = logits("f32");
   CHECK(logits("exact") == full);  // random floats have no exact 16-bit form
   for (char const* weights : {"bf16", "f16", "q8"}) CHECK(logits(weights) != full);
+}
+
+TEST_CASE("generate: GoldFinch, with its token cache in any form") {
+  TemporaryFolder const folder;
+  std::string const state = (folder / "s").string();
+  auto const weights = test::random_goldfinch({.layers = 4, .vocab = 256, .attention_layers = 2});
+  Arguments const arguments{"--model", weights.write(folder / "m.safetensors").string(), "--temperature", "0"};
+  auto const logits = [&](Arguments const& more) {
+    Finished const run = generate(arguments + Arguments{"--prompt", "Hello", "--logits"} + more);
+    CHECK(run.status == 0);
+    CHECK(run.err == "");
+    CHECK(numbers_in(run.out).size() == 256);
+    return run.out;
+  };
+  std::string const full = logits({});
+  CHECK(logits({"--cache", "full"}) == full);
+  CHECK(logits({"--keep-keys"}) == full);
+  CHECK(logits({"--threads", two_threads}) == full);
+  for (char const* format : {"bf16", "f16", "int8"}) {
+    CHECK(logits({"--cache", format}) != full);
+    CHECK(max_error(numbers_in(logits({"--cache", format})), numbers_in(full)) <= 0x1p-8);
+  }
+  CHECK(logits({"--rotary-base", "10000"}) != full);
+  CHECK(logits({"--rotary-base", "1e4"}) != logits({"--rotary-base", "50.5"}));
+
+  std::string const whole = generate(arguments + Arguments{"--prompt", "Hello", "--length", "30"}).out;
+  CHECK(whole.size() == 30);
+  std::string const first =
+      generate(arguments + Arguments{"--prompt", "Hello", "--length", "12", "--save-state", state}).out;
+  Arguments const rest = arguments + Arguments{"--load-state", state, "--length", "18"};
+  CHECK(first + generate(rest + Arguments{"--keep-keys"}).out == whole);
+  check_failure(rest + Arguments{"--cache", "int8"}, 1,
+                state +
+                    ": expected the context of a model of finch_c2, 2 layers, 32 channels, 2 of attention, cache of "
+                    "int8, 256 tokens, found 'finch_c2, 2 layers, 32 channels, 2 of attention, cache of full "
+                    "numbers, 256 tokens'");
 }
 
 TEST_CASE("generate: a saved state goes on as if nothing had happened") {
