@@ -40,6 +40,11 @@ template <class Number, Index Size> class GoldFinchBody {
     Cache cache;
     std::vector<aviary::KeyValueCache<T>> rebuilt;  ///< one per attention block, or none where they are not kept
     aviary::AlignedVector<T> waiting;  ///< (rows, C) of the last tokens that attention blocks have not seen, if any
+
+    /// Of the token cache.
+    Index cache_bytes() const noexcept {
+      return std::visit([](auto const& held) { return held.size_bytes(); }, cache);
+    }
   };
 
   /// At least one block of each kind; `tokens` are run at once, at most.
