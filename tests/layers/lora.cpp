@@ -45,3 +45,22 @@ TEST_CASE("lora: factors of different ranks are refused") {
   CHECK(test::message_of<std::invalid_argument>([&] { Lora<float>(w1.view(), w2.view()); }) ==
         "aviary: Lora: the second factor is 9 x 24, expected 8 x 24");
 }
+
+TEST_CASE("lora: a decay is -exp of its low-rank map and a number of each channel") {
+  Random random(2);
+  Index const tokens = 5;
+  Matrix<double> const w1(40, 6, random), w2(6, 24, random), base(1, 24, random), x(tokens, 40, random);
+  LoraDecay<double> const decay(base.view()[0], w1.view(), w2.view());
+  Scratch<double> scratch(tokens * decay.scratch_size());
+  Matrix<double> log_w(tokens, 24), map(tokens, 24);
+  Lora<double>(w1.view(), w2.view())(x.view(), activation::tanh, map.view(), scratch);
+  decay(x.view(), log_w.view(), scratch);
+  for (Index t = 0; t < tokens; ++t)
+    for (Index o = 0; o < 24; ++o) {
+      double const expected = -std::exp(base(0, o) + map(t, o));
+      CHECK(std::abs(log_w(t, o) - expected) <= 1e-15 * std::abs(expected));
+    }
+  CHECK(test::message_of<std::invalid_argument>([&] {
+          LoraDecay<double>(base.view()[0].segment(0, 23), w1.view(), w2.view());
+        }) == "aviary: LoraDecay: time_decay is 23, expected 24");
+}

@@ -247,10 +247,8 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
     detail::ExpectShapes const expect{"Gold"};
     Index const c = w.query_shift.base.size();
     expect("shift.base", w.shift.base, c);
-    expect("key_w1", w.key_w1, c, w.key_w1.columns());
-    expect("key_w2", w.key_w2, w.key_w1.columns(), c);
-    expect("value_w1", w.value_w1, c, w.value_w1.columns());
-    expect("value_w2", w.value_w2, w.value_w1.columns(), c);
+    detail::expect_lora(expect, "key_w1", w.key_w1, c, "key_w2", w.key_w2, c);
+    detail::expect_lora(expect, "value_w1", w.value_w1, c, "value_w2", w.value_w2, c);
     expect("query", w.query, c, c);
     expect("output", w.output, c, c);
     expect("ln_q_weight", w.ln_q_weight, c);

@@ -1,5 +1,7 @@
 #pragma once
-/// Low-rank maps: the input-dependent parts of RWKV-6 and RWKV-7.
+/// Low-rank maps: the input-dependent parts of RWKV-6, RWKV-7 and GoldFinch.
+#include "aviary/core/math.hpp"
+#include "aviary/layers/activation.hpp"
 #include "aviary/layers/linear.hpp"
 #include "aviary/layers/rows.hpp"
 #include "aviary/layers/scratch.hpp"
@@ -35,4 +37,39 @@ template <class T> class Lora {
   Linear<T> first_, second_;
 };
 
+/// log_w = -exp(time_decay + tanh(x w1) w2) of row vectors: the decay of RWKV-6 and GoldFinch.
+template <class T> class LoraDecay {
+ public:
+  /// Copies its weights: time_decay (out), w1 (in, rank), w2 (rank, out), the factors in the format.
+  LoraDecay(VecView<T const> time_decay, WeightMatrix w1, WeightMatrix w2, WeightFormat format = WeightFormat::exact)
+      : lora_(w1, w2, format), time_decay_(detail::copy_of(time_decay)) {
+    detail::ExpectShapes{"LoraDecay"}("time_decay", time_decay, lora_.out());
+  }
+
+  /// Numbers of scratch for a token.
+  Index scratch_size() const noexcept { return lora_.scratch_size(); }
+
+  /// x (tokens, in), log_w (tokens, out); log_w must not overlap x.
+  template <Executor E = Serial>
+  void operator()(MatView<T const> x, MatView<T> log_w, Scratch<T>& scratch, E&& executor = {}) const {
+    lora_(x, activation::tanh, log_w, scratch, executor);
+    detail::transform_rows(
+        log_w, [](auto const& w, auto const& w0) { return log_w_of_exponential(w0 + w); }, log_w, time_decay_);
+  }
+
+ private:
+  Lora<T> lora_;
+  AlignedVector<T> time_decay_;
+};
+
+namespace detail {
+
+/// Of the factors of a low-rank map, whatever its rank.
+inline void expect_lora(ExpectShapes expect, char const* name1, WeightMatrix const& w1, Index in, char const* name2,
+                        WeightMatrix const& w2, Index out) {
+  expect(name1, w1, in, w1.columns());
+  expect(name2, w2, w1.columns(), out);
+}
+
+}  // namespace detail
 }  // namespace aviary

@@ -6,7 +6,7 @@
 ///   log_w = -exp(time_decay + tanh(X_w w1) w2)
 ///   out = W_o (GroupNorm(wkv6(r, log_w, k, v)) * g)     per head
 #include "aviary/core/math.hpp"
-#include "aviary/layers/activation.hpp"
+#include "aviary/layers/lora.hpp"
 #include "aviary/layers/sequence_layer.hpp"
 #include "aviary/layers/time_mix.hpp"
 #include "aviary/layers/token_shift_lora.hpp"
@@ -48,8 +48,7 @@ class TimeMix<Wkv6<Number, Size>> : public detail::MatrixTimeMix<Wkv6<Number, Si
         key_(w.key, w.format),
         value_(w.value, w.format),
         gate_(w.gate, w.format),
-        decay_(w.w1, w.w2, w.format),
-        time_decay_(detail::copy_of(w.time_decay)),
+        decay_(w.time_decay, w.w1, w.w2, w.format),
         u_(detail::copy_of(w.u)),
         first_state_(detail::copy_of(w.first_state)) {}
 
@@ -85,9 +84,7 @@ class TimeMix<Wkv6<Number, Size>> : public detail::MatrixTimeMix<Wkv6<Number, Si
       return MatView<T const>(shifted);
     };
 
-    decay_(shift(slice_w), activation::tanh, log_w, scratch, executor);
-    detail::transform_rows(
-        log_w, [](auto const& w, auto const& w0) { return log_w_of_exponential(w0 + w); }, log_w, time_decay_);
+    decay_(shift(slice_w), log_w, scratch, executor);
     receptance_(shift(slice_r), r, executor);
     key_(shift(slice_k), k, executor);
     value_(shift(slice_v), v, executor);
@@ -111,16 +108,15 @@ class TimeMix<Wkv6<Number, Size>> : public detail::MatrixTimeMix<Wkv6<Number, Si
     Base::expect_shapes(expect, w, c, a);
     expect("gate", w.gate, a, c);
     expect("time_decay", w.time_decay, a);
-    expect("w1", w.w1, c, w.w1.columns());
-    expect("w2", w.w2, w.w1.columns(), a);
+    detail::expect_lora(expect, "w1", w.w1, c, "w2", w.w2, a);
     if (w.first_state.rows() > 0) expect("first_state", w.first_state, a, n);
     return w;
   }
 
   Shift shift_;
   Linear<T> receptance_, key_, value_, gate_;
-  Lora<T> decay_;
-  AlignedVector<T> time_decay_, u_, first_state_;
+  LoraDecay<T> decay_;
+  AlignedVector<T> u_, first_state_;
 };
 
 }  // namespace aviary

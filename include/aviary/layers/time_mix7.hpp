@@ -181,18 +181,13 @@ class TimeMix<Wkv7<Number, Size>> : public detail::MatrixTimeMix<Wkv7<Number, Si
                                              Vector{"a0", w.a0, a}, Vector{"k_k", w.k_k, a}, Vector{"k_a", w.k_a, a}})
       expect(name, weight, size);
     Base::expect_shapes(expect, w, c, a);
-    expect_lora(expect, "w1", w.w1, c, "w2", w.w2, a);
-    expect_lora(expect, "a1", w.a1, c, "a2", w.a2, a);
-    expect_lora(expect, "g1", w.g1, c, "g2", w.g2, a);
+    detail::expect_lora(expect, "w1", w.w1, c, "w2", w.w2, a);
+    detail::expect_lora(expect, "a1", w.a1, c, "a2", w.a2, a);
+    detail::expect_lora(expect, "g1", w.g1, c, "g2", w.g2, a);
     if (w.v0.size() == 0) return w;
     expect("v0", w.v0, a);
-    expect_lora(expect, "v1", w.v1, c, "v2", w.v2, a);
+    detail::expect_lora(expect, "v1", w.v1, c, "v2", w.v2, a);
     return w;
-  }
-  static void expect_lora(detail::ExpectShapes expect, char const* name1, WeightMatrix w1, Index in, char const* name2,
-                          WeightMatrix w2, Index out) {
-    expect(name1, w1, in, w1.columns());
-    expect(name2, w2, w1.columns(), out);
   }
 
   TokenShift<T> shift_r_, shift_w_, shift_k_, shift_v_, shift_a_, shift_g_;

@@ -6,8 +6,8 @@
 ///   r = W_r X_r     k = W_k X_k     v = W_v X_v     log_w = -exp(time_decay + tanh(X_w w1) w2)
 ///   v2 = W_v X_v2 + tanh(X_v2 value2_w1) value2_w2
 ///   out = W_o LayerNorm(finch_c2(r, log_w, k, v) + v2)      the norm over all channels
-#include "aviary/core/math.hpp"
 #include "aviary/layers/activation.hpp"
+#include "aviary/layers/lora.hpp"
 #include "aviary/layers/sequence_layer.hpp"
 #include "aviary/layers/time_mix.hpp"
 #include "aviary/layers/token_shift_lora.hpp"
@@ -48,9 +48,8 @@ class TimeMix<FinchC2<Number, Size>> : public detail::MatrixTimeMix<FinchC2<Numb
         receptance_(w.receptance, w.format),
         key_(w.key, w.format),
         value_(w.value, w.format),
-        decay_(w.w1, w.w2, w.format),
-        value2_(w.value2_w1, w.value2_w2, w.format),
-        time_decay_(detail::copy_of(w.time_decay)) {}
+        decay_(w.time_decay, w.w1, w.w2, w.format),
+        value2_(w.value2_w1, w.value2_w2, w.format) {}
 
   /// Numbers of scratch for a token.
   Index scratch_size() const noexcept {
@@ -77,9 +76,7 @@ class TimeMix<FinchC2<Number, Size>> : public detail::MatrixTimeMix<FinchC2<Numb
     receptance_(shift(slice_r), r, executor);
     key_(shift(slice_k), k, executor);
     value_(shift(slice_v), v, executor);
-    decay_(shift(slice_w), activation::tanh, log_w, scratch, executor);
-    detail::transform_rows(
-        log_w, [](auto const& w, auto const& w0) { return log_w_of_exponential(w0 + w); }, log_w, time_decay_);
+    decay_(shift(slice_w), log_w, scratch, executor);
     this->read_memory({.r = this->source(r), .log_w = this->source(log_w), .k = this->source(k), .v = this->source(v)},
                       state, read, executor);
     value_(shift(slice_v2), v2, executor);
@@ -99,17 +96,15 @@ class TimeMix<FinchC2<Number, Size>> : public detail::MatrixTimeMix<FinchC2<Numb
                                   (Size == dynamic ? "" : " of " + std::to_string(Size)));
     Base::expect_shapes(expect, w, c, a);
     expect("time_decay", w.time_decay, a);
-    expect("w1", w.w1, c, w.w1.columns());
-    expect("w2", w.w2, w.w1.columns(), a);
-    expect("value2_w1", w.value2_w1, c, w.value2_w1.columns());
-    expect("value2_w2", w.value2_w2, w.value2_w1.columns(), a);
+    detail::expect_lora(expect, "w1", w.w1, c, "w2", w.w2, a);
+    detail::expect_lora(expect, "value2_w1", w.value2_w1, c, "value2_w2", w.value2_w2, a);
     return w;
   }
 
   Shift shift_;
   Linear<T> receptance_, key_, value_;
-  Lora<T> decay_, value2_;
-  AlignedVector<T> time_decay_;
+  LoraDecay<T> decay_;
+  Lora<T> value2_;
 };
 
 }  // namespace aviary
