@@ -9,7 +9,6 @@
 #include <random>
 #include <span>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "aviary/gold.hpp"
@@ -213,8 +212,7 @@ class Decoder {
 
   double cache_bytes() {
     model_->restore(saved_);
-    auto const& context = dynamic_cast<models::LanguageModel<Body> const&>(*model_).context();
-    return std::visit([](auto const& cache) { return static_cast<double>(cache.size_bytes()); }, context.cache);
+    return static_cast<double>(dynamic_cast<models::LanguageModel<Body> const&>(*model_).context().cache_bytes());
   }
   /// Keys and values in 16 bits of a transformer with as many layers and channels.
   double transformer_bytes() const {
@@ -278,11 +276,18 @@ void add_attend(Index tokens, Index queries) {
   });
 }
 
+std::string shape_text() {
+  return std::to_string(model_sizes.recurrent_layers()) + " recurrent and " +
+         std::to_string(model_sizes.attention_layers()) + " attention layers of " +
+         std::to_string(model_sizes.channels) + " channels";
+}
+
 void add_decode(Index tokens) {
   add("goldfinch/decode", tokens, [=](benchmark::State& state) {
     Decoder& decoder = Decoder::shared();
     decoder.read_to(tokens);
     time(state, [&] { return decoder.step(); });
+    state.SetLabel(shape_text());
     state.counters["tokens"] = static_cast<double>(tokens);
     state.counters["cache bytes"] = decoder.cache_bytes();
     state.counters["transformer bytes"] = decoder.transformer_bytes();
@@ -353,9 +358,7 @@ void short_table() {
   std::printf("%10s %18s %14s %10s %14s %10s %14s %18s\n", "tokens", "append, ns/token", "1 query, ms", "% of peak",
               "64 queries, ms", "% of peak", "kept, 1 query", "x reading as much");
   for (Index const n : lengths(longest / 4)) attention_row(n);
-  models::GoldFinchSizes const n = model_sizes;
-  std::printf("GoldFinch, %td recurrent and %td attention layers of %td channels, cache of bf16\n",
-              n.recurrent_layers(), n.attention_layers(), n.channels);
+  std::printf("GoldFinch, %s, cache of bf16\n", shape_text().c_str());
   std::printf("%10s %18s %18s %16s %22s %8s\n", "tokens", "decode, ms", "ns per token held", "cache, bytes",
               "of a transformer", "ratio");
   for (Index const tokens : lengths(longest)) decode_row(tokens);
