@@ -35,11 +35,10 @@ inline double median(std::vector<double> x) {
 template <class T> [[gnu::noinline]] void multiply_add(Index times) {
   using Chains = simd::Wide<simd::Native<T>, 12>;
   using L = simd::Pack<Chains>;
-  T lanes[L::lanes], factor = T(0.5), summand = T(0.5);
+  T volatile const factor = T(0.5), summand = T(0.5);
+  T lanes[L::lanes];
   for (Index i = 0; i < L::lanes; ++i) lanes[i] = T(1) + static_cast<T>(i) / T(L::lanes);
   benchmark::DoNotOptimize(lanes);  // equal chains would be computed once
-  benchmark::DoNotOptimize(factor);
-  benchmark::DoNotOptimize(summand);
   Chains const x(factor), y(summand);
   Chains chains = L::load(lanes);
   for (Index n = 0; n < times; ++n) chains = L::fma(chains, x, y);
