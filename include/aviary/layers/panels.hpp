@@ -123,7 +123,7 @@ template <class P> class PanelProduct {
   /// Panels that a single row takes: eight sums hide how long an addition takes.
   static constexpr int panels = std::max(1, 8 / packs);
   /// Inputs and rows of a block: 32 KiB of x, and 32 KiB of weights, are copied to lie side by side as T.
-  static constexpr Index depth = 512 / static_cast<Index>(sizeof(T)), rows = 64 / tile * tile;
+  static constexpr Index depth = 512 / static_cast<Index>(sizeof(T)), rows = (64 + tile - 1) / tile * tile;
 
   struct Range {
     Index first, last;
