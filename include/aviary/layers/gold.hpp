@@ -101,7 +101,7 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
     VecView<T const> ln_k_weight, ln_k_bias;   ///< (C) each
     VecView<T const> ln_v_weight, ln_v_bias;   ///< (C) each
     VecView<T const> ln_x_weight, ln_x_bias;   ///< (C) each
-    Index heads;                               ///< H
+    Required<Index> heads;                     ///< H
     std::optional<double> rotary_base = {};    ///< 10000 in models that have a rotary embedding; most have none
     WeightFormat format = WeightFormat::exact;
   };
