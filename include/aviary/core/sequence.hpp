@@ -40,7 +40,7 @@ template <Index N, class Void> class Sequence {
     repeat_ *= n;
   }
   Index at(Index token, Index head) const noexcept {
-    return (repeat_ == 1 ? token : token / repeat_) * token_stride_ + head * head_stride_;
+    return (repeat_ > 1 ? token / repeat_ : token) * token_stride_ + head * head_stride_;
   }
 
   Void* data_ = nullptr;

@@ -101,7 +101,7 @@ template <class M, class P> class Tile {
     AVIARY_ASSERT(n > 0 && n <= Scratch<M>::tokens(keys, values));
     for (Index i = 0; i < n; ++i)
       with_token<M>(x, t + i, [&](typename M::Token const& one) {
-        token(i).bonus() = Kernel::prepare(one, token(i), keys, values);
+        token(i).bonus() = Kernel::prepare(one, token(i), keys_, Extent<M::values>(values));
       });
   }
 
@@ -131,7 +131,8 @@ template <class M, class P> class Tile {
   using R = typename M::Rule;
   alignas(alignment) T numbers_[to_size(Scratch<M>::tile_numbers)];
   [[no_unique_address]] Extent<Scratch<M>::fixed_row> row_;
-  Index keys_, tokens_;
+  [[no_unique_address]] Extent<M::keys> keys_;
+  Index tokens_;
 };
 
 /// Writes the lanes of y from value i on as the output of one token and head.
