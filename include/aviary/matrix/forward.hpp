@@ -1,6 +1,7 @@
 #pragma once
 /// Packed sequences through all heads. A tile of tokens is prepared into scratch on the stack, then run over the state of
-/// one head while that lies in first-level cache; heads inside, tiles of tokens outside.
+/// one head, which stays in first-level cache for a few tiles. Then the next head takes the same tokens: its inputs lie
+/// beside those that were read.
 #include <algorithm>
 #include <span>
 
@@ -57,17 +58,21 @@ template <class M, class Engine> class ForwardPass {
         last_value_(last_value),
         engine_(engine) {}
 
+  /// Tiles after which the next head has its turn.
+  static constexpr Index tiles = 8;
+
   void heads(Index first, Index last) noexcept {
     Index const begin = packing_.begin(sequence_), end = packing_.end(sequence_);
     bool const keeps = !call_.tape.states.empty();
     Index const every = call_.tape.every, kept = keeps ? packing_.kept_before(sequence_, every) : 0;
-    Index const most = first < last ? engine_.tokens(state(first).keys(), state(first).values()) : 0;
+    Index const tile = first < last ? engine_.tokens(state(first).keys(), state(first).values()) : 1;
     for (Index t = begin, n = 0; t < end; t += n) {
       Index const since = keeps ? (t - begin) % every : 0;
-      n = std::min({end - t, most, keeps ? every - since : most});
+      n = std::min({end - t, tiles * tile, keeps ? every - since : tiles * tile});
       for (Index h = first; h < last; ++h) {
         if (keeps && since == 0) keep(state(h), call_.tape.states[at(kept + (t - begin) / every, h)]);
-        engine_(call_, h, t, n, state(h), first_value_, last_value_);
+        for (Index done = 0; done < n; done += tile)
+          engine_(call_, h, t + done, std::min(tile, n - done), state(h), first_value_, last_value_);
       }
     }
   }
