@@ -14,7 +14,6 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -86,7 +85,8 @@ class Reader {
       Index const n = std::min(piece, to - read_);
       ids_.clear();
       for (Index t = 0; t < n; ++t) ids_.push_back(any_id());
-      per_token_.push_back({read_, seconds([&] { model_->read_on(ids_); }) / static_cast<double>(n)});
+      double const time = seconds([&] { model_->read_on(ids_); });
+      pieces_.push_back({read_, read_ + n, time / static_cast<double>(n)});
       read_ += n;
     }
     progress_.clear();
@@ -101,11 +101,11 @@ class Reader {
     return median(times);
   }
 
-  /// Seconds for a token of the prompt from `first` to `last`, the median of its pieces.
+  /// Seconds for a token of the prompt from `first` to `last`, the median of the pieces that have a part in it.
   double prefill(Index first, Index last) const {
     std::vector<double> times;
-    for (auto const& [at, time] : per_token_)
-      if (first <= at && at < last) times.push_back(time);
+    for (Piece const& read : pieces_)
+      if (read.first < last && first < read.last) times.push_back(read.per_token);
     return median(times);
   }
 
@@ -114,6 +114,11 @@ class Reader {
   }
 
  private:
+  struct Piece {
+    Index first, last;
+    double per_token;  // seconds
+  };
+
   TokenId any_id() {
     random_ = random_ * 6364136223846793005u + 1442695040888963407u;
     return static_cast<TokenId>((random_ >> 33) % static_cast<std::uint64_t>(vocab_));
@@ -123,7 +128,7 @@ class Reader {
   Index vocab_, all_, read_ = 0;
   models::Progress progress_;
   std::vector<TokenId> ids_;
-  std::vector<std::pair<Index, double>> per_token_;  // of each piece: where it begins, seconds
+  std::vector<Piece> pieces_;  // that were read
   std::uint64_t random_ = 1;
 };
 
