@@ -214,10 +214,7 @@ class Decoder {
     model_->restore(saved_);
     return static_cast<double>(dynamic_cast<models::LanguageModel<Body> const&>(*model_).context().cache_bytes());
   }
-  /// Keys and values in 16 bits of a transformer with as many layers and channels.
-  double transformer_bytes() const {
-    return static_cast<double>(2 * model_sizes.layers * model_sizes.channels * read_) * sizeof(bf16);
-  }
+  double transformer_bytes() const { return static_cast<double>(model_sizes.transformer_bytes(read_)); }
 
   /// One for all lengths, as reading takes longer than what is measured.
   static Decoder& shared() {

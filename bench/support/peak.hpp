@@ -8,27 +8,16 @@
 /// the decay's lone multiplication does half of what it could: 90% is the most that WKV-7 can reach.
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
-#include <chrono>
 #include <span>
 #include <vector>
 
 #include "aviary/simd/pack.hpp"
+#include "models/timing.hpp"
 
 namespace aviary::bench {
 
-/// Seconds that f() takes.
-template <class F> double seconds(F&& f) {
-  auto const begin = std::chrono::steady_clock::now();
-  f();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-inline double median(std::vector<double> x) {
-  auto const middle = x.begin() + static_cast<std::ptrdiff_t>(x.size() / 2);
-  std::nth_element(x.begin(), middle, x.end());
-  return *middle;
-}
+using models::median;
+using models::seconds;
 
 /// Twelve chains of fused multiply-adds, none waiting for another: two ports with a latency of four or five cycles need
 /// eight to ten. The chains stay near 1.

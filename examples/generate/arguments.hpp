@@ -129,7 +129,7 @@ inline std::vector<TokenId> token_list(std::string const& option, std::string_vi
 /// The value of the name that an option gives.
 template <class Value, std::size_t n>
 Value choice(std::string const& option, std::string const& expected, std::string_view text,
-             std::pair<std::string_view, Value> const (&values)[n]) {
+             std::array<std::pair<std::string_view, Value>, n> const& values) {
   for (auto const& [name, value] : values)
     if (name == text) return value;
   refuse(option, expected, text);
@@ -137,14 +137,13 @@ Value choice(std::string const& option, std::string const& expected, std::string
 
 inline aviary::WeightFormat weight_format(std::string_view text) {
   using enum aviary::WeightFormat;
-  return choice<aviary::WeightFormat>("--weights", "exact, f32, bf16, f16 or q8", text,
-                                      {{"exact", exact}, {"f32", full}, {"bf16", bf16}, {"f16", f16}, {"q8", q8}});
+  constexpr std::array<std::pair<std::string_view, aviary::WeightFormat>, 5> formats{
+      {{"exact", exact}, {"f32", full}, {"bf16", bf16}, {"f16", f16}, {"q8", q8}}};
+  return choice("--weights", "exact, f32, bf16, f16 or q8", text, formats);
 }
 
 inline models::CacheFormat cache_format(std::string_view text) {
-  using enum models::CacheFormat;
-  return choice<models::CacheFormat>("--cache", "full, bf16, f16 or int8", text,
-                                     {{"full", full}, {"bf16", bf16}, {"f16", f16}, {"int8", int8}});
+  return choice("--cache", "full, bf16, f16 or int8", text, models::cache_formats);
 }
 
 inline models::Threads threads(std::string_view text) {

@@ -6,12 +6,11 @@
 /// grows by the cache, which is a small part of the keys and values that a transformer keeps.
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
-#include <cstdint>
 #include <cstdio>
 #include <iostream>
 #include <map>
 #include <memory>
+#include <random>
 #include <span>
 #include <string>
 #include <vector>
@@ -23,11 +22,13 @@
 #include "models/goldfinch.hpp"
 #include "models/progress.hpp"
 #include "models/random_checkpoint.hpp"
+#include "models/timing.hpp"
 
 namespace {
 
 using aviary::Index;
-using aviary::to_size;
+using models::median;
+using models::seconds;
 using models::TokenId;
 using Body = models::GoldFinchBody<float, 64>;
 
@@ -40,17 +41,6 @@ struct Request {
   Index tokens = Index{1} << 20, threads = 1;
   models::CacheFormat cache = models::CacheFormat::bf16;
 };
-
-double seconds(auto&& f) {
-  auto const begin = std::chrono::steady_clock::now();
-  f();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-double median(std::vector<double> x) {
-  auto const middle = x.begin() + static_cast<std::ptrdiff_t>(x.size() / 2);
-  std::nth_element(x.begin(), middle, x.end());
-  return *middle;
-}
 
 /// The most bytes that the program has had in memory; 0 where that is not known.
 double peak_memory() {
@@ -119,17 +109,14 @@ class Reader {
     double per_token;  // seconds
   };
 
-  TokenId any_id() {
-    random_ = random_ * 6364136223846793005u + 1442695040888963407u;
-    return static_cast<TokenId>((random_ >> 33) % static_cast<std::uint64_t>(vocab_));
-  }
+  TokenId any_id() { return static_cast<TokenId>(random_() % static_cast<unsigned>(vocab_)); }
 
   std::unique_ptr<models::Model> model_;
   Index vocab_, all_, read_ = 0;
   models::Progress progress_;
   std::vector<TokenId> ids_;
   std::vector<Piece> pieces_;  // that were read
-  std::uint64_t random_ = 1;
+  std::minstd_rand random_;
 };
 
 /// 1024, 4096, ... and all tokens.
@@ -153,7 +140,7 @@ void run(Request const& r) {
   Index done = 0;
   for (Index const length : lengths(r.tokens)) {
     reader.read(length);
-    double const keys_and_values = 2.0 * 2 * static_cast<double>(n.layers * n.channels) * static_cast<double>(length);
+    double const keys_and_values = static_cast<double>(n.transformer_bytes(length));
     double const bytes = static_cast<double>(reader.cache_bytes());
     double const decode = reader.decode();
     std::printf("%10td %18.2f %16.3f %14.0f %24.0f %8.1f\n", length, 1e6 * reader.prefill(done, length), 1e3 * decode,
@@ -177,10 +164,7 @@ int main(int argc, char** argv) {
       "long_context: reads many tokens with a random GoldFinch, and prints what a token of the prompt takes, what one\n"
       "that is made, and the bytes of the cache beside those of a transformer's keys and values in 16 bits");
   Request r;
-  std::map<std::string, models::CacheFormat> const formats{{"full", models::CacheFormat::full},
-                                                           {"bf16", models::CacheFormat::bf16},
-                                                           {"f16", models::CacheFormat::f16},
-                                                           {"int8", models::CacheFormat::int8}};
+  std::map<std::string, models::CacheFormat> const formats(models::cache_formats.begin(), models::cache_formats.end());
   CLI::Validator const whole_heads(
       [](std::string& text) {
         return std::stol(text) % 64 == 0 ? std::string() : "expected a multiple of 64, found " + text;

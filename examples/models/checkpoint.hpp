@@ -182,9 +182,12 @@ enum class CacheFormat {
   int8  ///< with a scale for each key
 };
 
+/// As command lines call them.
+inline constexpr std::array<std::pair<std::string_view, CacheFormat>, 4> cache_formats{
+    {{"full", CacheFormat::full}, {"bf16", CacheFormat::bf16}, {"f16", CacheFormat::f16}, {"int8", CacheFormat::int8}}};
+
 constexpr std::string_view name_of(CacheFormat format) noexcept {
-  constexpr std::array<std::string_view, 4> names{"full numbers", "bf16", "f16", "int8"};
-  return names[static_cast<std::size_t>(format)];
+  return format == CacheFormat::full ? "full numbers" : cache_formats[static_cast<std::size_t>(format)].first;
 }
 
 struct LoadOptions {

@@ -14,7 +14,6 @@
 #include <aviary/simd/flush_to_zero.hpp>
 #include <aviary/simd/normalize.hpp>
 #include <aviary/wkv7.hpp>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <iostream>
@@ -23,6 +22,7 @@
 #include <vector>
 
 #include "models/threads.hpp"
+#include "models/timing.hpp"
 
 namespace {
 
@@ -165,12 +165,7 @@ bool report(char const* what, double error) {
 /// Milliseconds of the fastest of three runs.
 double milliseconds(auto&& run) {
   double best = 1e300;
-  for (int i = 0; i < 3; ++i) {
-    auto const start = std::chrono::steady_clock::now();
-    run();
-    std::chrono::duration<double, std::milli> const time = std::chrono::steady_clock::now() - start;
-    best = std::min(best, time.count());
-  }
+  for (int i = 0; i < 3; ++i) best = std::min(best, 1e3 * models::seconds(run));
   return best;
 }
 
