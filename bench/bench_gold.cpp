@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "aviary/gold.hpp"
+#include "aviary/layers/gold.hpp"
 #include "models/goldfinch.hpp"
 #include "models/random_checkpoint.hpp"
 #include "support/peak.hpp"

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "aviary/layers/linear.hpp"
+#include "aviary/dense/linear.hpp"
 #include "support/peak.hpp"
 #include "support/program.hpp"
 

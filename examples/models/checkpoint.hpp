@@ -15,10 +15,10 @@
 #include <vector>
 
 #include "aviary/core/view.hpp"
+#include "aviary/dense/weights.hpp"
 #include "aviary/io/tensor.hpp"
 #include "aviary/layers/block.hpp"
-#include "aviary/layers/token_shift_lora.hpp"
-#include "aviary/layers/weights.hpp"
+#include "aviary/layers/low_rank_token_shift.hpp"
 #include "models/model.hpp"
 #include "models/threads.hpp"
 
@@ -243,9 +243,9 @@ template <class T, class File> class BlockReader {
   /// A shift by low-rank maps: base, `factors`1 [C, N D], `factors`2 [N, D, C] (or [D, C] where N is 1), and the shares of
   /// its slices.
   template <Index N>
-  typename aviary::LoraTokenShift<T, N>::Weights token_shift(std::string const& base, std::string const& factors,
-                                                             std::array<char const*, aviary::to_size(N)> const& mix) {
-    typename aviary::LoraTokenShift<T, N>::Weights w{
+  typename aviary::LowRankTokenShift<T, N>::Weights token_shift(
+      std::string const& base, std::string const& factors, std::array<char const*, aviary::to_size(N)> const& mix) {
+    typename aviary::LowRankTokenShift<T, N>::Weights w{
         .base = vector(base), .w1 = {}, .w2 = {}, .mix = make_rows<N>(mix), .format = format()};
     if constexpr (N == 1)
       w.w2[0] = matrix(factors + "2", aviary::dynamic, channels_);

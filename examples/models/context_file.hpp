@@ -1,7 +1,7 @@
 #pragma once
 /// The context of a model in a safetensors file, under names like those of checkpoints:
 ///
-///   blocks.0.att_s   the memory of block 0, as aviary/io/state.hpp writes states
+///   blocks.0.att_s   the memory of block 0, as aviary/io/state_file.hpp writes states
 ///   blocks.0.att_x   (C) the last input of its time mix
 ///   blocks.0.ffn_x   (C) the last input of its channel mix
 ///   logits           (vocabulary) of the token that follows; not there if nothing was read, or not yet all of a prompt
@@ -14,7 +14,7 @@
 #include <string_view>
 
 #include "aviary/core/aligned.hpp"
-#include "aviary/io/state.hpp"
+#include "aviary/io/state_file.hpp"
 #include "models/model.hpp"
 
 namespace models {

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "aviary/gold.hpp"
+#include "aviary/layers/gold.hpp"
 #include "aviary/layers/time_mix_c2.hpp"
 #include "models/goldfinch_body.hpp"
 #include "models/load.hpp"

@@ -18,8 +18,8 @@
 #include <variant>
 #include <vector>
 
-#include "aviary/gold.hpp"
-#include "aviary/io/token_cache.hpp"
+#include "aviary/io/token_cache_file.hpp"
+#include "aviary/layers/gold.hpp"
 #include "aviary/layers/time_mix_c2.hpp"
 #include "models/block_model.hpp"
 #include "models/checkpoint.hpp"

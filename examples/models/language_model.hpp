@@ -9,8 +9,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "aviary/dense/linear.hpp"
 #include "aviary/layers/embedding.hpp"
-#include "aviary/layers/linear.hpp"
 #include "aviary/layers/norm.hpp"
 #include "models/context_file.hpp"
 #include "models/threads.hpp"

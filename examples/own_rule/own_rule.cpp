@@ -25,9 +25,9 @@ using aviary::Index;
 // --- the rule -------------------------------------------------------------------------------------------------------
 
 struct ForgetfulRule {
-  static constexpr aviary::Gate gate = aviary::Gate::scalar;   // one decay for all keys
-  static constexpr aviary::Erase erase = aviary::Erase::free;  // p and q are not the key that is written
-  static constexpr aviary::Read read = aviary::Read::after;    // y sees the token that was just written
+  static constexpr aviary::Gate gate = aviary::Gate::scalar;       // one decay for all keys
+  static constexpr aviary::Erase erase = aviary::Erase::rank_one;  // p and q are not the key that is written
+  static constexpr aviary::Read read = aviary::Read::after;        // y sees the token that was just written
 
   /// The model's own inputs: how many numbers each has, of every token and head.
   template <template <aviary::Axis> class Per> struct Fields {
@@ -161,7 +161,7 @@ Result with_segments(Sequence const& x) {
   Memory::summarize({.x = x.inputs(),
                      .segments = segments,
                      .y = {out.y.data(), tokens, heads},
-                     .m = {m.data(), tokens, heads},
+                     .state_weights = {m.data(), tokens, heads},
                      .offsets = offsets});
 
   std::vector<Memory::State> before(size((stretches + 1) * heads));  // of each stretch; the first are empty contexts
@@ -170,11 +170,11 @@ Result with_segments(Sequence const& x) {
   out.states.assign(before.end() - heads, before.end());
   before.resize(size(stretches * heads));
 
-  Memory::correct({.m = {m.data(), tokens, heads},
-                   .y0 = {out.y.data(), tokens, heads},
-                   .y = {out.y.data(), tokens, heads},
-                   .states = before,
-                   .offsets = offsets});
+  Memory::add_initial_state({.state_weights = {m.data(), tokens, heads},
+                             .y0 = {out.y.data(), tokens, heads},
+                             .y = {out.y.data(), tokens, heads},
+                             .states = before,
+                             .offsets = offsets});
   return out;
 }
 

@@ -10,9 +10,9 @@
 /// segments are all that travels.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <aviary/core/flush_to_zero.hpp>
 #include <aviary/core/math.hpp>
-#include <aviary/simd/flush_to_zero.hpp>
-#include <aviary/simd/normalize.hpp>
+#include <aviary/layers/functions.hpp>
 #include <aviary/wkv7.hpp>
 #include <cmath>
 #include <cstdio>
@@ -96,7 +96,7 @@ Segmented by_segments(Sequence const& x, Index pieces, models::Threads executor)
   Memory::summarize({.x = x.inputs(),
                      .segments = segments,
                      .y = {y.data(), x.tokens, x.heads},
-                     .m = {m.data(), x.tokens, x.heads},
+                     .state_weights = {m.data(), x.tokens, x.heads},
                      .offsets = offsets},
                     threads);
 
@@ -108,12 +108,12 @@ Segmented by_segments(Sequence const& x, Index pieces, models::Threads executor)
   });
 
   std::span<Memory::State const> const states(before);
-  Memory::correct({.m = {m.data(), x.tokens, x.heads},
-                   .y0 = {y.data(), x.tokens, x.heads},
-                   .y = {y.data(), x.tokens, x.heads},
-                   .states = states.first(to_size(pieces * x.heads)),
-                   .offsets = offsets},
-                  threads);
+  Memory::add_initial_state({.state_weights = {m.data(), x.tokens, x.heads},
+                             .y0 = {y.data(), x.tokens, x.heads},
+                             .y = {y.data(), x.tokens, x.heads},
+                             .states = states.first(to_size(pieces * x.heads)),
+                             .offsets = offsets},
+                            threads);
   auto const last = states.last(to_size(x.heads));
   return {{std::move(y), States(last.begin(), last.end())}, std::move(segments)};
 }

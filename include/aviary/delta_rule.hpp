@@ -8,7 +8,7 @@
 ///   Comba              S' = w S (I - beta p k^T) + beta v k^T                       Hu et al. 2025, arXiv:2506.02475
 ///
 /// and y = S' q, per head, with S of V x K numbers and w = exp(log_w): the decay comes first, then the erasure. Keys have
-/// unit length (normalize_plus in inputs.hpp) and 0 <= beta <= 2; otherwise states grow without bound. The scale of
+/// unit length (normalize_plus in layers/functions.hpp) and 0 <= beta <= 2; otherwise states grow without bound. The scale of
 /// q is the caller's.
 ///
 /// Gated DeltaProduct (Siems et al. 2025, arXiv:2502.10297) takes n keys, values and betas per token: it is GatedDeltaNet

@@ -14,7 +14,7 @@ namespace aviary {
 struct DplrRule {
   static constexpr char const* name = "dplr";
   static constexpr Gate gate = Gate::vector;
-  static constexpr Erase erase = Erase::free;
+  static constexpr Erase erase = Erase::rank_one;
   static constexpr Read read = Read::after;
   template <template <Axis> class Per> struct Fields {
     Per<Axis::key> q, log_w, k;  // (K) each, log_w <= 0
@@ -29,7 +29,7 @@ struct DplrRule {
 struct IplrRule {
   static constexpr char const* name = "iplr";
   static constexpr Gate gate = Gate::none;
-  static constexpr Erase erase = Erase::free;
+  static constexpr Erase erase = Erase::rank_one;
   static constexpr Read read = Read::after;
   template <template <Axis> class Per> struct Fields {
     Per<Axis::key> q, k;         // (K) each

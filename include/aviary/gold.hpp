@@ -32,8 +32,7 @@
 ///   token_cat.append(ids, hidden, cache, scratch);               what the recurrent layers have made of these tokens
 ///   gold(x, state, y, scratch, Serial{}, GoldContext(token_cat, cache, x.rows(), workspace));
 ///
-/// Parts: cache/token_cache.hpp, layers/token_cat.hpp, layers/attention.hpp, layers/gold.hpp; io/token_cache.hpp for files.
+/// This header has the memory: the token cache, and attention over blocks of keys and values. The layer around it is in
+/// layers/gold.hpp, and io/token_cache_file.hpp keeps caches in files.
+#include "aviary/cache/attention.hpp"
 #include "aviary/cache/token_cache.hpp"
-#include "aviary/layers/attention.hpp"
-#include "aviary/layers/gold.hpp"
-#include "aviary/layers/token_cat.hpp"

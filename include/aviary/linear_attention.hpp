@@ -10,7 +10,7 @@
 ///   SimpleGla         one of every token          the decay of Mamba-2, Dao and Gu 2024, arXiv:2405.21060
 ///   Gla               K of every token            Yang et al. 2024, arXiv:2312.06635
 ///
-/// The scale of q (1/sqrt(K) in published layers) is the caller's: query_scale in inputs.hpp.
+/// The scale of q (1/sqrt(K) in published layers) is the caller's: query_scale in layers/functions.hpp.
 #include "aviary/matrix/memory.hpp"
 
 namespace aviary {

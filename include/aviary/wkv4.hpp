@@ -11,7 +11,7 @@
 
 namespace aviary {
 
-/// State, Token, Inputs, Segment; step, forward, summarize, compose, apply, correct.
+/// State, Token, Inputs, Segment; step, forward, summarize, compose, apply, add_initial_state.
 template <class T, Index C = dynamic> using Wkv4 = ChannelMemory<T, C>;
 
 }  // namespace aviary

@@ -13,7 +13,7 @@ namespace aviary {
 struct Wkv7Rule {
   static constexpr char const* name = "wkv7";
   static constexpr Gate gate = Gate::vector;
-  static constexpr Erase erase = Erase::free;
+  static constexpr Erase erase = Erase::rank_one;
   static constexpr Read read = Read::after;
   template <template <Axis> class Per> struct Fields {
     Per<Axis::key> r, log_w, k;   // (K) each, log_w <= 0

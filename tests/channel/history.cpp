@@ -1,5 +1,5 @@
 /// Going back by tokens in a channel memory: afterwards it is as if the rejected tokens had never been run.
-#include "aviary/core/history.hpp"
+#include "aviary/core/tape.hpp"
 
 #include <doctest/doctest.h>
 
@@ -29,7 +29,7 @@ template <class M> struct Run {
     if constexpr (M::channels == dynamic) empty = typename M::State(c.channels);
     states.assign(to_size(c.sequences()), empty);
   }
-  typename M::Forward call(std::span<Index const> offsets) {
+  typename M::ForwardCall call(std::span<Index const> offsets) {
     Index const n = c.tokens(), channels = c.channels;
     return {.x = {.log_w = {log_w.data(), 1, channels},
                   .k = {k.data(), n, 1, channels},

@@ -31,7 +31,7 @@ template <class M> struct Stretches {
 
   Stretches(ChannelCase const& from, std::vector<Index> at) : c(from), cuts(std::move(at)) {
     Sink<M::channels> const y(y0.data(), c.tokens(), 1, channels), weights(m.data(), c.tokens(), 1, channels);
-    M::summarize({.x = inputs.inputs(), .segments = segments, .y = y, .m = weights, .offsets = cuts});
+    M::summarize({.x = inputs.inputs(), .segments = segments, .y = y, .state_weights = weights, .offsets = cuts});
   }
 };
 
@@ -124,12 +124,12 @@ TEST_CASE_TEMPLATE("segment: outputs are corrected once the states are known", M
       M::apply(before[i], parts.segments[i], before.back());
     }
     auto const correct = [&](auto&& executor, std::vector<T>& y) {
-      M::correct({.m = {parts.m.data(), c.tokens(), 1, channels},
-                  .y0 = {parts.y0.data(), c.tokens(), 1, channels},
-                  .y = {y.data(), c.tokens(), 1, channels},
-                  .states = before,
-                  .offsets = parts.cuts},
-                 executor);
+      M::add_initial_state({.state_weights = {parts.m.data(), c.tokens(), 1, channels},
+                            .y0 = {parts.y0.data(), c.tokens(), 1, channels},
+                            .y = {y.data(), c.tokens(), 1, channels},
+                            .states = before,
+                            .offsets = parts.cuts},
+                           executor);
     };
     std::vector<T> y(parts.y0.size()), z(y);
     correct(Serial{}, y);
@@ -151,9 +151,9 @@ TEST_CASE("segment: an empty state before it corrects nothing") {
   Stretches<M> const parts(c, {0, 30});
   std::vector<M::State> const empty(1, M::State(channels));
   std::vector<double> y(parts.y0.size());
-  M::correct({.m = {parts.m.data(), 30, 1, channels},
-              .y0 = {parts.y0.data(), 30, 1, channels},
-              .y = {y.data(), 30, 1, channels},
-              .states = empty});
+  M::add_initial_state({.state_weights = {parts.m.data(), 30, 1, channels},
+                        .y0 = {parts.y0.data(), 30, 1, channels},
+                        .y = {y.data(), 30, 1, channels},
+                        .states = empty});
   CHECK(y == parts.y0);
 }

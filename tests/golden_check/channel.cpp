@@ -42,13 +42,13 @@ template <class M> void check_memory(test::GoldenFile const& file, std::string c
 
   Numbers<T> const log_w(file, "w_log"), k(file, "k"), v(file, "v"), u(file, "u");
   std::vector<T> y(to_size(tokens * channels));
-  typename M::Forward const call{.x = {.log_w = {log_w.data(), 1, channels},
-                                       .k = {k.data(), tokens, 1, channels},
-                                       .v = {v.data(), tokens, 1, channels},
-                                       .u = {u.data(), 1, channels}},
-                                 .y = {y.data(), tokens, 1, channels},
-                                 .states = states,
-                                 .offsets = offsets};
+  typename M::ForwardCall const call{.x = {.log_w = {log_w.data(), 1, channels},
+                                           .k = {k.data(), tokens, 1, channels},
+                                           .v = {v.data(), tokens, 1, channels},
+                                           .u = {u.data(), 1, channels}},
+                                     .y = {y.data(), tokens, 1, channels},
+                                     .states = states,
+                                     .offsets = offsets};
   if (std::string const wrong = M::check(call); !wrong.empty()) throw std::runtime_error(wrong);
   M::forward(call);
 

@@ -1,4 +1,4 @@
-#include "aviary/gold.hpp"
+#include "aviary/layers/gold.hpp"
 
 #include <doctest/doctest.h>
 
@@ -233,7 +233,7 @@ TEST_CASE("gold: weights of a wrong shape are refused by name") {
   CHECK(message([&](auto& w) { w.value_w2 = wrong.view(); }) == "aviary: Gold: value_w2 is 3 x 7, expected 9 x 64");
   CHECK(message([&](auto& w) { w.ln_k_bias = short_row; }) == "aviary: Gold: ln_k_bias is 7, expected 64");
   CHECK(message([&](auto& w) { w.shift.base = short_row; }) == "aviary: Gold: shift.base is 7, expected 64");
-  CHECK(message([&](auto& w) { w.shift.mix[1] = short_row; }) == "aviary: LoraTokenShift: mix is 7, expected 64");
+  CHECK(message([&](auto& w) { w.shift.mix[1] = short_row; }) == "aviary: LowRankTokenShift: mix is 7, expected 64");
   CHECK(message([&](auto& w) { w.heads = 3; }) == "aviary: Gold: 64 channels do not make 3 heads");
   CHECK(message([&](auto& w) { w.heads = 64, w.rotary_base = 10000; }) ==
         "aviary: Rotary: the head size is 1, expected an even number");

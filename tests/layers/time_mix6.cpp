@@ -62,7 +62,7 @@ TEST_CASE("time mix 6: weights of a wrong shape are refused by name") {
   VecView<float const> const short_row(wrong.numbers.data(), 7);
   auto w = given.weights();
   w.shift.mix[3] = short_row;
-  CHECK(given.message(w) == "aviary: LoraTokenShift: mix is 7, expected 12");
+  CHECK(given.message(w) == "aviary: LowRankTokenShift: mix is 7, expected 12");
   w = given.weights();
   w.shift.base = short_row;
   CHECK(given.message(w) == "aviary: TimeMix<Wkv6>: receptance is 16 x 12, expected 16 x 7");

@@ -38,7 +38,7 @@ template <class T, Index K, Index V> void check_all_chunks(Index keys, Index val
   });
 }
 
-using Free = AnyRule<Gate::vector, Erase::free, Read::after>;
+using Free = AnyRule<Gate::vector, Erase::rank_one, Read::after>;
 
 }  // namespace
 
@@ -51,7 +51,7 @@ TEST_CASE_TEMPLATE("chunk: any length, and decays of 0 and 1", T, float, double)
   using M = MatrixMemory<Free, T, 16, 24>;
   for (Decay const decay : {Decay::none, Decay::slow, Decay::wide, Decay::extremes}) {
     CAPTURE(name(decay));
-    MatrixCase const c(32, {16, 24, 2, {0, 200}}, Gate::vector, Erase::free, false, decay);
+    MatrixCase const c(32, {16, 24, 2, {0, 200}}, Gate::vector, Erase::rank_one, false, decay);
     MatrixResult const expected = reference_result<Free>(c);
     auto const check = [&](MatrixResult const& result) {
       CHECK(max_error(result.y, expected.y) <= matrix_bound<T>);
@@ -77,7 +77,7 @@ TEST_CASE_TEMPLATE("chunk: a constant slow decay keeps its digits", T, float, do
 
 TEST_CASE("chunk: keeps a tape, and allocates nothing") {
   using M = MatrixMemory<Free, float, 16, 24>;
-  MatrixCase const c(35, {16, 24, 2, {0, 50}}, Gate::vector, Erase::free, false, Decay::wkv7);
+  MatrixCase const c(35, {16, 24, 2, {0, 50}}, Gate::vector, Erase::rank_one, false, Decay::wkv7);
   MatrixCall<M> call(c), stepped(c);
   auto chunked = call.call(), forward = stepped.call();
   std::vector<M::State> kept(M::tape_size(chunked.x, {}, 20)), expected(kept);

@@ -15,11 +15,11 @@ using namespace aviary::test;
 namespace {
 
 /// What most tests here run: the hardest traits, four value heads.
-using Rule = AnyRule<Gate::vector, Erase::free, Read::after>;
+using Rule = AnyRule<Gate::vector, Erase::rank_one, Read::after>;
 template <class T, Index K = 16, Index V = 24> using Memory = MatrixMemory<Rule, T, K, V>;
 
 MatrixCase make_case(std::vector<Index> offsets, Index keys = 16, Index values = 24, Index heads = 4) {
-  return MatrixCase(11, {keys, values, heads, std::move(offsets)}, Gate::vector, Erase::free, false, Decay::wkv7);
+  return MatrixCase(11, {keys, values, heads, std::move(offsets)}, Gate::vector, Erase::rank_one, false, Decay::wkv7);
 }
 
 /// Bounds between two ways to the same numbers: each is within the bound of the truth.
@@ -288,7 +288,7 @@ TEST_CASE_TEMPLATE("forward: extremes stay finite and right", T, float, double) 
   using M = Memory<T>;
   for (Decay const decay : {Decay::none, Decay::wide, Decay::extremes}) {
     CAPTURE(name(decay));
-    MatrixCase const c(3, {16, 24, 2, {0, 300}}, Gate::vector, Erase::free, false, decay);
+    MatrixCase const c(3, {16, 24, 2, {0, 300}}, Gate::vector, Erase::rank_one, false, decay);
     MatrixResult const result = run<M>(c), expected = reference_result<Rule>(c);
     for (double const e : result.y) REQUIRE(std::isfinite(e));
     CHECK(max_error(result.y, expected.y) <= matrix_bound<T>);

@@ -44,5 +44,5 @@ TEST_CASE("rule: only the decay of a whole head is constant") {
   CHECK(!constant_decay<Wkv7Rule>);
   CHECK(!constant_decay<AnyRule<Gate::none, Erase::none, Read::after, true>>);
   CHECK(constant_decay<AnyRule<Gate::scalar, Erase::none, Read::after, true>>);
-  CHECK(constant_decay<AnyRule<Gate::vector, Erase::free, Read::before, true>>);
+  CHECK(constant_decay<AnyRule<Gate::vector, Erase::rank_one, Read::before, true>>);
 }

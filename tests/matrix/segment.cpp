@@ -36,13 +36,13 @@ template <class M> struct Pieces {
 
   explicit Pieces(MatrixCall<M> const& call) {
     auto const& shape = call.c.shape;
-    segments.assign(5 * to_size(shape.heads), M::neutral_segment(shape.keys, shape.values));
+    segments.assign(5 * to_size(shape.heads), M::identity_segment(shape.keys, shape.values));
     y.resize(call.y.size());
     m.resize(to_size(40 * shape.heads * shape.keys));
     M::summarize({.x = call.inputs(),
                   .segments = segments,
                   .y = {y.data(), 40, shape.heads, shape.values},
-                  .m = {m.data(), 40, shape.heads, shape.keys},
+                  .state_weights = {m.data(), 40, shape.heads, shape.keys},
                   .offsets = offsets});
   }
 };
@@ -64,30 +64,30 @@ template <class M, class R> void check_segments(MatrixCase const& c, MatrixResul
   }
   call.states = state;
   CHECK(max_error(call.result().state, expected.state) <= matrix_bound<T>);
-  M::correct({.m = {pieces.m.data(), 40, heads, c.shape.keys},
-              .y0 = {pieces.y.data(), 40, heads, c.shape.values},
-              .y = {call.y.data(), 40, heads, c.shape.values},
-              .states = before,
-              .offsets = pieces.offsets});
+  M::add_initial_state({.state_weights = {pieces.m.data(), 40, heads, c.shape.keys},
+                        .y0 = {pieces.y.data(), 40, heads, c.shape.values},
+                        .y = {call.y.data(), 40, heads, c.shape.values},
+                        .states = before,
+                        .offsets = pieces.offsets});
   CHECK(max_error(call.result().y, expected.y) <= matrix_bound<T>);
 
   // Every bracketing of the five segments of head 0 is the segment of the whole; so is every two-part split.
   auto const segment = [&](Index s) { return pieces.segments[to_size(s * heads)]; };
   auto const compose = [&](typename M::Segment const& a, typename M::Segment const& b) {
-    auto out = M::neutral_segment(c.shape.keys, c.shape.values);
+    auto out = M::identity_segment(c.shape.keys, c.shape.values);
     M::compose(a, b, out);
     return out;
   };
   auto const left = compose(compose(compose(compose(segment(0), segment(1)), segment(2)), segment(3)), segment(4));
   auto const right = compose(segment(0), compose(segment(1), compose(segment(2), compose(segment(3), segment(4)))));
   auto const tree = compose(compose(segment(0), segment(1)), compose(segment(2), compose(segment(3), segment(4))));
-  std::vector<typename M::Segment> whole(to_size(heads), M::neutral_segment(c.shape.keys, c.shape.values));
+  std::vector<typename M::Segment> whole(to_size(heads), M::identity_segment(c.shape.keys, c.shape.values));
   M::summarize({.x = call.inputs(), .segments = whole});
   for (auto const* const other : {&left, &right, &tree})
     CHECK(max_error(numbers(*other), numbers(whole[0])) <= 2 * matrix_bound<T>);
 
   // The neutral element, from either side, changes nothing.
-  auto const neutral = M::neutral_segment(c.shape.keys, c.shape.values);
+  auto const neutral = M::identity_segment(c.shape.keys, c.shape.values);
   CHECK(compose(neutral, left) == left);
   CHECK(compose(left, neutral) == left);
   CHECK(segment(1) == neutral);  // no token
@@ -125,25 +125,25 @@ TEST_CASE("segment: a constant decay, and decays of 0 and 1") {
     MatrixCase const c(24, {16, 24, 2, {0, 40}}, Gate::vector, Erase::none, false, decay);
     check_segments<MatrixMemory<Gated, float, 16, 24>, Gated>(c, reference_result<Gated>(c));
   }
-  using Free = AnyRule<Gate::vector, Erase::free, Read::after>;
-  MatrixCase const c(25, {16, 24, 2, {0, 40}}, Gate::vector, Erase::free, false, Decay::extremes);
+  using Free = AnyRule<Gate::vector, Erase::rank_one, Read::after>;
+  MatrixCase const c(25, {16, 24, 2, {0, 40}}, Gate::vector, Erase::rank_one, false, Decay::extremes);
   check_segments<MatrixMemory<Free, double, 16, 24>, Free>(c, reference_result<Free>(c));
 }
 
 TEST_CASE("segment: outputs may be corrected in place, and are right from an empty state as they are") {
-  using R = AnyRule<Gate::vector, Erase::free, Read::after>;
+  using R = AnyRule<Gate::vector, Erase::rank_one, Read::after>;
   using M = MatrixMemory<R, float, 16, 24>;
-  MatrixCase c(26, {16, 24, 2, {0, 40}}, Gate::vector, Erase::free, false, Decay::wkv7);
+  MatrixCase c(26, {16, 24, 2, {0, 40}}, Gate::vector, Erase::rank_one, false, Decay::wkv7);
   MatrixCall<M> call(c);
   Pieces<M> pieces(call);
   std::vector<float> in_place = pieces.y, apart(pieces.y.size());
   std::vector<M::State> before(5 * 2, call.states[0]);
   for (auto const* const y : {&in_place, &apart})
-    M::correct({.m = {pieces.m.data(), 40, 2},
-                .y0 = {y == &in_place ? in_place.data() : pieces.y.data(), 40, 2},
-                .y = {y == &in_place ? in_place.data() : apart.data(), 40, 2},
-                .states = before,
-                .offsets = pieces.offsets});
+    M::add_initial_state({.state_weights = {pieces.m.data(), 40, 2},
+                          .y0 = {y == &in_place ? in_place.data() : pieces.y.data(), 40, 2},
+                          .y = {y == &in_place ? in_place.data() : apart.data(), 40, 2},
+                          .states = before,
+                          .offsets = pieces.offsets});
   CHECK(in_place == apart);
   for (auto& state : call.states) state = {};
   auto forward = call.call();

@@ -9,7 +9,7 @@ using namespace aviary::test;
 
 namespace {
 
-using Rule = AnyRule<Gate::vector, Erase::free, Read::after>;
+using Rule = AnyRule<Gate::vector, Erase::rank_one, Read::after>;
 
 /// Half an ulp of 1: what a rounding to S changes at most, relatively.
 template <class S> constexpr double roundoff = std::is_same_v<S, bf16> ? 0x1p-9 : 0x1p-12;
@@ -30,7 +30,7 @@ static_assert(sizeof(Wkv7<float, 64>::State) == 64 * 64 * 4);
 TEST_CASE_TEMPLATE("storage: a state in 16 bits keeps the error that its type documents", S, bf16, f16) {
   auto const check = [](Decay decay, double bound) {
     CAPTURE(name(decay));
-    MatrixCase const c(41, {64, 64, 1, {0, 1000}}, Gate::vector, Erase::free, false, decay);
+    MatrixCase const c(41, {64, 64, 1, {0, 1000}}, Gate::vector, Erase::rank_one, false, decay);
     MatrixResult const expected = reference_result<Rule>(c), result = run<S, 64, 64>(c);
     CHECK(l2_error(result.y, expected.y) <= bound * roundoff<S>);
     CHECK(l2_error(result.state, expected.state) <= bound * roundoff<S>);
@@ -41,7 +41,7 @@ TEST_CASE_TEMPLATE("storage: a state in 16 bits keeps the error that its type do
 }
 
 TEST_CASE_TEMPLATE("storage: fixed and dynamic sizes, forward and step agree", S, bf16, f16) {
-  MatrixCase const c(42, {16, 40, 2, {0, 1, 30}}, Gate::vector, Erase::free, false, Decay::wkv7);
+  MatrixCase const c(42, {16, 40, 2, {0, 1, 30}}, Gate::vector, Erase::rank_one, false, Decay::wkv7);
   MatrixResult const fixed = run<S, 16, 40>(c), sized = run<S, dynamic, dynamic>(c);
   // A probe reads the state before or after its rounding, as tiles end.
   CHECK(l2_error(sized.y, fixed.y) <= 3 * roundoff<S>);
@@ -57,13 +57,13 @@ TEST_CASE_TEMPLATE("storage: fixed and dynamic sizes, forward and step agree", S
 
 TEST_CASE("storage: segments and chunks take a state in 16 bits") {
   using M = MatrixMemory<Rule, float, 16, 24, bf16>;
-  MatrixCase const c(43, {16, 24, 1, {0, 40}}, Gate::vector, Erase::free, false, Decay::wkv7);
+  MatrixCase const c(43, {16, 24, 1, {0, 40}}, Gate::vector, Erase::rank_one, false, Decay::wkv7);
   MatrixResult const expected = reference_result<Rule>(c);
   MatrixCall<M> chunked(c), segmented(c);
   std::vector<float> workspace(M::chunk_workspace<16>());
   M::chunk<16>(chunked.call(), workspace);
   CHECK(l2_error(chunked.result().state, expected.state) <= 3 * roundoff<bf16>);
-  std::vector<M::Segment> segments{M::neutral_segment()};
+  std::vector<M::Segment> segments{M::identity_segment()};
   M::summarize({.x = segmented.inputs(), .segments = segments});
   M::State out{};
   M::apply(segmented.states[0], segments[0], out);

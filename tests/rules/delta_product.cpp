@@ -52,13 +52,13 @@ template <class T, Index K, Index V> MatrixResult kernel_of(Product<T> const& x)
   for (Index h = 0; h < heads; ++h)
     for (Index i = 0; i < values; ++i)
       for (Index j = 0; j < keys; ++j) states[to_size(h)].view()(j, i) = x.state[to_size((h * values + i) * keys + j)];
-  typename M::Forward const call{.x = {.q = Source<K>(x.q.data(), tokens, heads, keys).repeated(n),
-                                       .k = {x.k.data(), tokens * n, heads, keys},
-                                       .v = {x.v.data(), tokens * n, heads, values},
-                                       .log_w = {gates.data(), tokens * n, heads},
-                                       .beta = {x.beta.data(), tokens * n, heads}},
-                                 .y = Sink<V>(y.data(), tokens, heads, values).repeated(n),
-                                 .states = states};
+  typename M::ForwardCall const call{.x = {.q = Source<K>(x.q.data(), tokens, heads, keys).repeated(n),
+                                           .k = {x.k.data(), tokens * n, heads, keys},
+                                           .v = {x.v.data(), tokens * n, heads, values},
+                                           .log_w = {gates.data(), tokens * n, heads},
+                                           .beta = {x.beta.data(), tokens * n, heads}},
+                                     .y = Sink<V>(y.data(), tokens, heads, values).repeated(n),
+                                     .states = states};
   REQUIRE(M::check(call) == "");
   M::forward(call);
   MatrixResult out{std::vector<double>(y.begin(), y.end()), {}};

@@ -173,7 +173,7 @@ template <class M> struct ChannelCall {
             .v = {v.data(), c.tokens(), 1, c.channels},
             .u = {u.data(), 1, c.channels}};
   }
-  typename M::Forward call() {
+  typename M::ForwardCall call() {
     return {.x = inputs(), .y = {y.data(), c.tokens(), 1, c.channels}, .states = states, .offsets = c.offsets};
   }
   typename M::Token token(Index t) const {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "aviary/gold.hpp"
+#include "aviary/layers/gold.hpp"
 #include "aviary/reference/gold.hpp"
 #include "support/golden.hpp"
 #include "support/layer_case.hpp"

@@ -171,7 +171,7 @@ template <class M> struct MatrixCall {
               .v = {v.data(), n, heads, values},
               .u = {u.data(), heads, keys}};
   }
-  typename M::Forward call() {
+  typename M::ForwardCall call() {
     return {.x = inputs(),
             .y = {y.data(), c.shape.tokens(), c.shape.heads, c.shape.values},
             .states = states,
@@ -221,7 +221,7 @@ template <class F> void for_each_combination(F&& f) {
   auto const erases = [&]<Gate G>() {
     reads.template operator()<G, Erase::none>();
     reads.template operator()<G, Erase::along_key>();
-    reads.template operator()<G, Erase::free>();
+    reads.template operator()<G, Erase::rank_one>();
   };
   erases.template operator()<Gate::none>();
   erases.template operator()<Gate::scalar>();

@@ -123,7 +123,7 @@ template <class M> class RuleRun {
   }
 
   typename M::Inputs inputs() const { return x_.template inputs<typename M::Inputs, M::keys, M::values>(); }
-  typename M::Forward call() {
+  typename M::ForwardCall call() {
     return {.x = inputs(),
             .y = {y_.data(), shape_.tokens(), shape_.heads, shape_.values},
             .states = states_,

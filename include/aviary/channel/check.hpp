@@ -1,12 +1,12 @@
 #pragma once
 /// The shapes of a call, checked in words.
 #include "aviary/channel/forward.hpp"
-#include "aviary/core/call_check.hpp"
+#include "aviary/core/check.hpp"
 
 namespace aviary::detail {
 
 /// What is wrong with the shapes of a call of M::forward; empty when nothing is.
-template <class M> std::string check_channels(typename M::Forward const& call) {
+template <class M> std::string check_channels(typename M::ForwardCall const& call) {
   auto const text = CallCheck::text;
   Index const tokens = call.y.tokens(), channels = call.y.size();
   CallCheck check("forward");

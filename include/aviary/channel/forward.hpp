@@ -135,7 +135,7 @@ void for_channel_spans(Index sequences, Index channels, E& executor, Pass&& pass
 /// The forward pass of memory M with packs P.
 template <class M, class P> class ChannelForward {
   using T = typename M::T;
-  using Call = typename M::Forward;
+  using Call = typename M::ForwardCall;
   using View = typename M::View;
 
  public:

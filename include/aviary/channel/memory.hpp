@@ -47,7 +47,7 @@ template <class Number, Index C = dynamic> class ChannelMemory {
     std::span<State> states = {};
   };
 
-  struct Forward {
+  struct ForwardCall {
     Inputs x;
     Sink<C> y;                            ///< (tokens, 1, C)
     std::span<State> states;              ///< one per sequence: initial in, final out
@@ -83,7 +83,7 @@ template <class Number, Index C = dynamic> class ChannelMemory {
   /// a sequence is split, and whatever the executor. Allocates nothing and throws only what the executor throws; needs
   /// 40 KiB of stack.  Cost: one polynomial (of k), 25 further operations and a division per token and pack of channels.
   template <class P = simd::Native<T>, Executor E = Serial>
-  static void forward(Forward const& call, E&& executor = {}) {
+  static void forward(ForwardCall const& call, E&& executor = {}) {
     AVIARY_ASSERT(check(call).empty());
     detail::ChannelForward<ChannelMemory, P>::run(call, executor);
   }
@@ -98,19 +98,19 @@ template <class Number, Index C = dynamic> class ChannelMemory {
   ///@{
   using Segment = ChannelSegment<T, C>;
 
-  struct Summarize {
+  struct SummarizeCall {
     Inputs x;
     std::span<Segment> segments;  ///< one per sequence, of the right sizes: overwritten
     Sink<C> y = {};               ///< (tokens, 1, C), the outputs if each sequence began with an empty state
     /// (tokens, 1, C): the state before the sequence has a share in an output, and log(share / (1 - share)) is m plus the
     /// logarithm of that state's sum of weights.
-    Sink<C> m = {};
+    Sink<C> state_weights = {};
     std::span<Index const> offsets = {};  ///< n + 1 token positions of n sequences; none: one sequence
   };
   /// The segment of each sequence, and what is needed to correct its outputs once the state before it is known.
   /// Cost: about that of `forward`; m costs a logarithm more.
   template <class P = simd::Native<T>, Executor E = Serial>
-  static void summarize(Summarize const& call, E&& executor = {}) {
+  static void summarize(SummarizeCall const& call, E&& executor = {}) {
     detail::ChannelSummary<ChannelMemory, P>::run(call, executor);
   }
 
@@ -127,8 +127,8 @@ template <class Number, Index C = dynamic> class ChannelMemory {
     detail::join_channels<P, T, C>(s, segment.log_w.data(), segment.sums, out);
   }
 
-  struct Correct {
-    Source<C> m;                          ///< from `summarize`
+  struct AddInitialStateCall {
+    Source<C> state_weights;              ///< from `summarize`
     Source<C> y0;                         ///< the outputs from `summarize`
     Sink<C> y;                            ///< the outputs that belong to the states; may be y0's memory
     std::span<State const> states;        ///< one per sequence: the states before the sequences
@@ -136,13 +136,13 @@ template <class Number, Index C = dynamic> class ChannelMemory {
   };
   /// y = y0 + share (num / den - y0) for every token.  Cost: an exponential and two divisions per token and pack.
   template <class P = simd::Native<T>, Executor E = Serial>
-  static void correct(Correct const& call, E&& executor = {}) {
+  static void add_initial_state(AddInitialStateCall const& call, E&& executor = {}) {
     detail::ChannelCorrection<ChannelMemory, P>::run(call, executor);
   }
   ///@}
 
   /// What is wrong with the shapes of a call, in words; empty when nothing is.
-  static std::string check(Forward const& call) { return detail::check_channels<ChannelMemory>(call); }
+  static std::string check(ForwardCall const& call) { return detail::check_channels<ChannelMemory>(call); }
 };
 
 }  // namespace aviary

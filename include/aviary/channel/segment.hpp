@@ -60,7 +60,7 @@ void join_channels(ChannelView<T const, C> earlier, T const* log_w, ChannelView<
 template <class M, class P> class ChannelSummary {
   using T = typename M::T;
   using L = simd::Pack<P>;
-  using Call = typename M::Summarize;
+  using Call = typename M::SummarizeCall;
 
  public:
   template <class E> static void run(Call const& call, E& executor) {
@@ -88,16 +88,16 @@ template <class M, class P> class ChannelSummary {
       n = std::min(end - t, ChannelTile::most_tokens);
       ChannelTile const tile{first, size, t, n};
       if (call.y) y.open(call.y, tile);
-      if (call.m) m.open(call.m, tile);
+      if (call.state_weights) m.open(call.state_weights, tile);
       span.run(s, tile, [&]<bool whole>(Index i, Index at, auto const& reading, auto const& before, P const& k) {
         if (call.y) simd::store_part(y[at], i, size, reading.num / reading.den);
-        if (!call.m) return;
+        if (!call.state_weights) return;
         P const bonus = finite(k) + finite(simd::load_part<P>(u, i, size));
         P const decays = simd::load_part<P>(log_w, i, size), tokens(static_cast<T>(t + at - begin));
         simd::store_part(m[at], i, size, L::fma(tokens, decays, -log_sum(log_den(before), bonus)));
       });
       if (call.y) y.close(call.y, tile);
-      if (call.m) m.close(call.m, tile);
+      if (call.state_weights) m.close(call.state_weights, tile);
     }
     for (Index c = 0; c < size; ++c) log_w[c] *= static_cast<T>(end - begin);
   }
@@ -122,11 +122,11 @@ template <class M, class P> class ChannelSummary {
   }
 };
 
-/// Outputs made from an empty state, corrected: see ChannelMemory::correct.
+/// Outputs made from an empty state, and the initial state added: see ChannelMemory::add_initial_state.
 template <class M, class P> class ChannelCorrection {
   using T = typename M::T;
   using L = simd::Pack<P>;
-  using Call = typename M::Correct;
+  using Call = typename M::AddInitialStateCall;
 
  public:
   template <class E> static void run(Call const& call, E& executor) {
@@ -145,7 +145,7 @@ template <class M, class P> class ChannelCorrection {
       n = std::min(end - t, ChannelTile::most_tokens);
       ChannelTile const tile{first, size, t, n};
       y0.open(call.y0, tile);
-      m.open(call.m, tile);
+      m.open(call.state_weights, tile);
       y.open(call.y, tile);
       for (Index i = 0; i < size; i += L::lanes) {
         auto const load = [&](T const* row) { return simd::load_part<P>(row, i, size); };

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "aviary/core/config.hpp"
+#include "aviary/core/flush_to_zero.hpp"
 
 namespace aviary {
 
@@ -44,6 +45,22 @@ template <class F> class Parallel {
  private:
   F f_;
   Index concurrency_;
+};
+
+/// Another executor, whose tasks take subnormal numbers as 0:  Memory::summarize(call, Flushed(executor)).
+template <class E> class Flushed {
+ public:
+  explicit constexpr Flushed(E executor) : executor_(std::move(executor)) {}
+  constexpr Index concurrency() const noexcept { return executor_.concurrency(); }
+  template <class Task> void operator()(Index count, Task&& task) {
+    executor_(count, [&task](Index i) noexcept {
+      FlushToZero const flush;
+      task(i);
+    });
+  }
+
+ private:
+  E executor_;
 };
 
 #if defined(_OPENMP)

@@ -7,7 +7,7 @@
 #include <string>
 #include <variant>
 
-#include "aviary/layers/rows.hpp"
+#include "aviary/dense/rows.hpp"
 
 namespace aviary {
 

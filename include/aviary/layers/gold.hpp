@@ -7,15 +7,15 @@
 #include <string>
 #include <utility>
 
+#include "aviary/cache/attention.hpp"
+#include "aviary/core/activation.hpp"
 #include "aviary/core/math.hpp"
-#include "aviary/layers/activation.hpp"
-#include "aviary/layers/attention.hpp"
-#include "aviary/layers/lora.hpp"
+#include "aviary/dense/low_rank.hpp"
+#include "aviary/layers/low_rank_token_shift.hpp"
 #include "aviary/layers/norm.hpp"
 #include "aviary/layers/rotary.hpp"
 #include "aviary/layers/sequence_layer.hpp"
 #include "aviary/layers/token_cat.hpp"
-#include "aviary/layers/token_shift_lora.hpp"
 
 namespace aviary {
 
@@ -85,8 +85,8 @@ template <class T, KeyStorage S> class GoldContext {
 template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, Number> {
  public:
   using T = Number;
-  using QueryShift = LoraTokenShift<T, 1>;
-  using Shift = LoraTokenShift<T, 2>;
+  using QueryShift = LowRankTokenShift<T, 1>;
+  using Shift = LowRankTokenShift<T, 2>;
   static constexpr bool shares_values = false;
 
   /// Copied by the constructor. Linear weights are (out, in), low-rank factors (in, out). Shifts: of released files, base and
@@ -235,7 +235,7 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
 
   /// x = LayerNorm(x + tanh(x W1) W2)
   template <class E>
-  static void finish_rows(Lora<T> const& lora, LayerNorm<T> const& norm, MatView<T> x, MatView<T> more,
+  static void finish_rows(LowRank<T> const& lora, LayerNorm<T> const& norm, MatView<T> x, MatView<T> more,
                           Scratch<T>& workspace, E& executor) {
     lora(x, activation::tanh, more, workspace, executor);
     detail::transform_rows(
@@ -247,8 +247,8 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
     detail::ExpectShapes const expect{"Gold"};
     Index const c = w.query_shift.base.size();
     expect("shift.base", w.shift.base, c);
-    detail::expect_lora(expect, "key_w1", w.key_w1, c, "key_w2", w.key_w2, c);
-    detail::expect_lora(expect, "value_w1", w.value_w1, c, "value_w2", w.value_w2, c);
+    detail::expect_low_rank(expect, "key_w1", w.key_w1, c, "key_w2", w.key_w2, c);
+    detail::expect_low_rank(expect, "value_w1", w.value_w1, c, "value_w2", w.value_w2, c);
     expect("query", w.query, c, c);
     expect("output", w.output, c, c);
     expect("ln_q_weight", w.ln_q_weight, c);
@@ -265,7 +265,7 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
   detail::AttentionShape shape_;
   QueryShift query_shift_;
   Shift shift_;
-  Lora<T> key_, value_;
+  LowRank<T> key_, value_;
   Linear<T> query_, output_;
   LayerNorm<T> ln_q_, ln_k_, ln_v_, ln_x_;
   std::optional<Rotary> rotary_;

@@ -4,8 +4,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "aviary/layers/rows.hpp"
-#include "aviary/simd/normalize.hpp"
+#include "aviary/dense/rows.hpp"
+#include "aviary/layers/functions.hpp"
 
 namespace aviary {
 

@@ -1,7 +1,7 @@
 #pragma once
 /// How layers with a state are called.
 #include "aviary/core/executor.hpp"
-#include "aviary/layers/scratch.hpp"
+#include "aviary/core/scratch.hpp"
 
 namespace aviary::detail {
 

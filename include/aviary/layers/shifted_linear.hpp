@@ -1,7 +1,7 @@
 #pragma once
 /// A linear map of shifted rows.
-#include "aviary/layers/linear.hpp"
-#include "aviary/layers/scratch.hpp"
+#include "aviary/core/scratch.hpp"
+#include "aviary/dense/linear.hpp"
 #include "aviary/layers/token_shift.hpp"
 
 namespace aviary {

@@ -16,7 +16,7 @@
 #include "aviary/core/aligned.hpp"
 #include "aviary/core/sequence.hpp"
 #include "aviary/core/view.hpp"
-#include "aviary/layers/linear.hpp"
+#include "aviary/dense/linear.hpp"
 #include "aviary/layers/norm.hpp"
 #include "aviary/layers/token_shift.hpp"
 
@@ -46,7 +46,8 @@ template <Index N, class T> Sink<N> sink_of(MatView<T> x, Index heads) noexcept 
 }
 
 /// Memory::forward, through the executor where there is enough to do.
-template <class Memory, class E> void run_memory(typename Memory::Forward const& call, Index multiplies, E& executor) {
+template <class Memory, class E>
+void run_memory(typename Memory::ForwardCall const& call, Index multiplies, E& executor) {
   if (multiplies < 2 * multiplies_per_task)
     Memory::forward(call);
   else

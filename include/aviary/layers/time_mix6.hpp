@@ -1,15 +1,15 @@
 #pragma once
 /// The time mix of RWKV-6 "Finch" (Peng et al. 2024, arXiv:2404.05892).
 ///
-///   X_c = x shifted by slice c of a LoraTokenShift      c in w, k, v, r, g
+///   X_c = x shifted by slice c of a LowRankTokenShift      c in w, k, v, r, g
 ///   r = W_r X_r     k = W_k X_k     v = W_v X_v     g = silu(W_g X_g)
 ///   log_w = -exp(time_decay + tanh(X_w w1) w2)
 ///   out = W_o (GroupNorm(wkv6(r, log_w, k, v)) * g)     per head
 #include "aviary/core/math.hpp"
-#include "aviary/layers/lora.hpp"
+#include "aviary/dense/low_rank.hpp"
+#include "aviary/layers/low_rank_token_shift.hpp"
 #include "aviary/layers/sequence_layer.hpp"
 #include "aviary/layers/time_mix.hpp"
-#include "aviary/layers/token_shift_lora.hpp"
 #include "aviary/wkv6.hpp"
 
 namespace aviary {
@@ -24,7 +24,7 @@ class TimeMix<Wkv6<Number, Size>> : public detail::MatrixTimeMix<Wkv6<Number, Si
   using Memory = Wkv6<Number, Size>;
   using T = Number;
   using typename Base::State;
-  using Shift = LoraTokenShift<T, 5>;
+  using Shift = LowRankTokenShift<T, 5>;
   static constexpr bool shares_values = false;
 
   /// Copied by the constructor. Linear weights are (out, in), low-rank factors (in, out).
@@ -108,14 +108,14 @@ class TimeMix<Wkv6<Number, Size>> : public detail::MatrixTimeMix<Wkv6<Number, Si
     Base::expect_shapes(expect, w, c, a);
     expect("gate", w.gate, a, c);
     expect("time_decay", w.time_decay, a);
-    detail::expect_lora(expect, "w1", w.w1, c, "w2", w.w2, a);
+    detail::expect_low_rank(expect, "w1", w.w1, c, "w2", w.w2, a);
     if (w.first_state.rows() > 0) expect("first_state", w.first_state, a, n);
     return w;
   }
 
   Shift shift_;
   Linear<T> receptance_, key_, value_, gate_;
-  LoraDecay<T> decay_;
+  LowRankDecay<T> decay_;
   AlignedVector<T> u_, first_state_;
 };
 

@@ -11,9 +11,9 @@
 ///   out = W_o (y * g)
 #include <optional>
 
+#include "aviary/core/activation.hpp"
 #include "aviary/core/math.hpp"
-#include "aviary/layers/activation.hpp"
-#include "aviary/layers/lora.hpp"
+#include "aviary/dense/low_rank.hpp"
 #include "aviary/layers/sequence_layer.hpp"
 #include "aviary/layers/time_mix.hpp"
 #include "aviary/wkv7.hpp"
@@ -181,19 +181,19 @@ class TimeMix<Wkv7<Number, Size>> : public detail::MatrixTimeMix<Wkv7<Number, Si
                                              Vector{"a0", w.a0, a}, Vector{"k_k", w.k_k, a}, Vector{"k_a", w.k_a, a}})
       expect(name, weight, size);
     Base::expect_shapes(expect, w, c, a);
-    detail::expect_lora(expect, "w1", w.w1, c, "w2", w.w2, a);
-    detail::expect_lora(expect, "a1", w.a1, c, "a2", w.a2, a);
-    detail::expect_lora(expect, "g1", w.g1, c, "g2", w.g2, a);
+    detail::expect_low_rank(expect, "w1", w.w1, c, "w2", w.w2, a);
+    detail::expect_low_rank(expect, "a1", w.a1, c, "a2", w.a2, a);
+    detail::expect_low_rank(expect, "g1", w.g1, c, "g2", w.g2, a);
     if (w.v0.size() == 0) return w;
     expect("v0", w.v0, a);
-    detail::expect_lora(expect, "v1", w.v1, c, "v2", w.v2, a);
+    detail::expect_low_rank(expect, "v1", w.v1, c, "v2", w.v2, a);
     return w;
   }
 
   TokenShift<T> shift_r_, shift_w_, shift_k_, shift_v_, shift_a_, shift_g_;
   Linear<T> receptance_, key_, value_;
-  Lora<T> decay_, rate_, gate_;
-  std::optional<Lora<T>> value_residual_;
+  LowRank<T> decay_, rate_, gate_;
+  std::optional<LowRank<T>> value_residual_;
   AlignedVector<T> w0_, a0_, v0_, k_k_, k_a_, r_k_;
 };
 

@@ -2,15 +2,15 @@
 /// The time mix Finch-C2 of GoldFinch (Goldstein et al. 2024, arXiv:2407.12077): that of RWKV-6 without gate and bonus,
 /// with keys weighed by what the decay leaves room for, and a second value that goes past the memory.
 ///
-///   X_c = x shifted by slice c of a LoraTokenShift      c in r, k, v, w, v2
+///   X_c = x shifted by slice c of a LowRankTokenShift      c in r, k, v, w, v2
 ///   r = W_r X_r     k = W_k X_k     v = W_v X_v     log_w = -exp(time_decay + tanh(X_w w1) w2)
 ///   v2 = W_v X_v2 + tanh(X_v2 value2_w1) value2_w2
 ///   out = W_o LayerNorm(finch_c2(r, log_w, k, v) + v2)      the norm over all channels
-#include "aviary/layers/activation.hpp"
-#include "aviary/layers/lora.hpp"
+#include "aviary/core/activation.hpp"
+#include "aviary/dense/low_rank.hpp"
+#include "aviary/layers/low_rank_token_shift.hpp"
 #include "aviary/layers/sequence_layer.hpp"
 #include "aviary/layers/time_mix.hpp"
-#include "aviary/layers/token_shift_lora.hpp"
 #include "aviary/wkv6.hpp"
 
 namespace aviary {
@@ -25,7 +25,7 @@ class TimeMix<FinchC2<Number, Size>> : public detail::MatrixTimeMix<FinchC2<Numb
   using Memory = FinchC2<Number, Size>;
   using T = Number;
   using typename Base::State;
-  using Shift = LoraTokenShift<T, 5>;
+  using Shift = LowRankTokenShift<T, 5>;
   static constexpr bool shares_values = false;
 
   /// Copied by the constructor. Linear weights are (out, in), low-rank factors (in, out).
@@ -96,15 +96,15 @@ class TimeMix<FinchC2<Number, Size>> : public detail::MatrixTimeMix<FinchC2<Numb
                                   (Size == dynamic ? "" : " of " + std::to_string(Size)));
     Base::expect_shapes(expect, w, c, a);
     expect("time_decay", w.time_decay, a);
-    detail::expect_lora(expect, "w1", w.w1, c, "w2", w.w2, a);
-    detail::expect_lora(expect, "value2_w1", w.value2_w1, c, "value2_w2", w.value2_w2, a);
+    detail::expect_low_rank(expect, "w1", w.w1, c, "w2", w.w2, a);
+    detail::expect_low_rank(expect, "value2_w1", w.value2_w1, c, "value2_w2", w.value2_w2, a);
     return w;
   }
 
   Shift shift_;
   Linear<T> receptance_, key_, value_;
-  LoraDecay<T> decay_;
-  Lora<T> value2_;
+  LowRankDecay<T> decay_;
+  LowRank<T> value2_;
 };
 
 }  // namespace aviary

@@ -12,10 +12,10 @@
 #include <utility>
 
 #include "aviary/cache/token_cache.hpp"
+#include "aviary/core/scratch.hpp"
+#include "aviary/dense/linear.hpp"
 #include "aviary/layers/embedding.hpp"
-#include "aviary/layers/linear.hpp"
 #include "aviary/layers/norm.hpp"
-#include "aviary/layers/scratch.hpp"
 
 namespace aviary {
 

@@ -1,7 +1,7 @@
 #pragma once
 /// Token shift: each channel looks a little at the token before. What a channel takes of it is a weight here, and depends
-/// on the token in token_shift_lora.hpp.
-#include "aviary/layers/rows.hpp"
+/// on the token in low_rank_token_shift.hpp.
+#include "aviary/dense/rows.hpp"
 
 namespace aviary {
 

@@ -3,13 +3,13 @@
 #include <span>
 #include <string>
 
-#include "aviary/core/call_check.hpp"
+#include "aviary/core/check.hpp"
 #include "aviary/matrix/forward.hpp"
 
 namespace aviary::detail {
 
 /// What is wrong with the shapes of a call of M::forward; empty when nothing is.
-template <class M> std::string check_forward(typename M::Forward const& call) {
+template <class M> std::string check_forward(typename M::ForwardCall const& call) {
   using State = typename M::State;
   auto const text = CallCheck::text;
   Index const tokens = call.y.tokens(), heads = call.y.heads(), v = call.y.size();

@@ -80,8 +80,8 @@ template <class T> struct Write { MatView<T const> pairs, keys, values; };
 /// Takes a state over a chunk:  y += r s + sum pairs values,  then  s = diag(decay) s + sum keys^T values.
 /// @param s  state as K x V     @param decay  of the whole chunk (K)     @param r  L x K, decayed from the chunk's begin
 template <class P, class S, class T, class... Writes>
-AVIARY_HOST_DEVICE void apply(MatView<S> s, VecView<T const> decay, MatView<T const> r, MatView<T> y,
-                              Writes const&... writes) noexcept {
+AVIARY_HOST_DEVICE void advance(MatView<S> s, VecView<T const> decay, MatView<T const> r, MatView<T> y,
+                                Writes const&... writes) noexcept {
   using Lane = simd::Pack<P>;
   add_product<P>(y, Coefficients<T>(r), s);
   (add_product<P>(y, Coefficients<T>(writes.pairs), writes.values), ...);
@@ -111,11 +111,11 @@ template <class M, class P, Index L> class Chunked {
   static constexpr Index tokens(Index, Index) noexcept { return L; }
   /// Numbers of workspace.
   static Index workspace(Index keys, Index values) noexcept {
-    Index const prepared = Prepared::length(Scratch<M>::row(keys, values));
+    Index const prepared = Prepared::length(TileSizes<M>::row(keys, values));
     return L * prepared + 2 * L * keys + (L / 2 + 3) * keys + 4 * L * L + 3 * L * values + 2 * keys;
   }
 
-  void operator()(typename M::Forward const& call, Index h, Index t, Index n, typename M::View s, Index,
+  void operator()(typename M::ForwardCall const& call, Index h, Index t, Index n, typename M::View s, Index,
                   Index) noexcept {
     Index const keys = s.keys(), values = s.values();
     AVIARY_ASSERT(static_cast<Index>(workspace_.size()) >= workspace(keys, values));
@@ -134,7 +134,7 @@ template <class M, class P, Index L> class Chunked {
     if constexpr (after) add_diagonal(r_k, &Prepared::k);
     if constexpr (R::erase == Erase::none) {
       VecView<T const> const decay = decay_terms(n, keys);
-      chunk::apply<P>(as_matrix(s), decay, Rows(term(&Prepared::r)), y, write(r_k, &Prepared::k, u));
+      chunk::advance<P>(as_matrix(s), decay, Rows(term(&Prepared::r)), y, write(r_k, &Prepared::k, u));
     } else if constexpr (R::erase == Erase::along_key) {  // u = v - z, so (I + [p|k]) u = v - p S
       Matrix const p_k = pairs_of(term(&Prepared::p), term(&Prepared::k), false);
       negate(p_k);
@@ -142,7 +142,7 @@ template <class M, class P, Index L> class Chunked {
       negate(term(&Prepared::p));
       add_product<P>(u, Coefficients<T>(Rows(term(&Prepared::p))), as_matrix(s));
       chunk::solve<P>(Rows(p_k), u);
-      chunk::apply<P>(as_matrix(s), decay, Rows(term(&Prepared::r)), y, write(r_k, &Prepared::k, u));
+      chunk::advance<P>(as_matrix(s), decay, Rows(term(&Prepared::r)), y, write(r_k, &Prepared::k, u));
     } else {
       Matrix const r_q = pairs_of(term(&Prepared::r), term(&Prepared::q), after);
       if constexpr (after) add_diagonal(r_q, &Prepared::q);
@@ -154,8 +154,8 @@ template <class M, class P, Index L> class Chunked {
       add_product<P>(z, Coefficients<T>(Rows(term(&Prepared::p))), as_matrix(s));
       add_product<P>(z, Coefficients<T>(Rows(p_k)), Rows(u));
       chunk::solve<P>(Rows(p_q), z);
-      chunk::apply<P>(as_matrix(s), decay, Rows(term(&Prepared::r)), y, write(r_k, &Prepared::k, u),
-                      write(r_q, &Prepared::q, z));
+      chunk::advance<P>(as_matrix(s), decay, Rows(term(&Prepared::r)), y, write(r_k, &Prepared::k, u),
+                        write(r_q, &Prepared::q, z));
     }
     for (Index m = 0; m < n; ++m) call.y.put(t + m, h, 0, values, &y(m, 0));
   }
@@ -174,7 +174,7 @@ template <class M, class P, Index L> class Chunked {
       for (Index j = 0; j < m.columns(); ++j) m(i, j) = -m(i, j);
   }
   Prepared token(Index m) const noexcept {
-    return Prepared(prepared_ + m * length_, Extent<Scratch<M>::fixed_row>(row_));
+    return Prepared(prepared_ + m * length_, Extent<TileSizes<M>::fixed_row>(row_));
   }
   /// A term of all tokens, (n, K).
   Matrix term(Term which) const noexcept { return {(token(0).*which)(), log_w_.rows(), log_w_.columns(), length_}; }
@@ -182,8 +182,8 @@ template <class M, class P, Index L> class Chunked {
 
   /// The terms of the tokens as rows, their log decays and decays.
   void prepare(typename M::Inputs const& x, Index t, Index n, Index keys, Index values) noexcept {
-    row_ = Scratch<M>::row(keys, values);
-    length_ = Prepared::length(Extent<Scratch<M>::fixed_row>(row_));
+    row_ = TileSizes<M>::row(keys, values);
+    length_ = Prepared::length(Extent<TileSizes<M>::fixed_row>(row_));
     prepared_ = take(n, length_).data();
     log_w_ = take(n, keys);
     w_ = take(n, keys);
@@ -232,7 +232,7 @@ template <class M, class P, Index L> class Chunked {
     clear(sum);
     for (Index m = n; m-- > 0;) {
       decay(token(m).k(), sum);
-      if constexpr (R::erase == Erase::free) decay(token(m).q(), sum);
+      if constexpr (R::erase == Erase::rank_one) decay(token(m).q(), sum);
       for (Index j = 0; j < keys; ++j) sum(0, j) += log_w_(m, j);
     }
     return {whole.data(), keys};

@@ -13,10 +13,10 @@ namespace aviary::detail {
 
 /// Takes tiles through a state by stepping: what `forward` does with a tile.
 template <class M, class P> struct Stepped {
-  static constexpr Index tokens(Index keys, Index values) noexcept { return Scratch<M>::tokens(keys, values); }
+  static constexpr Index tokens(Index keys, Index values) noexcept { return TileSizes<M>::tokens(keys, values); }
 
   /// Tokens t ... t + n - 1 of head h, for columns [first, last) of its state.
-  void operator()(typename M::Forward const& call, Index h, Index t, Index n, typename M::View s, Index first,
+  void operator()(typename M::ForwardCall const& call, Index h, Index t, Index n, typename M::View s, Index first,
                   Index last) const noexcept {
     Tile<M, P> tile(input_head<typename M::Rule>(call.x, h, call.y.heads()), t, n, s.keys(), s.values());
     tile.run(
@@ -30,7 +30,7 @@ template <class M, class P> struct Stepped {
 /// of tokens through one state.
 template <class M, class Engine> class ForwardPass {
   using S = typename M::StateNumber;
-  using Call = typename M::Forward;
+  using Call = typename M::ForwardCall;
   using View = typename M::View;
 
  public:

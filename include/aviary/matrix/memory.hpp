@@ -46,8 +46,8 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   /// Packed sequences: (tokens, heads, K, V or 1) of any storage type, each field with its own number of heads, a divisor
   /// of that of y: value head h reads head h H_field / H.
   using Inputs = typename R::template Fields<detail::InputFields<K, V>::template Per>;
-  using Prepared = typename detail::Scratch<MatrixMemory>::Token;
-  template <class P> using Kernel = typename detail::Scratch<MatrixMemory>::template Kernel<P>;
+  using Prepared = typename detail::TileSizes<MatrixMemory>::Token;
+  template <class P> using Kernel = typename detail::TileSizes<MatrixMemory>::template Kernel<P>;
 
   /// What `forward` keeps: the states before tokens 0, every, 2 every ... of each sequence. tape_size(x, offsets, every)
   /// states, (kept token, head) with the sequences one after another; none: nothing is kept.
@@ -56,7 +56,7 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
     std::span<State> states = {};
   };
 
-  struct Forward {
+  struct ForwardCall {
     Inputs x;
     Sink<V> y;                            ///< (tokens, heads, V)
     std::span<State> states;              ///< (sequences, heads): initial in, final out
@@ -71,12 +71,12 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   /// Cost:   2 to 5 fused multiply-adds per state element by rule; s travels through memory once.
   template <class P = simd::Native<T>>
   AVIARY_HOST_DEVICE static void step(View s, Token const& x, VecView<T, V> y) noexcept {
-    using Scratch = detail::Scratch<MatrixMemory>;
+    using Sizes = detail::TileSizes<MatrixMemory>;
     AVIARY_ASSERT(y.size() == s.values() && s.keys() <= most && s.values() <= most);
-    alignas(alignment) T numbers[to_size(Scratch::token_numbers)];
-    Prepared const token(numbers, Scratch::row(s.keys(), s.values()));
+    alignas(alignment) T numbers[to_size(Sizes::token_numbers)];
+    Prepared const token(numbers, Sizes::row(s.keys(), s.values()));
     token.bonus() = Kernel<P>::prepare(x, token, s.keys(), s.values());
-    simd::for_packs<P, Scratch::fixed_row>(0, s.stride(), [&]<class Q>(Index i) {
+    simd::for_packs<P, Sizes::fixed_row>(0, s.stride(), [&]<class Q>(Index i) {
       Q z(T(0));
       if constexpr (R::erase != Erase::none) z = Kernel<P>::template probe<Q>(s.s + i, s.stride(), token.p(), s.keys());
       Q const v = simd::Pack<Q>::load(token.v() + i);
@@ -88,7 +88,7 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   /// Packed sequences through all heads; a sequence may have no token. Agrees with a loop of `step` within its bound, and
   /// has the same bits whatever the executor. Allocates nothing and throws only what the executor throws.
   template <class P = simd::Native<T>, Executor E = Serial>
-  static void forward(Forward const& call, E&& executor = {}) {
+  static void forward(ForwardCall const& call, E&& executor = {}) {
     AVIARY_ASSERT(check(call).empty());
     detail::ForwardPass<MatrixMemory, detail::Stepped<MatrixMemory, P>>::run(call, executor);
   }
@@ -96,7 +96,7 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   /// What `forward` does, in chunks of L tokens as matrix products: see chunk.hpp for when that pays. Agrees with forward
   /// within the bound of either against the reference. workspace: chunk_workspace<L>(keys, values) numbers.
   template <Index L, class P = simd::Native<T>>
-  static void chunk(Forward const& call, std::span<T> workspace) noexcept {
+  static void chunk(ForwardCall const& call, std::span<T> workspace) noexcept {
     static_assert(L > 0, "aviary: a chunk has at least one token");
     AVIARY_ASSERT(check(call).empty());
     Serial serial;
@@ -119,7 +119,7 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   /// A and B of a stretch. With an erasure A is dense (K x K), else diagonal.
   using Segment = detail::SegmentOf<R, T, K, V>;
   /// The segment of no token, A = I and B = 0.
-  static Segment neutral_segment(Extent<K> keys_ = fixed<K>(), Extent<V> values_ = fixed<V>()) {
+  static Segment identity_segment(Extent<K> keys_ = fixed<K>(), Extent<V> values_ = fixed<V>()) {
     Segment segment{};
     if constexpr (K == dynamic || V == dynamic) segment.b = {keys_, values_};
     if constexpr (K == dynamic) {
@@ -128,22 +128,22 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
       else
         segment.a = {keys_, keys_};
     }
-    detail::set_neutral(segment);
+    detail::set_identity(segment);
     return segment;
   }
 
-  struct Summarize {
+  struct SummarizeCall {
     Inputs x;
     std::span<Segment> segments;  ///< (sequences, heads) of the right sizes: overwritten
     Sink<V> y = {};               ///< (tokens, heads, V), the outputs if each sequence began with an empty state
-    Sink<K> m = {};               ///< (tokens, heads, K): with the state S before the sequence, y + S m is right
+    Sink<K> state_weights = {};   ///< (tokens, heads, K): with the state S before the sequence, y + S m is right
     std::span<Index const> offsets = {};  ///< n + 1 token positions of n sequences; none: one sequence
   };
   /// The segment of each sequence and head, and what is needed to correct its outputs once the state before it is known.
   /// Cost: with an erasure that of `forward` for V + K values, else about that of `forward`. Over a long stretch A decays to
   /// subnormal numbers, with which some machines are many times slower: see simd/flush_to_zero.hpp.
   template <class P = simd::Native<T>, Executor E = Serial>
-  static void summarize(Summarize const& call, E&& executor = {}) {
+  static void summarize(SummarizeCall const& call, E&& executor = {}) {
     detail::SegmentPass<MatrixMemory, P>::run(call, executor);
   }
 
@@ -172,8 +172,8 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
     detail::times_a<P>(segment, detail::as_matrix(s), detail::as_matrix(out));
   }
 
-  struct Correct {
-    Source<K> m;                          ///< from `summarize`
+  struct AddInitialStateCall {
+    Source<K> state_weights;              ///< from `summarize`
     Source<V> y0;                         ///< the outputs from `summarize`
     Sink<V> y;                            ///< the outputs that belong to the states; may be y0's memory
     std::span<State const> states;        ///< (sequences, heads): the states before the sequences
@@ -181,13 +181,13 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   };
   /// y = y0 + S m for every token.  Cost: 2 K V flops a token and head.
   template <class P = simd::Native<T>, Executor E = Serial>
-  static void correct(Correct const& call, E&& executor = {}) {
+  static void add_initial_state(AddInitialStateCall const& call, E&& executor = {}) {
     detail::CorrectPass<MatrixMemory, P>::run(call, executor);
   }
   ///@}
 
   /// What is wrong with the shapes of a call, in words; empty when nothing is.
-  static std::string check(Forward const& call) { return detail::check_forward<MatrixMemory>(call); }
+  static std::string check(ForwardCall const& call) { return detail::check_forward<MatrixMemory>(call); }
 };
 
 }  // namespace aviary

@@ -11,8 +11,8 @@ namespace aviary {
 /// The decay w: none (w = 1), one number per token, or one per key.
 enum class Gate { none, scalar, vector };
 
-/// The correction (S p) q^T: none; with q = -k, so that it joins the write, S' = S diag(w) + (v - S p) k^T; or free.
-enum class Erase { none, along_key, free };
+/// The correction (S p) q^T: none; with q = -k, so that it joins the write, S' = S diag(w) + (v - S p) k^T; or a matrix of rank one of its own.
+enum class Erase { none, along_key, rank_one };
 
 /// The state that y reads: the one before the token, with the bonus u for the token itself, or the one after it.
 enum class Read { before, after };
@@ -71,12 +71,12 @@ template <template <Axis> class Per> struct Terms<Erase::along_key, Read::after,
   Per<Axis::key> r, p, k;
   Per<Axis::value> v;
 };
-template <template <Axis> class Per> struct Terms<Erase::free, Read::before, Per> {
+template <template <Axis> class Per> struct Terms<Erase::rank_one, Read::before, Per> {
   Per<Axis::key> r, p, q, k;
   Per<Axis::value> v;
   Per<Axis::key> u;
 };
-template <template <Axis> class Per> struct Terms<Erase::free, Read::after, Per> {
+template <template <Axis> class Per> struct Terms<Erase::rank_one, Read::after, Per> {
   Per<Axis::key> r, p, q, k;
   Per<Axis::value> v;
 };

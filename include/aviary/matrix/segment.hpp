@@ -34,13 +34,13 @@ template <class T, Index K, Index V> void clear(StateView<T, K, V> s) noexcept {
   std::fill(s.s, s.s + s.keys() * s.stride(), T(0));
 }
 
-template <class T, Index K, Index V> void set_neutral(DenseSegment<T, K, V>& segment) noexcept {
+template <class T, Index K, Index V> void set_identity(DenseSegment<T, K, V>& segment) noexcept {
   auto const a = segment.a.view();
   for (Index j = 0; j < a.keys(); ++j)
     for (Index m = 0; m < a.values(); ++m) a(j, m) = T(j == m);
   clear(segment.b.view());
 }
-template <class T, Index K, Index V> void set_neutral(DiagonalSegment<T, K, V>& segment) noexcept {
+template <class T, Index K, Index V> void set_identity(DiagonalSegment<T, K, V>& segment) noexcept {
   clear(segment.log_a.view());
   clear(segment.b.view());
 }
@@ -71,7 +71,7 @@ template <class From, class To> void copy_matrix(MatView<From> from, MatView<To>
 template <class M, class P> class SegmentPass {
   using R = typename M::Rule;
   using T = typename M::T;
-  using Call = typename M::Summarize;
+  using Call = typename M::SummarizeCall;
   static constexpr bool dense = R::erase != Erase::none;
 
  public:
@@ -89,11 +89,11 @@ template <class M, class P> class SegmentPass {
   SegmentPass(Call const& call, Index head, Index heads) noexcept : call_(call), head_(head), heads_(heads) {}
 
   void stretch(typename M::Segment& segment, Index begin, Index end) const noexcept {
-    set_neutral(segment);
+    set_identity(segment);
     auto const b = segment.b.view();
     auto const x = input_head<R>(call_.x, head_, heads_);
     for (Index t = begin, n = 0; t < end; t += n) {
-      n = std::min(end - t, Scratch<M>::tokens(b.keys(), b.values()));
+      n = std::min(end - t, TileSizes<M>::tokens(b.keys(), b.values()));
       Tile<M, P> tile(x, t, n, b.keys(), b.values());
       tile.run(
           b.s, b.stride(), 0, b.stride(),
@@ -114,7 +114,7 @@ template <class M, class P> class SegmentPass {
     tile.run(
         a.s, a.stride(), 0, a.stride(), []<class Q>(Index, Index) { return Q(T(0)); },
         [&](Index i, Index m, auto const& y) {
-          if (call_.m) put_lanes<T>(call_.m, t + m, head_, i, y);
+          if (call_.state_weights) put_lanes<T>(call_.state_weights, t + m, head_, i, y);
         });
   }
 
@@ -127,10 +127,10 @@ template <class M, class P> class SegmentPass {
       with_token<M>(x, t + m, [&](typename M::Token const& token) {
         for (Index j = 0; j < log_a.values(); j += L::lanes) {
           P const before = L::load(log_a[0] + j), after = before + log_decay<R, P>(token, j, log_a.values());
-          if (call_.m) {
+          if (call_.state_weights) {
             P const r = L::load(tile.token(m).r() + j);
             P const reached = R::read == Read::after ? after : before;
-            put_lanes<T>(call_.m, t + m, head_, j, R::gate == Gate::none ? r : r * L::exp(reached));
+            put_lanes<T>(call_.state_weights, t + m, head_, j, R::gate == Gate::none ? r : r * L::exp(reached));
           }
           L::store(log_a[0] + j, after);
         }
@@ -141,10 +141,10 @@ template <class M, class P> class SegmentPass {
   Index head_, heads_;
 };
 
-/// Outputs made from an empty state, corrected: see MatrixMemory::correct.
+/// Outputs made from an empty state, and the initial state added: see MatrixMemory::add_initial_state.
 template <class M, class P> struct CorrectPass {
   using T = typename M::T;
-  using Call = typename M::Correct;
+  using Call = typename M::AddInitialStateCall;
 
   template <class E> static void run(Call const& call, E& executor) {
     Packing const packing{call.offsets, call.y.tokens()};
@@ -159,9 +159,9 @@ template <class M, class P> struct CorrectPass {
  private:
   template <class View> static void token(Call const& call, View s, Index t, Index h) noexcept {
     alignas(alignment) T m_scratch[to_size(largest_head)], y_scratch[to_size(largest_head)];
-    auto const m = call.m.template row<T>(t, h, m_scratch);
+    auto const m = call.state_weights.template row<T>(t, h, m_scratch);
     auto const y0 = call.y0.template row<T>(t, h, y_scratch);
-    simd::for_packs<P, Scratch<M>::fixed_row>(0, s.stride(), [&]<class Q>(Index i) {
+    simd::for_packs<P, TileSizes<M>::fixed_row>(0, s.stride(), [&]<class Q>(Index i) {
       Q const part = M::template Kernel<P>::template probe<Q>(s.s + i, s.stride(), m.data(), s.keys());
       put_lanes<T>(call.y, t, h, i, simd::load_part<Q>(y0.data(), i, s.values()) + part);
     });

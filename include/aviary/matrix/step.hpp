@@ -23,7 +23,7 @@ template <class R, class T, Index Row> class Prepared {
   AVIARY_HOST_DEVICE T* k() const noexcept { return numbers_ + row_; }
   AVIARY_HOST_DEVICE T* v() const noexcept { return numbers_ + 2 * row_; }
   AVIARY_HOST_DEVICE T* p() const noexcept requires(erases) { return numbers_ + 3 * row_; }
-  AVIARY_HOST_DEVICE T* q() const noexcept requires(R::erase == Erase::free) { return numbers_ + 4 * row_; }
+  AVIARY_HOST_DEVICE T* q() const noexcept requires(R::erase == Erase::rank_one) { return numbers_ + 4 * row_; }
   /// The decay, K numbers or one; for a constant decay its distance from 1, exp(log_w) - 1.
   AVIARY_HOST_DEVICE T* w() const noexcept requires(R::gate != Gate::none) {
     return numbers_ + (R::gate == Gate::vector ? (rows - 1) * row_ : rows * row_ + 1);
@@ -32,7 +32,7 @@ template <class R, class T, Index Row> class Prepared {
   AVIARY_HOST_DEVICE T& bonus() const noexcept { return numbers_[rows * row_]; }
 
  private:
-  static constexpr Index rows = 3 + erases + (R::erase == Erase::free) + (R::gate == Gate::vector);
+  static constexpr Index rows = 3 + erases + (R::erase == Erase::rank_one) + (R::gate == Gate::vector);
   T* numbers_;
   [[no_unique_address]] Extent<Row> row_;
 };
@@ -78,7 +78,7 @@ template <class R, class P, class T, Index Row> struct Kernel {
       L::store(to.k() + j, m.k);
       if constexpr (R::gate == Gate::vector) L::store(to.w() + j, factor(e));
       if constexpr (R::erase != Erase::none) L::store(to.p() + j, m.p);
-      if constexpr (R::erase == Erase::free) L::store(to.q() + j, m.q);
+      if constexpr (R::erase == Erase::rank_one) L::store(to.q() + j, m.q);
       if constexpr (R::read == Read::before) bonus = L::fma(P(m.r) * P(m.u), P(m.k), bonus);
     }
     for (Index i = thread * L::lanes; i < to.row(); i += threads * L::lanes) {
@@ -124,7 +124,7 @@ template <class R, class P, class T, Index Row> struct Kernel {
         if constexpr (R::gate == Gate::vector) w = Q(x.w()[j]);
         s = constant_decay<R> ? W::fma(write, Q(x.k()[j]), W::fma(s, w, s)) : W::fma(s, w, write * Q(x.k()[j]));
       }
-      if constexpr (R::erase == Erase::free) s = W::fma(z, Q(x.q()[j]), s);
+      if constexpr (R::erase == Erase::rank_one) s = W::fma(z, Q(x.q()[j]), s);
       simd::store(column + j * stride, s);
       if constexpr (R::read == Read::after) y = W::fma(s, Q(x.r()[j]), y);
       if constexpr (ahead) following = W::fma(s, Q(next.p()[j]), following);

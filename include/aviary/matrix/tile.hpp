@@ -9,7 +9,7 @@ namespace aviary::detail {
 inline constexpr Index largest_head = 1024;
 
 /// How large the scratch of memory M is.
-template <class M> struct Scratch {
+template <class M> struct TileSizes {
   using T = typename M::T;
   static constexpr bool is_static = M::keys != dynamic && M::values != dynamic;
   AVIARY_HOST_DEVICE static constexpr Index row_of(Index keys, Index values) noexcept {
@@ -58,7 +58,7 @@ template <class R, class Inputs> Inputs input_head(Inputs const& x, Index h, Ind
 /// f(token) for token t of a sequence with one head.
 template <class M, class F> void with_token(typename M::Inputs const& x, Index t, F&& f) noexcept {
   using T = typename M::T;
-  constexpr Index length = Scratch<M>::is_static ? Scratch<M>::fixed_row : largest_head;
+  constexpr Index length = TileSizes<M>::is_static ? TileSizes<M>::fixed_row : largest_head;
   alignas(alignment) T scratch[field_count<typename M::Rule>][to_size(length)];
   Index n = 0;
   f(transform_fields<typename M::Rule, typename M::Token>(x, [&]<Axis A>(AxisTag<A>, auto const& field) {
@@ -88,7 +88,7 @@ template <class T, Index K, Index V> MatView<T> as_matrix(StateView<T, K, V> s) 
   return {s.s, s.keys(), s.values(), s.stride()};
 }
 
-/// Up to Scratch<M>::tokens(...) tokens of a head of memory M, with packs P.
+/// Up to TileSizes<M>::tokens(...) tokens of a head of memory M, with packs P.
 template <class M, class P> class Tile {
   using T = typename M::T;
   using Kernel = typename M::template Kernel<P>;
@@ -97,8 +97,8 @@ template <class M, class P> class Tile {
  public:
   /// Prepares tokens t ... t + n - 1 of x, a sequence with one head.
   Tile(typename M::Inputs const& x, Index t, Index n, Index keys, Index values) noexcept
-      : row_(Scratch<M>::row(keys, values)), keys_(keys), tokens_(n) {
-    AVIARY_ASSERT(n > 0 && n <= Scratch<M>::tokens(keys, values));
+      : row_(TileSizes<M>::row(keys, values)), keys_(keys), tokens_(n) {
+    AVIARY_ASSERT(n > 0 && n <= TileSizes<M>::tokens(keys, values));
     for (Index i = 0; i < n; ++i)
       with_token<M>(x, t + i, [&](typename M::Token const& one) {
         token(i).bonus() = Kernel::prepare(one, token(i), keys_, Extent<M::values>(values));
@@ -109,7 +109,7 @@ template <class M, class P> class Tile {
   /// into the lanes of Q from column i on, put(i, m, y) takes what it reads there.
   template <class S, class Value, class Put>
   void run(S* s, Index stride, Index first, Index last, Value&& value, Put&& put) noexcept {
-    simd::for_packs<P, Scratch<M>::fixed_row>(first, last, [&]<class Q>(Index i) {
+    simd::for_packs<P, TileSizes<M>::fixed_row>(first, last, [&]<class Q>(Index i) {
       constexpr bool erases = R::erase != Erase::none;
       S* const column = s + i;
       Q z(T(0));
@@ -129,8 +129,8 @@ template <class M, class P> class Tile {
 
  private:
   using R = typename M::Rule;
-  alignas(alignment) T numbers_[to_size(Scratch<M>::tile_numbers)];
-  [[no_unique_address]] Extent<Scratch<M>::fixed_row> row_;
+  alignas(alignment) T numbers_[to_size(TileSizes<M>::tile_numbers)];
+  [[no_unique_address]] Extent<TileSizes<M>::fixed_row> row_;
   [[no_unique_address]] Extent<M::keys> keys_;
   Index tokens_;
 };

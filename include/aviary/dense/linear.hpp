@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "aviary/core/executor.hpp"
-#include "aviary/layers/panels.hpp"
+#include "aviary/dense/panels.hpp"
 
 namespace aviary {
 

@@ -1,5 +1,5 @@
 /// Token caches written and read again: every bit comes back, and what does not fit is refused by name.
-#include "aviary/io/token_cache.hpp"
+#include "aviary/io/token_cache_file.hpp"
 
 #include <doctest/doctest.h>
 

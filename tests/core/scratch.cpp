@@ -1,4 +1,4 @@
-#include "aviary/layers/scratch.hpp"
+#include "aviary/core/scratch.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,4 +1,4 @@
-#include "aviary/layers/lora.hpp"
+#include "aviary/dense/low_rank.hpp"
 
 #include <doctest/doctest.h>
 
@@ -23,7 +23,7 @@ TEST_CASE_TEMPLATE("lora: two products and a function between, of a plain loop",
           for (Index i = 0; i < 40; ++i) hidden += static_cast<double>(x(t, i)) * static_cast<double>(w1(i, d));
           for (Index o = 0; o < 24; ++o) plain(t, o) += std::tanh(hidden) * static_cast<double>(w2(d, o));
         }
-      Lora<T> const lora(w1.view(), w2.view());
+      LowRank<T> const lora(w1.view(), w2.view());
       Scratch<T> scratch(tokens * lora.scratch_size());
       Matrix<T> y(tokens, 24);
       test::AllocationCounter const allocations;
@@ -42,18 +42,18 @@ TEST_CASE_TEMPLATE("lora: two products and a function between, of a plain loop",
 
 TEST_CASE("lora: factors of different ranks are refused") {
   Matrix<float> const w1(40, 8), w2(9, 24);
-  CHECK(test::message_of<std::invalid_argument>([&] { Lora<float>(w1.view(), w2.view()); }) ==
-        "aviary: Lora: the second factor is 9 x 24, expected 8 x 24");
+  CHECK(test::message_of<std::invalid_argument>([&] { LowRank<float>(w1.view(), w2.view()); }) ==
+        "aviary: LowRank: the second factor is 9 x 24, expected 8 x 24");
 }
 
 TEST_CASE("lora: a decay is -exp of its low-rank map and a number of each channel") {
   Random random(2);
   Index const tokens = 5;
   Matrix<double> const w1(40, 6, random), w2(6, 24, random), base(1, 24, random), x(tokens, 40, random);
-  LoraDecay<double> const decay(base.view()[0], w1.view(), w2.view());
+  LowRankDecay<double> const decay(base.view()[0], w1.view(), w2.view());
   Scratch<double> scratch(tokens * decay.scratch_size());
   Matrix<double> log_w(tokens, 24), map(tokens, 24);
-  Lora<double>(w1.view(), w2.view())(x.view(), activation::tanh, map.view(), scratch);
+  LowRank<double>(w1.view(), w2.view())(x.view(), activation::tanh, map.view(), scratch);
   decay(x.view(), log_w.view(), scratch);
   for (Index t = 0; t < tokens; ++t)
     for (Index o = 0; o < 24; ++o) {
@@ -61,6 +61,6 @@ TEST_CASE("lora: a decay is -exp of its low-rank map and a number of each channe
       CHECK(std::abs(log_w(t, o) - expected) <= 1e-15 * std::abs(expected));
     }
   CHECK(test::message_of<std::invalid_argument>([&] {
-          LoraDecay<double>(base.view()[0].segment(0, 23), w1.view(), w2.view());
-        }) == "aviary: LoraDecay: time_decay is 23, expected 24");
+          LowRankDecay<double>(base.view()[0].segment(0, 23), w1.view(), w2.view());
+        }) == "aviary: LowRankDecay: time_decay is 23, expected 24");
 }

@@ -1,5 +1,5 @@
 /// Attention over blocks of keys and values against a plain softmax, and the cache that holds them.
-#include "aviary/layers/attention.hpp"
+#include "aviary/cache/attention.hpp"
 
 #include <doctest/doctest.h>
 

@@ -17,7 +17,7 @@
 
 #include "aviary/core/aligned.hpp"
 #include "aviary/core/q8.hpp"
-#include "aviary/layers/weights.hpp"
+#include "aviary/dense/weights.hpp"
 #include "aviary/simd/pack.hpp"
 
 namespace aviary::detail {

@@ -3,9 +3,6 @@
 /// to twice its time, and the map of a long segment, which does little but decay, 30 times (WKV-7, segments of 1024
 /// tokens, AVX-512). Taken as 0 they cost nothing, and what is lost is nothing beside any other rounding.
 #include <cstdint>
-#include <utility>
-
-#include "aviary/core/executor.hpp"
 
 #if defined(__SSE2__) || defined(_M_X64)
 #include <xmmintrin.h>
@@ -44,22 +41,6 @@ class FlushToZero {
   static void set(Register) noexcept {}
 #endif
   Register before_;
-};
-
-/// Another executor, whose tasks take subnormal numbers as 0:  Memory::summarize(call, Flushed(executor)).
-template <class E> class Flushed {
- public:
-  explicit constexpr Flushed(E executor) : executor_(std::move(executor)) {}
-  constexpr Index concurrency() const noexcept { return executor_.concurrency(); }
-  template <class Task> void operator()(Index count, Task&& task) {
-    executor_(count, [&task](Index i) noexcept {
-      FlushToZero const flush;
-      task(i);
-    });
-  }
-
- private:
-  E executor_;
 };
 
 }  // namespace aviary

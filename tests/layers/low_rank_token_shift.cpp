@@ -1,4 +1,4 @@
-#include "aviary/layers/token_shift_lora.hpp"
+#include "aviary/layers/low_rank_token_shift.hpp"
 
 #include <doctest/doctest.h>
 
@@ -14,7 +14,7 @@ using test::Random;
 namespace {
 
 template <class T, Index N> struct Case {
-  using Shift = LoraTokenShift<T, N>;
+  using Shift = LowRankTokenShift<T, N>;
   Random random{1};
   Index c = 37, rank = 5;
   std::vector<T> base = random.rates<T>(c), before = random.normals<T>(c);
@@ -73,7 +73,7 @@ TEST_CASE_TEMPLATE("lora token shift: a plain loop, for each slice", Given, Case
 
 TEST_CASE_TEMPLATE("lora token shift: one sequence says how another is shifted", T, float, double) {
   Case<T, 2> const given;
-  LoraTokenShift<T, 2> const shift(given.weights());
+  LowRankTokenShift<T, 2> const shift(given.weights());
   Random random(2);
   Matrix<T> const other(13, given.c, random);
   Scratch<T> scratch(13 * shift.scratch_size());
@@ -85,7 +85,7 @@ TEST_CASE_TEMPLATE("lora token shift: one sequence says how another is shifted",
 
 TEST_CASE_TEMPLATE("lora token shift: split anywhere, any executor", T, float, double) {
   Case<T, 5> const given;
-  LoraTokenShift<T, 5> const shift(given.weights());
+  LowRankTokenShift<T, 5> const shift(given.weights());
   Scratch<T> scratch(13 * shift.scratch_size());
   Matrix<T> h(13, shift.hidden_size()), whole(13, given.c);
   shift.prepare(given.x.view(), given.before, h.view(), scratch);
@@ -108,7 +108,7 @@ TEST_CASE_TEMPLATE("lora token shift: split anywhere, any executor", T, float, d
 
 TEST_CASE("lora token shift: allocates nothing") {
   Case<float, 5> const given;
-  LoraTokenShift<float, 5> const shift(given.weights());
+  LowRankTokenShift<float, 5> const shift(given.weights());
   Scratch<float> scratch(13 * shift.scratch_size());
   Matrix<float> h(13, shift.hidden_size()), y(13, given.c);
   test::AllocationCounter const allocations;
@@ -118,7 +118,7 @@ TEST_CASE("lora token shift: allocates nothing") {
 }
 
 TEST_CASE("lora token shift: shapes that do not fit are refused") {
-  using Shift = LoraTokenShift<float, 2>;
+  using Shift = LowRankTokenShift<float, 2>;
   Case<float, 2> const given;
   auto const message = [](Shift::Weights const& w) {
     return test::message_of<std::invalid_argument>([&] { Shift{w}; });
@@ -126,11 +126,11 @@ TEST_CASE("lora token shift: shapes that do not fit are refused") {
   Matrix<float> const wrong(3, 7);
   auto w = given.weights();
   w.w1 = wrong.view();
-  CHECK(message(w) == "aviary: LoraTokenShift: w1 is 3 x 7, expected 37 x 10");
+  CHECK(message(w) == "aviary: LowRankTokenShift: w1 is 3 x 7, expected 37 x 10");
   w = given.weights();
   w.w2[1] = wrong.view();
-  CHECK(message(w) == "aviary: LoraTokenShift: w2 is 3 x 7, expected 5 x 37");
+  CHECK(message(w) == "aviary: LowRankTokenShift: w2 is 3 x 7, expected 5 x 37");
   w = given.weights();
   w.mix[1] = wrong.view()[0];
-  CHECK(message(w) == "aviary: LoraTokenShift: mix is 7, expected 37");
+  CHECK(message(w) == "aviary: LowRankTokenShift: mix is 7, expected 37");
 }

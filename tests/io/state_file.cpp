@@ -1,5 +1,5 @@
 /// States written and read again: what comes back has every bit, and what does not fit is refused by name.
-#include "aviary/io/state.hpp"
+#include "aviary/io/state_file.hpp"
 
 #include <doctest/doctest.h>
 

@@ -5,7 +5,7 @@
 
 #include "aviary/core/aligned.hpp"
 #include "aviary/core/view.hpp"
-#include "aviary/layers/weights.hpp"
+#include "aviary/dense/weights.hpp"
 #include "aviary/simd/pack.hpp"
 
 namespace aviary::detail {

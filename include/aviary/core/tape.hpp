@@ -1,6 +1,6 @@
 #pragma once
 /// Going back by some tokens: for speculative decoding, for an editor's undo, for a search. For every memory, through its
-/// State and its Forward. There are three ways:
+/// State and its ForwardCall. There are three ways:
 ///
 /// * A draft of n tokens is verified by one `forward` with a tape of every = 1, which keeps the state before each of
 ///   them; then rewind(call, sequence, accepted). Keeps n states a head.
@@ -25,7 +25,7 @@ namespace aviary {
 /// every = 1 always `tokens`. The states have the bits of a call that ended there and had the same tape; and so they have
 /// once the tokens between are run again, in a call whose offsets begin at the returned token.
 /// @param tokens  0 to the length of the sequence, which leaves the states as they are
-template <class Forward> Index rewind(Forward const& call, Index sequence, Index tokens) noexcept {
+template <class Call> Index rewind(Call const& call, Index sequence, Index tokens) noexcept {
   detail::Packing const packing{call.offsets, call.y.tokens()};
   AVIARY_ASSERT(0 <= sequence && sequence < packing.sequences());
   Index const length = packing.end(sequence) - packing.begin(sequence), every = call.tape.every;

@@ -3,9 +3,9 @@
 /// on the token, through a low-rank map. GoldFinch (Goldstein et al. 2024, arXiv:2407.12077) shifts in the same way.
 #include <array>
 
-#include "aviary/layers/activation.hpp"
-#include "aviary/layers/linear.hpp"
-#include "aviary/layers/lora.hpp"
+#include "aviary/core/activation.hpp"
+#include "aviary/dense/linear.hpp"
+#include "aviary/dense/low_rank.hpp"
 #include "aviary/layers/token_shift.hpp"
 
 namespace aviary {
@@ -16,7 +16,7 @@ namespace aviary {
 ///   y_n = x + (x' - x) (mix_n + h_n W2_n)       for slice n
 ///
 /// RWKV-6 has five slices. The h of one sequence may shift another, as keys are by the embeddings in GoldFinch.
-template <class T, Index N> class LoraTokenShift {
+template <class T, Index N> class LowRankTokenShift {
  public:
   static constexpr Index slices = N;
 
@@ -30,8 +30,8 @@ template <class T, Index N> class LoraTokenShift {
   };
 
   /// @throws std::invalid_argument when shapes do not fit together
-  explicit LoraTokenShift(Weights const& w) : base_(w.base), first_(w.w1, w.format, WeightLayout::in_out) {
-    detail::ExpectShapes const expect{"LoraTokenShift"};
+  explicit LowRankTokenShift(Weights const& w) : base_(w.base), first_(w.w1, w.format, WeightLayout::in_out) {
+    detail::ExpectShapes const expect{"LowRankTokenShift"};
     Index const rank = w.w2[0].rows();
     expect("w1", w.w1, channels(), N * rank);
     for (std::size_t n = 0; n < to_size(N); ++n) {

@@ -17,9 +17,9 @@
 #include <vector>
 
 #include "aviary/core/executor.hpp"
-#include "aviary/layers/linear.hpp"
-#include "aviary/layers/panels.hpp"
-#include "aviary/layers/scratch.hpp"
+#include "aviary/core/scratch.hpp"
+#include "aviary/dense/linear.hpp"
+#include "aviary/dense/panels.hpp"
 
 namespace aviary {
 

@@ -1,4 +1,4 @@
-#include "aviary/simd/normalize.hpp"
+#include "aviary/layers/functions.hpp"
 
 #include <doctest/doctest.h>
 

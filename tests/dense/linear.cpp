@@ -1,4 +1,4 @@
-#include "aviary/layers/linear.hpp"
+#include "aviary/dense/linear.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,20 +1,20 @@
 #pragma once
 /// Low-rank maps: the input-dependent parts of RWKV-6, RWKV-7 and GoldFinch.
+#include "aviary/core/activation.hpp"
 #include "aviary/core/math.hpp"
-#include "aviary/layers/activation.hpp"
-#include "aviary/layers/linear.hpp"
-#include "aviary/layers/rows.hpp"
-#include "aviary/layers/scratch.hpp"
+#include "aviary/core/scratch.hpp"
+#include "aviary/dense/linear.hpp"
+#include "aviary/dense/rows.hpp"
 
 namespace aviary {
 
 /// y = f(x W1) W2 of row vectors, with W1 (in, rank), W2 (rank, out) and f for each number of the middle.
-template <class T> class Lora {
+template <class T> class LowRank {
  public:
   /// Copies the factors, in the format.
-  Lora(WeightMatrix first, WeightMatrix second, WeightFormat format = WeightFormat::exact)
+  LowRank(WeightMatrix first, WeightMatrix second, WeightFormat format = WeightFormat::exact)
       : first_(first, format, WeightLayout::in_out), second_(second, format, WeightLayout::in_out) {
-    detail::ExpectShapes{"Lora"}("the second factor", second, first.columns(), second.columns());
+    detail::ExpectShapes{"LowRank"}("the second factor", second, first.columns(), second.columns());
   }
 
   Index in() const noexcept { return first_.in(); }
@@ -38,12 +38,12 @@ template <class T> class Lora {
 };
 
 /// log_w = -exp(time_decay + tanh(x w1) w2) of row vectors: the decay of RWKV-6 and GoldFinch.
-template <class T> class LoraDecay {
+template <class T> class LowRankDecay {
  public:
   /// Copies its weights: time_decay (out), w1 (in, rank), w2 (rank, out), the factors in the format.
-  LoraDecay(VecView<T const> time_decay, WeightMatrix w1, WeightMatrix w2, WeightFormat format = WeightFormat::exact)
+  LowRankDecay(VecView<T const> time_decay, WeightMatrix w1, WeightMatrix w2, WeightFormat format = WeightFormat::exact)
       : lora_(w1, w2, format), time_decay_(detail::copy_of(time_decay)) {
-    detail::ExpectShapes{"LoraDecay"}("time_decay", time_decay, lora_.out());
+    detail::ExpectShapes{"LowRankDecay"}("time_decay", time_decay, lora_.out());
   }
 
   /// Numbers of scratch for a token.
@@ -58,15 +58,15 @@ template <class T> class LoraDecay {
   }
 
  private:
-  Lora<T> lora_;
+  LowRank<T> lora_;
   AlignedVector<T> time_decay_;
 };
 
 namespace detail {
 
 /// Of the factors of a low-rank map, whatever its rank.
-inline void expect_lora(ExpectShapes expect, char const* name1, WeightMatrix const& w1, Index in, char const* name2,
-                        WeightMatrix const& w2, Index out) {
+inline void expect_low_rank(ExpectShapes expect, char const* name1, WeightMatrix const& w1, Index in, char const* name2,
+                            WeightMatrix const& w2, Index out) {
   expect(name1, w1, in, w1.columns());
   expect(name2, w2, w1.columns(), out);
 }

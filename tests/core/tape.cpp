@@ -1,5 +1,5 @@
 /// Going back by tokens, whatever the memory: afterwards it is as if the rejected tokens had never been run.
-#include "aviary/core/history.hpp"
+#include "aviary/core/tape.hpp"
 
 #include <doctest/doctest.h>
 
@@ -34,7 +34,7 @@ template <class M> struct Case {
         states.push_back(state);
       }
   }
-  typename M::Forward call(std::span<Index const> offsets) {
+  typename M::ForwardCall call(std::span<Index const> offsets) {
     Index const n = x.tokens, heads = x.heads, keys = x.keys, values = x.values;
     return {.x = {.r = {x.r.data(), n, heads, keys},
                   .log_w = {x.log_w.data(), n, heads, keys},
@@ -68,7 +68,7 @@ template <class M> Case<M> make_case(Index tokens, Index heads, Index sequences)
 }  // namespace
 
 using M = Fixed;
-static_assert(noexcept(rewind(std::declval<M::Forward const&>(), 0, 0)));
+static_assert(noexcept(rewind(std::declval<M::ForwardCall const&>(), 0, 0)));
 static_assert(noexcept(std::declval<History<M::State>&>().record(std::span<M::State const>())));
 static_assert(noexcept(std::declval<History<M::State>&>().rewind(std::span<M::State>(), 1)));
 static_assert(std::copyable<History<M::State>>);

@@ -1,4 +1,4 @@
-#include "aviary/simd/flush_to_zero.hpp"
+#include "aviary/core/flush_to_zero.hpp"
 
 #include <doctest/doctest.h>
 

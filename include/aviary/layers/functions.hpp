@@ -1,0 +1,54 @@
+#pragma once
+/// What published layers do to their numbers before a kernel takes them: one include, and which model uses which.
+///
+///   model                            log_w                                       queries and keys
+///   WKV-4, WKV-5, WKV-6, Finch-C2    log_w_of_exponential(w_raw)                 as they are
+///   WKV-7                            log_w_of_sigmoid(w_raw)                     normalize_max(kappa_hat)
+///   linear attention                 none                                        q query_scale(K)
+///   RetNet                           log_w_of_retnet(head)                       q query_scale(K)
+///   GLA                              log_w_of_gla(x)                             q query_scale(K)
+///   Mamba-2 as simple GLA            log_w_of_softplus(x, a_log, dt_bias)        as they are
+///   DeltaNet                         none                                        normalize_plus(q), (k); q query_scale(K)
+///   Gated DeltaNet, Comba            log_w_of_softplus(x, a_log, dt_bias)        the same
+///   KDA                              log_w_of_softplus, per channel, or
+///                                    log_w_of_bounded_sigmoid(..., -5)           the same
+///
+/// The gates and the scale are functions of a number or of a SIMD batch of numbers, in core/math.hpp. The normalisations
+/// take a row. To apply a gate to a whole row, use simd::transform.
+#include <algorithm>
+#include <cmath>
+
+#include "aviary/core/math.hpp"
+#include "aviary/core/view.hpp"
+#include "aviary/simd/pack.hpp"
+
+namespace aviary {
+
+namespace detail {
+template <class T> T sum_of_squares(VecView<T const> x) noexcept {
+  return simd::sum(
+      x.size(), [](auto const& e) { return e * e; }, x.data());
+}
+template <class T> void scale(VecView<T> x, T factor) noexcept {
+  simd::transform(
+      x.size(), x.data(), [factor](auto const& e) { return e * std::remove_cvref_t<decltype(e)>(factor); }, x.data());
+}
+}  // namespace detail
+
+/// x / max(|x|, least): the removal key of WKV-7. Zeros stay zeros.
+template <class T> void normalize_max(VecView<T> x, T least = T(1e-12)) noexcept {
+  detail::scale(x, T(1) / std::max(std::sqrt(detail::sum_of_squares<T>(x)), least));
+}
+
+/// x / sqrt(|x|^2 + eps): queries and keys of the delta family in its published layers. Shorter than a unit by eps / 2.
+template <class T> void normalize_plus(VecView<T> x, T eps = T(1e-6)) noexcept {
+  detail::scale(x, T(1) / std::sqrt(detail::sum_of_squares<T>(x) + eps));
+}
+
+/// x / (sqrt(|x|^2 / n) + eps) for n numbers: they become of size 1 in the root mean square. The keys and values of GoldFinch
+/// before their token shift.
+template <class T> void normalize_rms(VecView<T> x, T eps = T(1e-8)) noexcept {
+  detail::scale(x, T(1) / (std::sqrt(detail::sum_of_squares<T>(x) / static_cast<T>(x.size())) + eps));
+}
+
+}  // namespace aviary
