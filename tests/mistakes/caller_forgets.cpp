@@ -1,5 +1,5 @@
 // A caller who spells out Token and forgets a field is told which.
-// expected: beta
+// expected: compiler: beta
 #include "aviary/matrix/memory.hpp"
 using namespace aviary;
 

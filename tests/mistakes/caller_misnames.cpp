@@ -1,5 +1,5 @@
 // A caller who misspells a field is told so.
-// expected: kk
+// expected: compiler: kk
 #include "aviary/matrix/memory.hpp"
 using namespace aviary;
 

@@ -1,5 +1,5 @@
 // The map names a field that there is not.
-// expected: gate
+// expected: compiler: gate
 #include "aviary/matrix/memory.hpp"
 using namespace aviary;
 
