@@ -11,11 +11,11 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "aviary/core/aligned.hpp"
+#include "aviary/core/error.hpp"
 #include "aviary/core/q8.hpp"
 #include "aviary/dense/weights.hpp"
 #include "aviary/simd/pack.hpp"
@@ -99,7 +99,7 @@ class Q8Panels {
   }
   template <class T> static float finite(T x) {
     if (!(std::abs(x) <= T(std::numeric_limits<float>::max())))
-      throw std::invalid_argument("aviary: a weight is " + std::to_string(x) + ", expected finite numbers for q8");
+      refuse("a weight is " + std::to_string(x) + ", expected finite numbers for q8");
     return static_cast<float>(x);
   }
 
