@@ -14,6 +14,12 @@
 #endif
 
 /// Checks a precondition of a hot path. Define it before the first include to replace it; off with NDEBUG by default.
+/// AVIARY_ASSERT_CALL does the same with a call, which check(call) describes: it prints these words first.
+#if defined(AVIARY_ASSERT) || !defined(NDEBUG)
+#define AVIARY_ASSERT_CALL(words) AVIARY_ASSERT(::aviary::detail::nothing_wrong(words))
+#else
+#define AVIARY_ASSERT_CALL(words) static_cast<void>(0)
+#endif
 #ifndef AVIARY_ASSERT
 #define AVIARY_ASSERT(condition) assert(condition)
 #endif
