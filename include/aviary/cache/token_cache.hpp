@@ -17,12 +17,12 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 #include "aviary/core/aligned.hpp"
+#include "aviary/core/error.hpp"
 #include "aviary/core/q8.hpp"
 #include "aviary/core/storage.hpp"
 #include "aviary/core/view.hpp"
@@ -159,7 +159,7 @@ template <KeyStorage S> class TokenCache {
   static constexpr Index most_ids = Index{std::numeric_limits<Id>::max()} + 1, widest = Index{1} << 31;
 
   static std::string text(Index n) { return std::to_string(n); }
-  [[noreturn]] static void fail(std::string const& what) { throw std::invalid_argument("aviary: TokenCache: " + what); }
+  [[noreturn]] static void fail(std::string const& what) { detail::refuse("TokenCache: " + what); }
 
   /// Doubles the capacity where it must grow, so that a token costs O(1).
   void make_room(Index more) {

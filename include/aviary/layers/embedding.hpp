@@ -3,11 +3,11 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <variant>
 
-#include "aviary/dense/rows.hpp"
+#include "aviary/core/error.hpp"
+#include "aviary/dense/weights.hpp"
 
 namespace aviary {
 
@@ -19,8 +19,8 @@ template <class T> class Embedding {
   explicit Embedding(WeightMatrix table, WeightFormat format = WeightFormat::exact)
       : vocab_size_(table.rows()), channels_(table.columns()) {
     if (vocab_size_ <= 0 || channels_ <= 0)
-      throw std::invalid_argument("aviary: Embedding: the table is " + std::to_string(vocab_size_) + " x " +
-                                  std::to_string(channels_) + ", expected at least one token and channel");
+      detail::refuse("Embedding: the table is " + std::to_string(vocab_size_) + " x " + std::to_string(channels_) +
+                     ", expected at least one token and channel");
     WeightFormat const kept = resolve<T>(format, table);
     if (kept == WeightFormat::full)
       keep<T>(table);

@@ -6,7 +6,7 @@
 
 #include "aviary/core/executor.hpp"
 #include "aviary/core/packing.hpp"
-#include "aviary/matrix/product.hpp"
+#include "aviary/dense/product.hpp"
 #include "aviary/matrix/tile.hpp"
 
 namespace aviary {
