@@ -122,23 +122,17 @@ template <class T, class A> struct Pack<xsimd::batch<T, A>> {
       return _mm512_scalef_pd(x, n);
     else
 #endif
-      return x * cast<T>(cast<Bits>(n + P(detail::Exponent<T>::shift)) << detail::Exponent<T>::fraction);
+      return x * detail::same_bits<T>(detail::same_bits<Bits>(n + P(detail::Exponent<T>::shift))
+                                      << detail::Exponent<T>::fraction);
   }
   static AVIARY_INLINE P exponent(P const& x) noexcept {
     using E = detail::Exponent<T>;
-    return cast<T>((cast<Bits>(x) >> E::fraction) | cast<Bits>(P(E::unit))) - P(E::unit + E::bias);
+    return detail::same_bits<T>((detail::same_bits<Bits>(x) >> E::fraction) | detail::same_bits<Bits>(P(E::unit))) -
+           P(E::unit + E::bias);
   }
 
  private:
   using Bits = typename detail::Exponent<T>::Bits;
-  /// The same bits as lanes of To.
-  template <class To, class From> static AVIARY_INLINE xsimd::batch<To, A> cast(From const& x) noexcept {
-#if XSIMD_VERSION_MAJOR >= 11
-    return xsimd::bitwise_cast<To>(x);
-#else
-    return xsimd::bitwise_cast<xsimd::batch<To, A>>(x);
-#endif
-  }
 };
 #endif
 
