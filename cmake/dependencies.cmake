@@ -112,12 +112,10 @@ if(AVIARY_BUILD_BENCHMARKS)
   endif()
 endif()
 
-# What some programs try or compare, where it is; everything works without: Eigen's vectors as views, its products as a
-# baseline, threads.
-if(AVIARY_BUILD_TESTS OR AVIARY_BUILD_BENCHMARKS)
-  aviary_find(Eigen3 Eigen3::Eigen 3.4 6)
-endif()
+# What some programs try or compare, where it is; everything else works without: Eigen's matrices as views, its products as
+# a baseline, threads.
 if(aviary_programs)
+  aviary_find(Eigen3 Eigen3::Eigen 3.4 6)
   find_package(OpenMP QUIET COMPONENTS CXX)
 endif()
 if(AVIARY_BUILD_TESTS)

@@ -7,7 +7,15 @@
 #define AVIARY_VERSION_MINOR 1
 #define AVIARY_VERSION_PATCH 0
 
+/// 1 if the compiler is one of CUDA or HIP, in its pass over host code as in that over device code; else 0.
 #if defined(__CUDACC__) || defined(__HIPCC__)
+#define AVIARY_DEVICE_COMPILER 1
+#else
+#define AVIARY_DEVICE_COMPILER 0
+#endif
+
+/// Marks what runs on a device, too.
+#if AVIARY_DEVICE_COMPILER
 #define AVIARY_HOST_DEVICE __host__ __device__
 #else
 #define AVIARY_HOST_DEVICE
