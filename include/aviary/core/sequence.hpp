@@ -1,6 +1,6 @@
 #pragma once
-/// Packed sequences: (tokens, heads, size) numbers of any storage type, last index contiguous. The storage type is known
-/// at run time, so that mixing types costs no instantiation of a kernel; a row is converted as it is read or written.
+/// Packed sequences: (tokens, heads, size) numbers of any floating format, last index contiguous. The format is known at
+/// run time, so that mixing formats costs no instantiation of a kernel; a row is converted as it is read or written.
 ///
 /// An Eigen matrix, map or block is a sequence, too. Its tokens are columns if it is column-major, (heads * size, tokens),
 /// and rows if it is row-major, (tokens, heads * size); the next token begins an outer stride further. An Eigen vector is
@@ -12,7 +12,7 @@
 /// what only the object says fails an assertion, as for the views of view.hpp.
 #include <cstddef>
 
-#include "aviary/core/storage.hpp"
+#include "aviary/core/convert.hpp"
 #include "aviary/core/view.hpp"
 
 namespace aviary {
@@ -29,12 +29,12 @@ template <Index N, class Void> class Sequence {
   Index tokens() const noexcept { return tokens_; }
   Index heads() const noexcept { return heads_; }
   Index size() const noexcept { return size_; }
-  Storage storage() const noexcept { return storage_; }
+  NumberFormat format() const noexcept { return format_; }
   Void* data() const noexcept { return data_; }
 
  protected:
   constexpr Sequence() = default;
-  constexpr Sequence(Void* data, Storage storage, Index tokens, Index heads, Index size, Index token_stride,
+  constexpr Sequence(Void* data, NumberFormat format, Index tokens, Index heads, Index size, Index token_stride,
                      Index head_stride) noexcept
       : data_(data),
         tokens_(tokens),
@@ -42,11 +42,11 @@ template <Index N, class Void> class Sequence {
         token_stride_(token_stride),
         head_stride_(head_stride),
         size_(size),
-        storage_(storage) {}
+        format_(format) {}
   /// The lines of an Eigen matrix as tokens.
   template <class T>
   constexpr Sequence(Lines<T> tokens, Index heads) noexcept
-      : Sequence(tokens.data, storage_of<std::remove_const_t<T>>, tokens.count, heads, size_in(tokens.length, heads),
+      : Sequence(tokens.data, format_of<std::remove_const_t<T>>, tokens.count, heads, size_in(tokens.length, heads),
                  tokens.stride, size_in(tokens.length, heads)) {
     AVIARY_ASSERT(heads * size() == tokens.length);
   }
@@ -59,7 +59,7 @@ template <Index N, class Void> class Sequence {
   }
   void move_to_head(Index h) noexcept {
     using Byte = std::conditional_t<std::is_const_v<Void>, std::byte const, std::byte>;
-    data_ = static_cast<Byte*>(data_) + h * head_stride_ * size_of(storage_);
+    data_ = static_cast<Byte*>(data_) + h * head_stride_ * static_cast<Index>(size_of(format_));
     heads_ = 1;
   }
   void repeat(Index n) noexcept {
@@ -74,7 +74,7 @@ template <Index N, class Void> class Sequence {
   Void* data_ = nullptr;
   Index tokens_ = 0, heads_ = 0, token_stride_ = 0, head_stride_ = 0, repeat_ = 1;
   [[no_unique_address]] Extent<N> size_;
-  Storage storage_ = Storage::f32;
+  NumberFormat format_ = NumberFormat::f32;
 };
 }  // namespace detail
 
@@ -91,7 +91,7 @@ template <Index N = dynamic> class Source : public detail::Sequence<N, void cons
       : Source(data, tokens, heads, size, heads * size, size) {}
   template <Stored T>
   constexpr Source(T const* data, Index tokens, Index heads, Index size, Index token_stride, Index head_stride) noexcept
-      : Base(data, storage_of<T>, tokens, heads, size, token_stride, head_stride) {}
+      : Base(data, format_of<T>, tokens, heads, size, token_stride, head_stride) {}
 
   /// The tokens of an Eigen matrix, of as many heads as N numbers fit into a token (of a run-time size: of one).
   template <detail::HeadsOf<N, void const> M>
@@ -119,8 +119,8 @@ template <Index N = dynamic> class Source : public detail::Sequence<N, void cons
   /// The n of them that begin with number first, likewise; scratch for n numbers.
   template <class T> VecView<T const> part(Index token, Index head, Index first, Index n, T* scratch) const noexcept {
     Index const at = this->at(token, head) + first;
-    if (this->storage_ == storage_of<T>) return {static_cast<T const*>(this->data_) + at, n};
-    with_type(this->storage_, this->data_, [&](auto const* from) noexcept { convert(from + at, scratch, n); });
+    if (this->format_ == format_of<T>) return {static_cast<T const*>(this->data_) + at, n};
+    with_type(this->format_, this->data_, [&](auto const* from) noexcept { convert(from + at, scratch, n); });
     return {scratch, n};
   }
 };
@@ -167,7 +167,7 @@ template <Index N = dynamic> class Sink : public detail::Sequence<N, void> {
   template <Stored T>
   requires(!std::is_const_v<T>) constexpr Sink(T* data, Index tokens, Index heads, Index size, Index token_stride,
                                                Index head_stride) noexcept
-      : Base(data, storage_of<T>, tokens, heads, size, token_stride, head_stride) {}
+      : Base(data, format_of<T>, tokens, heads, size, token_stride, head_stride) {}
 
   /// The tokens of an Eigen matrix, of as many heads as N numbers fit into a token (of a run-time size: of one).
   template <detail::HeadsOf<N, void> M>
@@ -186,12 +186,12 @@ template <Index N = dynamic> class Sink : public detail::Sequence<N, void> {
   }
   /// Where the numbers of one token and head lie, if they are T; else a null pointer.
   template <class T> T* row(Index token, Index head) const noexcept {
-    return this->storage_ == storage_of<T> ? static_cast<T*>(this->data_) + this->at(token, head) : nullptr;
+    return this->format_ == format_of<T> ? static_cast<T*>(this->data_) + this->at(token, head) : nullptr;
   }
   /// Writes the n numbers of one token and head that begin with number first.
   template <class T> void put(Index token, Index head, Index first, Index n, T const* from) const noexcept {
     Index const at = this->at(token, head) + first;
-    with_type(this->storage_, this->data_, [&](auto* to) noexcept { convert(from, to + at, n); });
+    with_type(this->format_, this->data_, [&](auto* to) noexcept { convert(from, to + at, n); });
   }
 };
 

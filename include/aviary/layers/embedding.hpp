@@ -21,10 +21,10 @@ template <class T> class Embedding {
     if (vocab_size_ <= 0 || channels_ <= 0)
       detail::refuse("Embedding: the table is " + std::to_string(vocab_size_) + " x " + std::to_string(channels_) +
                      ", expected at least one token and channel");
-    WeightFormat const kept = resolve<T>(format, table);
-    if (kept == WeightFormat::full)
+    NumberFormat const kept = format.resolve<T>(table);
+    if (kept == format_of<T>)
       keep<T>(table);
-    else if (kept == WeightFormat::f16)
+    else if (kept == NumberFormat::f16)
       keep<f16>(table);
     else
       keep<bf16>(table);

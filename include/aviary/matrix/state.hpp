@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "aviary/core/aligned.hpp"
-#include "aviary/core/storage.hpp"
+#include "aviary/core/convert.hpp"
 #include "aviary/core/view.hpp"
 
 namespace aviary {

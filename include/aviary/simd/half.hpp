@@ -1,11 +1,11 @@
 #pragma once
-/// Packs from and to bf16 and f16 in memory, the same numbers as widen and narrow of core/storage.hpp give one by one, and
+/// Packs from and to bf16 and f16 in memory, the same numbers as widen and narrow of core/convert.hpp give one by one, and
 /// from 8-bit integers. For pack.hpp, which includes it; include that.
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
-#include "aviary/core/storage.hpp"
+#include "aviary/core/convert.hpp"
 
 #if !AVIARY_DEVICE_COMPILER
 #include <xsimd/xsimd.hpp>

@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "aviary/core/storage.hpp"
+#include "aviary/core/convert.hpp"
 #include "aviary/simd/half.hpp"
 
 #if !AVIARY_DEVICE_COMPILER  // xsimd 13 and newer does not compile under nvcc
