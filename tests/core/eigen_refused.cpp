@@ -1,5 +1,6 @@
-/// What views and sequences refuse of Eigen when only the object says it: with an assertion, which is replaced here by one
-/// that counts. The instantiations below are of types and sizes of this file's own, so none is shared with another source.
+/// What views and sequences refuse of Eigen when only the object says it: with an assertion, which is replaced here by
+/// one that counts. The instantiations below are of types and sizes of this file's own, so none is shared with another
+/// source.
 #if __has_include(<Eigen/Core>)
 namespace {
 int refusals = 0;
