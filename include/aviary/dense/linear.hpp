@@ -5,6 +5,7 @@
 
 #include "aviary/core/executor.hpp"
 #include "aviary/dense/panels.hpp"
+#include "aviary/dense/rows.hpp"
 
 namespace aviary {
 
@@ -16,7 +17,7 @@ inline constexpr Index multiplies_per_task = Index{1} << 18;
 /// How a matrix of weights lies: (out, in), as layers of most frameworks keep it, or (in, out), as LoRA factors lie.
 enum class WeightLayout { out_in, in_out };
 
-/// y = W x, without bias. T, float or double, is the type of x, y and the sums.
+/// y = W x, or y = W x + bias. T, float or double, is the type of x, y and the sums.
 ///   Cost: in * out multiply-adds a token, at about 80% of the machine's peak for many tokens; one token costs the time of
 ///   reading the weights. A token has the same bits alone and among others, and whatever the executor.
 template <class T> class Linear {
@@ -36,12 +37,20 @@ template <class T> class Linear {
       std::visit([&](auto& w) { w.set(p, numbers.data()); }, weights_);
     }
   }
+  /// With a bias (out), which is copied as it is.
+  /// @throws std::invalid_argument for a bias of another size, and as the other constructor
+  Linear(WeightMatrix weight, VecView<T const> bias, WeightFormat format = WeightFormat::exact,
+         WeightLayout layout = WeightLayout::out_in)
+      : Linear(weight, format, layout) {
+    detail::ExpectShapes{"Linear"}("bias", bias, out_);
+    bias_ = detail::copy_of(bias);
+  }
 
   Index in() const noexcept { return in_; }
   Index out() const noexcept { return out_; }
-  /// What the weights take in memory, and a token has to read.
+  /// What the weights and the bias take in memory, and a token has to read.
   std::size_t bytes() const noexcept {
-    return std::visit([](auto const& w) { return w.bytes(); }, weights_);
+    return std::visit([](auto const& w) { return w.bytes(); }, weights_) + bias_.size() * sizeof(T);
   }
 
   /// One token. y must not overlap x.
@@ -98,10 +107,16 @@ template <class T> class Linear {
   /// The outputs of panels first ... last - 1, for all rows.
   void outputs(MatView<T const> x, MatView<T> y, Index first, Index last) const noexcept {
     std::visit([&](auto const& w) { detail::PanelProduct<simd::Native<T>>::run(w, x, y, first, last); }, weights_);
+    if (bias_.empty() || first == last) return;
+    Index const begin = first * detail::panel_outputs, count = std::min(last * detail::panel_outputs, out_) - begin;
+    MatView<T> const part(y.data() + begin, y.rows(), count, y.stride());
+    detail::transform_rows(
+        part, [](auto const& e, auto const& b) { return e + b; }, part, VecView<T const>(bias_).segment(begin, count));
   }
 
   Index in_ = 0, out_ = 0;
   Weights weights_{detail::NumberPanels<T>(0, 0)};
+  AlignedVector<T> bias_;  // (out), or none
 };
 
 }  // namespace aviary
