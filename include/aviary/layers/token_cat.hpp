@@ -51,7 +51,7 @@ template <class T> class TokenCat {
   template <KeyStorage S> TokenCache<S> empty_cache() const { return TokenCache<S>(width(), vocab_size()); }
 
   /// e (tokens, C) of ids 0 ... vocab_size() - 1: what the first layer of the model takes, too.
-  template <class Id> void embed(std::span<Id const> ids, MatView<T> e) const noexcept {
+  template <TokenIds Ids> void embed(Ids const& ids, MatView<T> e) const noexcept {
     embedding_(ids, e);
     if (ln0_) (*ln0_)(e, e);
   }
