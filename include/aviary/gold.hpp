@@ -30,7 +30,7 @@
 ///   Scratch<float> scratch(64 * gold.scratch_size()), workspace(gold.workspace_size(token_cat));
 ///
 ///   token_cat.append(ids, hidden, cache, scratch);               what the recurrent layers have made of these tokens
-///   gold(x, state, y, scratch, Serial{}, GoldContext(token_cat, cache, x.rows(), workspace));
+///   gold(x, state, y, scratch, GoldContext(token_cat, cache, x.rows(), workspace));
 ///
 /// This header has the memory: the token cache, and attention over blocks of keys and values. The layer around it is in
 /// layers/gold.hpp, and io/token_cache_file.hpp keeps caches in files.

@@ -214,7 +214,7 @@ template <class T, class S = T> struct GoldRun {
   template <class E = Serial> void run(Index first, Index count, MatView<T> y, E&& executor = {}) {
     token_cat.append(std::span(given.ids).subspan(to_size(first), to_size(count)), given.hidden.rows_of(first, count),
                      cache, scratch, executor);
-    layer(given.x.rows_of(first, count), state, y, scratch, executor, context(count));
+    layer(given.x.rows_of(first, count), state, y, scratch, context(count), executor);
   }
   /// All tokens, in pieces.
   template <class E = Serial> Matrix<T> run(std::vector<Index> const& split, E&& executor = {}) {

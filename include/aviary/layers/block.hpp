@@ -8,6 +8,7 @@
 #include "aviary/core/error.hpp"
 #include "aviary/layers/channel_mix.hpp"
 #include "aviary/layers/norm.hpp"
+#include "aviary/layers/sequence_layer.hpp"
 
 namespace aviary {
 
@@ -38,7 +39,13 @@ template <class Time> class Block {
 
   Index channels() const noexcept { return time_mix_.channels(); }
   Time const& time_mix() const noexcept { return time_mix_; }
+  /// The empty context, or what was trained in its place.
   State empty_state() const { return {time_mix_.empty_state(), channel_mix_.empty_state()}; }
+  /// Makes a state that of the empty context again. No allocation.
+  void reset(State& state) const noexcept {
+    time_mix_.reset(state.time_mix);
+    channel_mix_.reset(state.channel_mix);
+  }
   /// Numbers of scratch for a token.
   Index scratch_size() const noexcept {
     return 2 * padded<T>(channels()) + std::max(time_mix_.scratch_size(), channel_mix_.scratch_size());
@@ -46,15 +53,27 @@ template <class Time> class Block {
 
   /// Any number of tokens of one sequence, in place.
   /// @param x  (tokens, C)     @param state  before the first token; becomes that after the last
-  /// @param shared  matrices of a row per token that the time mix shares with other layers: v_first in RWKV-7
-  template <Executor E, class... Shared>
-  void operator()(MatView<T> x, State& state, Scratch<T>& scratch, E&& executor, Shared const&... shared) const {
+  /// @throws std::invalid_argument for a scratch of less than a token; what the executor throws
+  template <Executor E = Serial>
+  void operator()(MatView<T> x, State& state, Scratch<T>& scratch, E&& executor = {}) const {
+    run(x, state, scratch, executor);
+  }
+  /// The same where the time mix shares something with other layers.
+  /// @param shared  v_first (tokens, A) in RWKV-7, a GoldContext in GoldFinch
+  template <detail::SharedRows Shared, Executor E = Serial>
+  void operator()(MatView<T> x, State& state, Scratch<T>& scratch, Shared const& shared, E&& executor = {}) const {
+    run(x, state, scratch, executor, shared);
+  }
+
+ private:
+  template <class E, class... Shared>
+  void run(MatView<T> x, State& state, Scratch<T>& scratch, E& executor, Shared const&... shared) const {
     scratch.for_stretches(x.rows(), scratch_size(), [&](Index first, Index count) {
       MatView<T> const rows = x.rows(first, count);
       MatView<T> const normal = scratch.rows(count, channels()), increment = scratch.rows(count, channels());
       auto const add = [](auto const& e, auto const& d) { return e + d; };
       ln1_(rows, normal);
-      time_mix_(normal, state.time_mix, increment, scratch, executor, shared.rows(first, count)...);
+      time_mix_(normal, state.time_mix, increment, scratch, shared.rows(first, count)..., executor);
       detail::transform_rows(rows, add, rows, increment);
       ln2_(rows, normal);
       channel_mix_(normal, state.channel_mix, increment, scratch, executor);
@@ -62,7 +81,6 @@ template <class Time> class Block {
     });
   }
 
- private:
   LayerNorm<T> ln1_, ln2_;
   Time time_mix_;
   ChannelMix<T> channel_mix_;

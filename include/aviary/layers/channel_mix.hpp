@@ -1,5 +1,6 @@
 #pragma once
 /// The channel mix of RWKV-4 to RWKV-7: a two-layer network on a token and the one before.
+#include <algorithm>
 #include <optional>
 
 #include "aviary/core/math.hpp"
@@ -34,6 +35,8 @@ template <class T> class ChannelMix : public detail::SequenceLayer<ChannelMix<T>
 
   Index channels() const noexcept { return key_.in(); }
   State empty_state() const { return {AlignedVector<T>(to_size(channels()))}; }
+  /// Makes a state that of the empty context again. No allocation.
+  void reset(State& state) const noexcept { std::fill(state.x.begin(), state.x.end(), T(0)); }
   /// Numbers of scratch for a token.
   Index scratch_size() const noexcept {
     return padded<T>(key_.out()) + (receptance_ ? padded<T>(channels()) : 0) + key_.scratch_size();

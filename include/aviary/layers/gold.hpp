@@ -19,8 +19,8 @@
 
 namespace aviary {
 
-/// What a GOLD layer attends to, and the last argument of its calls and of its block's: the cache, which holds the tokens of
-/// all queries already, and what rebuilds keys and values of them. It refers to all of these.
+/// What a GOLD layer attends to, an argument of its calls and of its block's: the cache, which holds the tokens of all
+/// queries already, and what rebuilds their keys and values. It refers to all of these.
 template <class T, KeyStorage S> class GoldContext {
  public:
   /// @param queries  rows that the layer will be called with: the last is the last token of the cache
@@ -72,9 +72,9 @@ template <class T, KeyStorage S> class GoldContext {
   Index position_;
 };
 
-/// C channels in and out, H heads of N numbers, C = H N. Called as every time mix, with a GoldContext at the end:
+/// C channels in and out, H heads of N numbers, C = H N. Called like every time mix, with a GoldContext after the scratch:
 ///
-///     layer(x, state, y, scratch, executor, GoldContext(token_cat, cache, x.rows(), workspace));
+///     layer(x, state, y, scratch, GoldContext(token_cat, cache, x.rows(), workspace));
 ///
 ///   Cost: of a call with m queries on n tokens, with ranks D of the mix and L of keys and values: 2 C^2 multiply-adds for
 ///   each query, 2 C for each query and token, and about C (C + R + 4 D + 4 L) for each token and stretch of queries that
@@ -130,6 +130,8 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
   Index heads() const noexcept { return shape_.heads; }
   Index head_size() const noexcept { return shape_.head_size; }
   State empty_state() const { return {AlignedVector<T>(to_size(channels()))}; }
+  /// Makes a state that of the empty context again. No allocation. Truncate the cache, and what is rebuilt, with it.
+  void reset(State& state) const noexcept { std::fill(state.x.begin(), state.x.end(), T(0)); }
   /// No keys and values, for those who keep them: 2 C numbers of T for each token and layer.
   KeyValueCache<T> empty_rebuilt() const { return KeyValueCache<T>(channels(), heads()); }
   /// Numbers of scratch for a token.
@@ -149,13 +151,13 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
   friend detail::SequenceLayer<Gold, T>;
 
   template <class E, class Context>
-  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, E& executor,
-               Context const& context) const {
+  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, Context const& context,
+               E& executor) const {
     AVIARY_ASSERT(context.token_cat().channels() == channels());
     MatView<T> const q = scratch.rows(x.rows(), channels()), read = scratch.rows(x.rows(), channels());
-    queries(x, state, read, q, scratch, executor, context.position());
-    context.rebuilt() != nullptr ? attend_rebuilt(q, read, scratch, executor, context)
-                                 : attend(q, read, scratch, executor, context);
+    queries(x, state, read, q, context.position(), scratch, executor);
+    context.rebuilt() != nullptr ? attend_rebuilt(q, read, scratch, context, executor)
+                                 : attend(q, read, scratch, context, executor);
     ln_x_(read, read);
     output_(read, y, executor);
     detail::keep_last_row(x, state.x);
@@ -163,8 +165,8 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
 
   /// q (m, C), scaled; `shifted` (m, C) holds anything.
   template <class E>
-  void queries(MatView<T const> x, State const& state, MatView<T> shifted, MatView<T> q, Scratch<T>& scratch,
-               E& executor, Index position) const {
+  void queries(MatView<T const> x, State const& state, MatView<T> shifted, MatView<T> q, Index position,
+               Scratch<T>& scratch, E& executor) const {
     typename Scratch<T>::Frame const frame(scratch);
     MatView<T> const hidden = scratch.rows(x.rows(), query_shift_.hidden_size());
     query_shift_.prepare(x, state.x, hidden, scratch, executor);
@@ -182,14 +184,14 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
 
   /// Attention to keys and values that are rebuilt block by block, and dropped.
   template <class E, class Context>
-  void attend(MatView<T const> q, MatView<T> y, Scratch<T>& scratch, E& executor, Context const& context) const {
+  void attend(MatView<T const> q, MatView<T> y, Scratch<T>& scratch, Context const& context, E& executor) const {
     typename Scratch<T>::Frame const frame(scratch), block_frame(context.workspace());
     detail::OnlineAttention<T> const attention(q, shape_, context.position(), y, scratch);
     T* const block = context.workspace().rows(1, shape_.size()).data();
     Index const end = context.position() + q.rows();
     for (Index first = 0; first < end; first += detail::attention_block) {
       Index const count = std::min(detail::attention_block, end - first);
-      rebuild(first, count, executor, context,
+      rebuild(first, count, context, executor,
               [&](MatView<T const> k, MatView<T const> v) { shape_.put(k, v, 0, block); });
       attention.add(block, first, count, executor);
     }
@@ -198,20 +200,20 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
 
   /// Attention to those that are kept, and to the rest of them once they are.
   template <class E, class Context>
-  void attend_rebuilt(MatView<T const> q, MatView<T> y, Scratch<T>& scratch, E& executor,
-                      Context const& context) const {
+  void attend_rebuilt(MatView<T const> q, MatView<T> y, Scratch<T>& scratch, Context const& context,
+                      E& executor) const {
     KeyValueCache<T>& rebuilt = *context.rebuilt();
     AVIARY_ASSERT(rebuilt.channels() == channels() && rebuilt.heads() == heads());
     Index const end = context.position() + q.rows();
     while (rebuilt.size() < end)
-      rebuild(rebuilt.size(), std::min(detail::attention_block, end - rebuilt.size()), executor, context,
+      rebuild(rebuilt.size(), std::min(detail::attention_block, end - rebuilt.size()), context, executor,
               [&](MatView<T const> k, MatView<T const> v) { rebuilt.append(k, v); });
     rebuilt.attend(q, context.position(), y, scratch, executor);
   }
 
   /// use(k, v) with the keys and values (count, C) of at most 128 tokens, normalised and turned.
   template <class E, class Context, class F>
-  void rebuild(Index first, Index count, E& executor, Context const& context, F&& use) const {
+  void rebuild(Index first, Index count, Context const& context, E& executor, F&& use) const {
     Scratch<T>& workspace = context.workspace();
     typename Scratch<T>::Frame const frame(workspace);
     Index const c = channels(), before = first > 0 ? 1 : 0;  // row 0 is the token before, zeros before the first

@@ -4,6 +4,7 @@
 ///
 ///   TimeMix<Wkv7<float, 64>>        heads of 64, known at compile time
 ///   TimeMix<Wkv7<float, dynamic>>   the head size is read from the weights
+///   TimeMix<Wkv7<float, 64, 64, bf16>>   states in bf16, with what MatrixMemory says of their error
 ///
 /// A time mix is made from its Weights, which it copies, and is const from then on; what it remembers of a sequence is a
 /// State, a value that the caller keeps: one for each sequence. y is what a block adds to x.
@@ -11,6 +12,7 @@
 ///   auto state = mix.empty_state();
 ///   Scratch<float> scratch(64 * mix.scratch_size());
 ///   mix(x, state, y, scratch);                         (tokens, C) at once, or one token of C numbers
+#include <algorithm>
 #include <vector>
 
 #include "aviary/core/aligned.hpp"
@@ -22,8 +24,8 @@
 
 namespace aviary {
 
-/// Every specialisation has: T, State, Weights; channels(), inner_channels(), empty_state(), scratch_size(); the call
-/// operators of SequenceLayer; and shares_values, whether layers share the values of the first one (v_first).
+/// Every specialisation has: T, State, Weights; channels(), inner_channels(), empty_state(), reset(state), scratch_size();
+/// the call operators of SequenceLayer; and shares_values, whether layers share the values of the first one (v_first).
 template <class Memory> class TimeMix;
 
 /// What a time mix remembers, a value.
@@ -31,6 +33,11 @@ template <class M> struct TimeMixState {
   using Memory = M;
   AlignedVector<typename Memory::T> x;    ///< (C) the input of the token before
   std::vector<typename Memory::State> s;  ///< (H) the memory of each head; in RWKV-4 one of all channels
+  /// All zeros. A layer's reset() puts its empty context here, which may be a trained one.
+  void clear() noexcept {
+    std::fill(x.begin(), x.end(), typename Memory::T(0));
+    for (auto& memory : s) memory.clear();
+  }
   friend bool operator==(TimeMixState const&, TimeMixState const&) = default;
 };
 
@@ -82,6 +89,8 @@ template <class Memory> class MatrixTimeMix {
       state.s.assign(to_size(heads()), typename Memory::State{});
     return state;
   }
+  /// Makes a state that of the empty context again. No allocation.
+  void reset(State& state) const noexcept { state.clear(); }
 
  protected:
   template <class Weights>

@@ -52,6 +52,8 @@ class TimeMix<Wkv4<Number, Channels>> : public detail::SequenceLayer<TimeMix<Wkv
       state.s.emplace_back();
     return state;
   }
+  /// Makes a state that of the empty context again. No allocation.
+  void reset(State& state) const noexcept { state.clear(); }
   /// Numbers of scratch for a token.
   Index scratch_size() const noexcept { return 4 * padded<T>(inner_channels()) + key_.scratch_size(); }
 

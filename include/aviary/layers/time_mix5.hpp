@@ -17,14 +17,14 @@
 namespace aviary {
 
 /// Wkv5 or Wkv5PerHead. C channels in and out, H heads of N numbers, A = H N. N is Size, or A / H where Size is dynamic.
-template <Axis decay, class Number, Index Size>
-class TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size>>
-    : public detail::MatrixTimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size>>,
-      public detail::SequenceLayer<TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size>>, Number> {
-  using Base = detail::MatrixTimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size>>;
+template <Axis decay, class Number, Index Size, Stored S>
+class TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>>
+    : public detail::MatrixTimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>>,
+      public detail::SequenceLayer<TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>>, Number> {
+  using Base = detail::MatrixTimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>>;
 
  public:
-  using Memory = MatrixMemory<Wkv5Rule<decay>, Number, Size>;
+  using Memory = MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>;
   using T = Number;
   using typename Base::State;
   static constexpr bool shares_values = false;

@@ -15,13 +15,14 @@
 namespace aviary {
 
 /// C channels in and out, H heads of N numbers, A = H N. N is Size, or read from u where Size is dynamic.
-template <class Number, Index Size>
-class TimeMix<Wkv6<Number, Size>> : public detail::MatrixTimeMix<Wkv6<Number, Size>>,
-                                    public detail::SequenceLayer<TimeMix<Wkv6<Number, Size>>, Number> {
-  using Base = detail::MatrixTimeMix<Wkv6<Number, Size>>;
+template <class Number, Index Size, Stored S>
+class TimeMix<Wkv6<Number, Size, Size, S>>
+    : public detail::MatrixTimeMix<Wkv6<Number, Size, Size, S>>,
+      public detail::SequenceLayer<TimeMix<Wkv6<Number, Size, Size, S>>, Number> {
+  using Base = detail::MatrixTimeMix<Wkv6<Number, Size, Size, S>>;
 
  public:
-  using Memory = Wkv6<Number, Size>;
+  using Memory = Wkv6<Number, Size, Size, S>;
   using T = Number;
   using typename Base::State;
   using Shift = LowRankTokenShift<T, 5>;
@@ -55,12 +56,17 @@ class TimeMix<Wkv6<Number, Size>> : public detail::MatrixTimeMix<Wkv6<Number, Si
   /// The empty context, or what was trained in its place.
   State empty_state() const {
     State state = Base::empty_state();
+    reset(state);
+    return state;
+  }
+  /// Makes a state that of empty_state() again. No allocation.
+  void reset(State& state) const noexcept {
+    Base::reset(state);
     Index const size = this->head_size() * this->head_size();
     if (!first_state_.empty())
       for (Index h = 0; h < this->heads(); ++h)
         import_state(state.s[to_size(h)].view(), VecView<T const>(first_state_).segment(h * size, size),
                      Orientation::value_key);
-    return state;
   }
   /// Numbers of scratch for a token.
   Index scratch_size() const noexcept {

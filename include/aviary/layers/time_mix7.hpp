@@ -21,13 +21,14 @@
 namespace aviary {
 
 /// C channels in and out, H heads of N numbers, A = H N. N is Size, or read from r_k where Size is dynamic.
-template <class Number, Index Size>
-class TimeMix<Wkv7<Number, Size>> : public detail::MatrixTimeMix<Wkv7<Number, Size>>,
-                                    public detail::SequenceLayer<TimeMix<Wkv7<Number, Size>>, Number> {
-  using Base = detail::MatrixTimeMix<Wkv7<Number, Size>>;
+template <class Number, Index Size, Stored S>
+class TimeMix<Wkv7<Number, Size, Size, S>>
+    : public detail::MatrixTimeMix<Wkv7<Number, Size, Size, S>>,
+      public detail::SequenceLayer<TimeMix<Wkv7<Number, Size, Size, S>>, Number> {
+  using Base = detail::MatrixTimeMix<Wkv7<Number, Size, Size, S>>;
 
  public:
-  using Memory = Wkv7<Number, Size>;
+  using Memory = Wkv7<Number, Size, Size, S>;
   using T = Number;
   using typename Base::State;
   static constexpr bool shares_values = true;
@@ -85,8 +86,8 @@ class TimeMix<Wkv7<Number, Size>> : public detail::MatrixTimeMix<Wkv7<Number, Si
   friend detail::SequenceLayer<TimeMix, T>;
 
   template <class E>
-  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, E& executor,
-               MatView<T> v_first) const {
+  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, MatView<T> v_first,
+               E& executor) const {
     AVIARY_ASSERT(v_first.columns() == this->inner_channels() && v_first.rows() == x.rows());
     auto const take = [&] { return scratch.rows(x.rows(), this->inner_channels()); };
     MatView<T> const r = take(), log_w = take(), k = take(), v = take(), kappa_hat = take(), a = take(), g = take();

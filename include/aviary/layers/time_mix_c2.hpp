@@ -17,13 +17,14 @@
 namespace aviary {
 
 /// C channels in and out, H heads of N numbers, A = H N. N is Size, or A / heads where Size is dynamic.
-template <class Number, Index Size>
-class TimeMix<FinchC2<Number, Size>> : public detail::MatrixTimeMix<FinchC2<Number, Size>>,
-                                       public detail::SequenceLayer<TimeMix<FinchC2<Number, Size>>, Number> {
-  using Base = detail::MatrixTimeMix<FinchC2<Number, Size>>;
+template <class Number, Index Size, Stored S>
+class TimeMix<FinchC2<Number, Size, Size, S>>
+    : public detail::MatrixTimeMix<FinchC2<Number, Size, Size, S>>,
+      public detail::SequenceLayer<TimeMix<FinchC2<Number, Size, Size, S>>, Number> {
+  using Base = detail::MatrixTimeMix<FinchC2<Number, Size, Size, S>>;
 
  public:
-  using Memory = FinchC2<Number, Size>;
+  using Memory = FinchC2<Number, Size, Size, S>;
   using T = Number;
   using typename Base::State;
   using Shift = LowRankTokenShift<T, 5>;
