@@ -1,6 +1,5 @@
 #pragma once
 /// Low-rank maps: the input-dependent parts of RWKV-6, RWKV-7 and GoldFinch.
-#include "aviary/core/activation.hpp"
 #include "aviary/core/math.hpp"
 #include "aviary/core/scratch.hpp"
 #include "aviary/dense/linear.hpp"

@@ -17,6 +17,7 @@
 /// take a row. To apply a gate to a whole row, use simd::transform.
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "aviary/core/math.hpp"
 #include "aviary/core/view.hpp"
@@ -49,6 +50,38 @@ template <class T> void normalize_plus(VecView<T> x, T eps = T(1e-6)) noexcept {
 /// before their token shift.
 template <class T> void normalize_rms(VecView<T> x, T eps = T(1e-8)) noexcept {
   detail::scale(x, T(1) / (std::sqrt(detail::sum_of_squares<T>(x) / static_cast<T>(x.size())) + eps));
+}
+
+/// y = (x - mean(x)) / sqrt(var(x) + eps) weight + bias, with the biased variance: what GroupNorm and LayerNorm do to a row.
+/// y may be x.
+template <class T>
+void standardize(VecView<T const> x, VecView<T const> weight, VecView<T const> bias, T eps, VecView<T> y) noexcept {
+  Index const n = x.size();
+  AVIARY_ASSERT(weight.size() == n && bias.size() == n && y.size() == n);
+  T const mean = simd::sum(
+                     n, [](auto const& e) { return e; }, x.data()) /
+                 static_cast<T>(n);
+  T const square = simd::sum(
+      n,
+      [mean](auto const& e) {
+        auto const d = e - std::remove_cvref_t<decltype(e)>(mean);
+        return d * d;
+      },
+      x.data());
+  T const scale = T(1) / std::sqrt(square / static_cast<T>(n) + eps);
+  simd::transform(
+      n, y.data(),
+      [mean, scale](auto const& e, auto const& w, auto const& b) {
+        using P = std::remove_cvref_t<decltype(e)>;
+        return simd::Pack<P>::fma((e - P(mean)) * P(scale), w, b);
+      },
+      x.data(), weight.data(), bias.data());
+}
+
+/// Divides each head of each row, `size` numbers, by its Euclidean length: the removal keys of WKV-7.
+template <class T> void normalize_heads(MatView<T> x, Index size) noexcept {
+  for (Index t = 0; t < x.rows(); ++t)
+    for (Index at = 0; at < x.columns(); at += size) normalize_max(x[t].segment(at, size));
 }
 
 }  // namespace aviary

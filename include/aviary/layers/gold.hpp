@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "aviary/cache/attention.hpp"
-#include "aviary/core/activation.hpp"
 #include "aviary/core/error.hpp"
 #include "aviary/core/math.hpp"
 #include "aviary/dense/low_rank.hpp"

@@ -3,7 +3,7 @@
 /// on the token, through a low-rank map. GoldFinch (Goldstein et al. 2024, arXiv:2407.12077) shifts in the same way.
 #include <array>
 
-#include "aviary/core/activation.hpp"
+#include "aviary/core/math.hpp"
 #include "aviary/dense/linear.hpp"
 #include "aviary/dense/low_rank.hpp"
 #include "aviary/layers/token_shift.hpp"

@@ -11,7 +11,6 @@
 ///   out = W_o (y * g)
 #include <optional>
 
-#include "aviary/core/activation.hpp"
 #include "aviary/core/math.hpp"
 #include "aviary/dense/low_rank.hpp"
 #include "aviary/layers/sequence_layer.hpp"

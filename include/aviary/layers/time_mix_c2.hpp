@@ -6,7 +6,7 @@
 ///   r = W_r X_r     k = W_k X_k     v = W_v X_v     log_w = -exp(time_decay + tanh(X_w w1) w2)
 ///   v2 = W_v X_v2 + tanh(X_v2 value2_w1) value2_w2
 ///   out = W_o LayerNorm(finch_c2(r, log_w, k, v) + v2)      the norm over all channels
-#include "aviary/core/activation.hpp"
+#include "aviary/core/math.hpp"
 #include "aviary/core/error.hpp"
 #include "aviary/dense/low_rank.hpp"
 #include "aviary/layers/low_rank_token_shift.hpp"
