@@ -198,7 +198,7 @@ TEST_CASE_TEMPLATE("time mix: reset makes a state that of the empty context, wit
   CHECK(given.run({13}, states, 13) == expected);
 }
 
-/// Narrow states against those of the layer's own type: 7 unit roundoffs is what MatrixMemory measures where decays are slow.
+/// MatrixMemory states an error of 7 unit roundoffs where decays are slow.
 TEST_CASE_TEMPLATE("time mix: narrow states give the layer's outputs within their roundoff", K,
                    Kind<Wkv5PerHead<float, 16, 16, bf16>, Version::v5_1>,
                    Kind<Wkv5<float, dynamic, dynamic, f16>, Version::v5_2>,

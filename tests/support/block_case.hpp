@@ -13,7 +13,7 @@
 
 namespace aviary::test {
 
-/// Blocks of a model, a sequence's states, and a scratch for some tokens.
+/// The blocks of a model, the states of a sequence, and a scratch for some tokens.
 template <class BlockType> struct BlockCase {
   using Block = BlockType;
   using T = typename Block::T;
@@ -31,7 +31,7 @@ template <class BlockType> struct BlockCase {
     scratch = Scratch<T>(tokens_at_once * most);
   }
 
-  /// All blocks, one after another, in place. Allocates only where blocks share values.
+  /// Takes x through all blocks, in place. It allocates only if blocks share values.
   template <class E = Serial> void run(MatView<T> x, E&& executor = {}) {
     if constexpr (Block::TimeMix::shares_values) {
       Index const inner = blocks.front().time_mix().inner_channels();
@@ -48,7 +48,7 @@ template <class BlockType> struct BlockCase {
 /// the layer where there is more than one.
 class BlockGolden : public GoldenFile {
  public:
-  /// Numbers of a state, ours and those of the file.
+  /// Numbers of a state: ours, and those of the file.
   struct Part {
     std::string tensor;
     std::vector<double> got, expected;

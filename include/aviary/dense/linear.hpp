@@ -1,5 +1,5 @@
 #pragma once
-/// Linear maps y = W x of rows of numbers, one token or many, without allocation.
+/// Linear maps y = W x of rows of numbers, for one token or many, without allocation.
 #include <variant>
 #include <vector>
 
@@ -10,7 +10,7 @@
 namespace aviary {
 
 namespace detail {
-/// Work of about ten microseconds: from there on a task is worth handing to another thread.
+/// Work of about ten microseconds: more of it is worth handing to another thread.
 inline constexpr Index multiplies_per_task = Index{1} << 18;
 }  // namespace detail
 
@@ -24,8 +24,8 @@ template <class T> class Linear {
  public:
   Linear() = default;
 
-  /// Copies the weights, in the format.
-  /// @throws std::invalid_argument for WeightFormat::q8 and weights that are not finite
+  /// Copies the weights and keeps them in the format.
+  /// @throws std::invalid_argument if the format is q8 and a weight is not finite
   explicit Linear(WeightMatrix weight, WeightFormat format = WeightFormat::exact,
                   WeightLayout layout = WeightLayout::out_in)
       : in_(layout == WeightLayout::out_in ? weight.columns() : weight.rows()),
@@ -37,7 +37,7 @@ template <class T> class Linear {
       std::visit([&](auto& w) { w.set(p, numbers.data()); }, weights_);
     }
   }
-  /// With a bias (out), which is copied as it is.
+  /// Takes a bias (out) as well, and keeps it as T.
   /// @throws std::invalid_argument for a bias of another size, and as the other constructor
   Linear(WeightMatrix weight, VecView<T const> bias, WeightFormat format = WeightFormat::exact,
          WeightLayout layout = WeightLayout::out_in)
@@ -48,18 +48,18 @@ template <class T> class Linear {
 
   Index in() const noexcept { return in_; }
   Index out() const noexcept { return out_; }
-  /// What the weights and the bias take in memory, and a token has to read.
+  /// The bytes of the weights and the bias, which a token has to read.
   std::size_t bytes() const noexcept {
     return std::visit([](auto const& w) { return w.bytes(); }, weights_) + bias_.size() * sizeof(T);
   }
 
-  /// One token. y must not overlap x.
+  /// Maps one token. y must not overlap x.
   void operator()(VecView<T const> x, VecView<T> y) const noexcept {
     (*this)(MatView<T const>{x.data(), 1, x.size()}, MatView<T>{y.data(), 1, y.size()});
   }
 
-  /// x (tokens, in), y (tokens, out). y must not overlap x. Large products are shared out through the executor, which
-  /// alone may throw.
+  /// Maps x (tokens, in) to y (tokens, out). y must not overlap x. The executor shares out large products; only it may
+  /// throw.
   template <Executor E = Serial> void operator()(MatView<T const> x, MatView<T> y, E&& executor = {}) const {
     AVIARY_ASSERT(x.columns() == in() && y.columns() == out() && x.rows() == y.rows());
     Index const tasks =
@@ -88,7 +88,7 @@ template <class T> class Linear {
     return detail::NumberPanels<T>(in, panels);
   }
 
-  /// The weights of outputs first ... first + 31 as (input, output); 0 for outputs that there are not.
+  /// Writes the weights of outputs first ... first + 31 as (input, output), with zeros after the last output.
   void gather(WeightMatrix const& weight, WeightLayout layout, Index first, T* row, T* to) const noexcept {
     Index const n = std::min(detail::panel_outputs, out_ - first);
     if (n < detail::panel_outputs) std::fill_n(to, in_ * detail::panel_outputs, T(0));
@@ -104,7 +104,7 @@ template <class T> class Linear {
 
   Index panels() const noexcept { return (out_ + detail::panel_outputs - 1) / detail::panel_outputs; }
 
-  /// The outputs of panels first ... last - 1, for all rows.
+  /// Computes the outputs of panels first ... last - 1 for all rows.
   void outputs(MatView<T const> x, MatView<T> y, Index first, Index last) const noexcept {
     std::visit([&](auto const& w) { detail::PanelProduct<simd::Native<T>>::run(w, x, y, first, last); }, weights_);
     if (bias_.empty() || first == last) return;

@@ -1,5 +1,5 @@
 #pragma once
-/// Matrices of weights: as they are handed to a layer, and how it keeps them.
+/// Matrices of weights: how a caller hands them to a layer, and how the layer keeps them.
 #include <algorithm>
 
 #include "aviary/core/storage.hpp"
@@ -7,8 +7,8 @@
 
 namespace aviary {
 
-/// How a layer keeps its matrices in memory. Decoding one token costs about as much time as reading them; products are
-/// summed in the layer's own number type whatever the format.
+/// How a layer keeps its matrices in memory. Decoding one token costs about as much time as reading them. Sums
+/// are in the layer's own number type whatever the format.
 enum class WeightFormat : unsigned char {
   exact,  ///< the smallest of bf16, f16 and full that keeps every number as it is: released models are mostly bf16
   full,   ///< the layer's own number type
@@ -20,7 +20,7 @@ enum class WeightFormat : unsigned char {
 /// A matrix of numbers of any storage type that somebody else owns. Rows are contiguous.
 class WeightMatrix {
  public:
-  /// None: 0 x 0.
+  /// No matrix: 0 x 0.
   WeightMatrix() = default;
 
   template <class S>
@@ -41,7 +41,7 @@ class WeightMatrix {
     with_type(storage_, data_, [&](auto const* from) noexcept { convert(from + row * stride_ + first, to, n); });
   }
 
-  /// Whether every number, read as T, is one of type S.
+  /// Whether type S holds every number exactly, read as T.
   template <Stored S, Stored T> bool fits() const noexcept {
     constexpr Index block = 256;
     T numbers[block], back[block];
@@ -63,7 +63,7 @@ class WeightMatrix {
   Storage storage_ = Storage::f32;
 };
 
-/// The format that `format` means for these weights in a layer of type T: never WeightFormat::exact.
+/// The format that a layer of type T keeps these weights in: `format`, or what WeightFormat::exact comes to.
 template <class T> WeightFormat resolve(WeightFormat format, WeightMatrix const& weights) noexcept {
   if (format != WeightFormat::exact) return format;
   if (weights.fits<bf16, T>()) return WeightFormat::bf16;

@@ -12,13 +12,13 @@
 
 namespace aviary {
 
-/// Time is a TimeMix of some generation.
+/// Time is a TimeMix of some generation, or Gold.
 template <class Time> class Block {
  public:
   using TimeMix = Time;
   using T = typename Time::T;
 
-  /// What the block remembers, a value.
+  /// What the block remembers of a sequence. It is a value.
   struct State {
     typename Time::State time_mix;
     typename ChannelMix<T>::State channel_mix;
@@ -39,26 +39,26 @@ template <class Time> class Block {
 
   Index channels() const noexcept { return time_mix_.channels(); }
   Time const& time_mix() const noexcept { return time_mix_; }
-  /// The empty context, or what was trained in its place.
+  /// The state before the first token: the empty context, or a trained one.
   State empty_state() const { return {time_mix_.empty_state(), channel_mix_.empty_state()}; }
-  /// Makes a state that of the empty context again. No allocation.
+  /// Puts a state back to the empty context. It does not allocate.
   void reset(State& state) const noexcept {
     time_mix_.reset(state.time_mix);
     channel_mix_.reset(state.channel_mix);
   }
-  /// Numbers of scratch for a token.
+  /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept {
     return 2 * padded<T>(channels()) + std::max(time_mix_.scratch_size(), channel_mix_.scratch_size());
   }
 
-  /// Any number of tokens of one sequence, in place.
+  /// Takes any number of tokens of one sequence, in place.
   /// @param x  (tokens, C)     @param state  before the first token; becomes that after the last
-  /// @throws std::invalid_argument for a scratch of less than a token; what the executor throws
+  /// @throws std::invalid_argument for a scratch of less than a token, and what the executor throws
   template <Executor E = Serial>
   void operator()(MatView<T> x, State& state, Scratch<T>& scratch, E&& executor = {}) const {
     run(x, state, scratch, executor);
   }
-  /// The same where the time mix shares something with other layers.
+  /// Does the same where the time mix shares something with other layers.
   /// @param shared  v_first (tokens, A) in RWKV-7, a GoldContext in GoldFinch
   template <detail::SharedRows Shared, Executor E = Serial>
   void operator()(MatView<T> x, State& state, Scratch<T>& scratch, Shared const& shared, E&& executor = {}) const {

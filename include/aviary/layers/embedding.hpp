@@ -14,7 +14,7 @@
 
 namespace aviary {
 
-/// Integers one after another, of which there are std::size: a vector, an array, a span of any integer type ...
+/// A range of integers with a size: a vector, an array or a span of any integer type.
 template <class Range>
 concept TokenIds = requires(Range const& ids) {
   requires std::integral<std::remove_cvref_t<decltype(*std::begin(ids))>>;
@@ -24,7 +24,8 @@ concept TokenIds = requires(Range const& ids) {
 /// A row of numbers for each token of a vocabulary. Copies share the table.
 template <class T> class Embedding {
  public:
-  /// Copies the table (vocabulary, C), in the format. A row is read for a token, so q8 would save no time: it keeps bf16.
+  /// Copies the table (vocabulary, C) and keeps it in the format. A token reads one row, so q8 would save no time: it means
+  /// bf16 here.
   /// @throws std::invalid_argument for an empty table
   explicit Embedding(WeightMatrix table, WeightFormat format = WeightFormat::exact)
       : vocab_size_(table.rows()), channels_(table.columns()) {
@@ -43,7 +44,7 @@ template <class T> class Embedding {
   Index vocab_size() const noexcept { return vocab_size_; }
   Index channels() const noexcept { return channels_; }
 
-  /// x (tokens, C): row ids[t] of the table, for ids from 0 to vocab_size() - 1.
+  /// Writes row ids[t] of the table to row t of x (tokens, C). Ids are 0 ... vocab_size() - 1.
   template <TokenIds Ids> void operator()(Ids const& ids, MatView<T> x) const noexcept {
     AVIARY_ASSERT(static_cast<Index>(std::size(ids)) == x.rows() && x.columns() == channels_);
     std::visit(

@@ -1,5 +1,5 @@
 #pragma once
-/// Normalisations with weights: layer norm, group norm per head. The functions of rows are in functions.hpp.
+/// Normalisations with weights: layer norm, and group norm per head. Those of rows are in functions.hpp.
 #include <string>
 
 #include "aviary/core/error.hpp"
@@ -12,6 +12,8 @@ namespace aviary {
 /// channel. RWKV-5, 6 and 7 use it on what they read; released models have eps = 64e-5, some small RWKV-5 models 1e-5.
 template <class T> class GroupNorm {
  public:
+  /// Copies weight and bias (channels).
+  /// @throws std::invalid_argument if the channels are no multiple of the heads, or weight and bias differ in size
   GroupNorm(VecView<T const> weight, VecView<T const> bias, Index heads, T eps = T(64e-5))
       : weight_(detail::copy_of(weight)), bias_(detail::copy_of(bias)), heads_(heads), eps_(eps) {
     if (heads <= 0 || weight.size() % heads != 0)
@@ -22,7 +24,7 @@ template <class T> class GroupNorm {
 
   Index channels() const noexcept { return static_cast<Index>(weight_.size()); }
 
-  /// x, y (tokens, channels); y may be x.
+  /// Maps x (tokens, channels) to y (tokens, channels). y may be x.
   void operator()(MatView<T const> x, MatView<T> y) const noexcept {
     AVIARY_ASSERT(x.columns() == channels() && y.columns() == channels() && x.rows() == y.rows());
     Index const size = channels() / heads_;

@@ -1,16 +1,17 @@
 #pragma once
-/// How layers with a state are called: input, state, output, scratch, what the layer shares with others, executor. The
-/// last two may be left out.
+/// How layers with a state are called: with input, state, output, scratch, what the layer shares with others if anything,
+/// and an executor if one is wanted.
 #include "aviary/core/executor.hpp"
 #include "aviary/core/scratch.hpp"
 
 namespace aviary::detail {
 
-/// What a layer shares with others: matrices of a row per token (v_first in RWKV-7), or all that a GOLD layer attends to.
+/// What a layer shares with others: a matrix with a row for each token (v_first in RWKV-7), or a GoldContext. An executor
+/// is neither.
 template <class Shared>
 concept SharedRows = !Executor<Shared>;
 
-/// What is shared of one token, as it is of many: a row of numbers becomes a matrix.
+/// The form for many tokens of what is shared: a row of numbers becomes a matrix with one row.
 template <class T, class Shared> auto as_rows(Shared const& shared) noexcept {
   if constexpr (requires { shared.rows(Index{}, Index{}); })
     return shared;
@@ -18,18 +19,18 @@ template <class T, class Shared> auto as_rows(Shared const& shared) noexcept {
     return MatView<T>(shared.data(), 1, shared.size());
 }
 
-/// The forms in which a layer takes tokens, over its member `stretch` for as many as the scratch allows at once.
+/// The call operators of a layer. They hand its member `stretch` as many tokens at once as the scratch allows.
 template <class Layer, class T> class SequenceLayer {
  public:
-  /// Any number of tokens of one sequence.
+  /// Takes any number of tokens of one sequence.
   /// @param x  input (tokens, C)     @param state  before the first token; becomes that after the last
   /// @param y  output (tokens, C); must not overlap x     @param scratch  for at least one token
-  /// @throws std::invalid_argument for a scratch that is too small; what the executor throws
+  /// @throws std::invalid_argument for a scratch of less than a token, and what the executor throws
   template <class State, Executor E = Serial>
   void operator()(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, E&& executor = {}) const {
     run(x, state, y, scratch, executor);
   }
-  /// The same for a layer that shares something with others.
+  /// Does the same for a layer that shares something with others.
   /// @param shared  v_first (tokens, A) in RWKV-7, a GoldContext in GoldFinch
   template <class State, SharedRows Shared, Executor E = Serial>
   void operator()(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, Shared const& shared,
@@ -37,7 +38,7 @@ template <class Layer, class T> class SequenceLayer {
     run(x, state, y, scratch, executor, shared);
   }
 
-  /// One token: x, y (C), and a row of what is shared.
+  /// Takes one token: x, y (C), and a row of what is shared.
   template <class State, Executor E = Serial>
   void operator()(VecView<T const> x, State& state, VecView<T> y, Scratch<T>& scratch, E&& executor = {}) const {
     run(as_rows<T const>(x), state, as_rows<T>(y), scratch, executor);

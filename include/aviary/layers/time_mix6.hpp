@@ -28,7 +28,7 @@ class TimeMix<Wkv6<Number, Size, Size, S>>
   using Shift = LowRankTokenShift<T, 5>;
   static constexpr bool shares_values = false;
 
-  /// Copied by the constructor. Linear weights are (out, in), low-rank factors (in, out).
+  /// The constructor copies them. Linear weights are (out, in), low-rank factors (in, out).
   struct Weights {
     typename Shift::Weights shift;                      ///< slices w, k, v, r, g
     WeightMatrix receptance, key, value, gate, output;  ///< (A, C) four times, (C, A)
@@ -41,7 +41,7 @@ class TimeMix<Wkv6<Number, Size, Size, S>>
     WeightFormat format = WeightFormat::exact;
   };
 
-  /// @throws std::invalid_argument when shapes do not fit together
+  /// @throws std::invalid_argument if shapes do not fit together
   explicit TimeMix(Weights const& w)
       : Base(checked(w), w.u.rows()),
         shift_(w.shift),
@@ -53,13 +53,13 @@ class TimeMix<Wkv6<Number, Size, Size, S>>
         u_(detail::copy_of(w.u)),
         first_state_(detail::copy_of(w.first_state)) {}
 
-  /// The empty context, or what was trained in its place.
+  /// The state before the first token: the empty context, or a trained one.
   State empty_state() const {
     State state = Base::empty_state();
     reset(state);
     return state;
   }
-  /// Makes a state that of empty_state() again. No allocation.
+  /// Puts a state back to that of empty_state(). It does not allocate.
   void reset(State& state) const noexcept {
     Base::reset(state);
     Index const size = this->head_size() * this->head_size();
@@ -68,7 +68,7 @@ class TimeMix<Wkv6<Number, Size, Size, S>>
         import_state(state.s[to_size(h)].view(), VecView<T const>(first_state_).segment(h * size, size),
                      Orientation::value_key);
   }
-  /// Numbers of scratch for a token.
+  /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept {
     return padded<T>(this->channels()) + padded<T>(shift_.hidden_size()) + 5 * padded<T>(this->inner_channels()) +
            std::max(shift_.scratch_size(), decay_.scratch_size());
