@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "aviary/layers/gold.hpp"
-#include "models/goldfinch.hpp"
+#include "models/any.hpp"
 #include "models/random_checkpoint.hpp"
 #include "support/peak.hpp"
 #include "support/program.hpp"
@@ -188,9 +188,9 @@ class Bytes {
 class Decoder {
  public:
   Decoder()
-      : model_(models::load_goldfinch_with<models::GoldFinch<float, 64>>(models::random_checkpoint(model_sizes),
-                                                                         {.cache = models::CacheFormat::bf16})
-                   .model) {}
+      : model_(
+            models::load_goldfinch<float>(models::random_checkpoint(model_sizes).file(), {.cache = NumberFormat::bf16})
+                .model) {}
 
   /// Goes on from what was read before where that is no more.
   void read_to(Index tokens) {
@@ -212,7 +212,7 @@ class Decoder {
 
   double cache_bytes() {
     model_->restore(saved_);
-    return static_cast<double>(dynamic_cast<models::LanguageModel<Body> const&>(*model_).context().cache_bytes());
+    return static_cast<double>(model_->cache_bytes());
   }
   double transformer_bytes() const { return static_cast<double>(model_sizes.transformer_bytes(read_)); }
 
@@ -223,8 +223,6 @@ class Decoder {
   }
 
  private:
-  using Body = models::GoldFinchBody<float, 64>;
-
   std::unique_ptr<models::Model> model_;
   Index read_ = 0;
   std::any saved_;
@@ -296,7 +294,7 @@ void add_all() {
     add_append<float>("f32", n);
     add_append<bf16>("bf16", n);
     add_append<f16>("f16", n);
-    add_append<std::int8_t>("int8", n);
+    add_append<q8>("q8", n);
   }
   for (Index const queries : {Index{1}, many})
     for (Index const n : lengths(longest)) add_attend(n, queries);

@@ -25,7 +25,7 @@ struct Format {
   char const* name;
 };
 constexpr Format formats[]{
-    {WeightFormat::full, "f32"}, {WeightFormat::bf16, "bf16"}, {WeightFormat::f16, "f16"}, {WeightFormat::q8, "q8"}};
+    {WeightFormat::full, "f32"}, {NumberFormat::bf16, "bf16"}, {NumberFormat::f16, "f16"}, {NumberFormat::q8, "q8"}};
 
 struct Shape {
   Index in, out, tokens;

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "models/any.hpp"
 #include "models/random_checkpoint.hpp"
-#include "models/rwkv7.hpp"
 #include "support/peak.hpp"
 #include "support/program.hpp"
 
@@ -21,7 +21,7 @@ struct Format {
   double bytes;  // of a weight
 };
 constexpr Format formats[]{
-    {WeightFormat::full, "f32", 4}, {WeightFormat::bf16, "bf16", 2}, {WeightFormat::q8, "q8", 17. / 16}};
+    {WeightFormat::full, "f32", 4}, {NumberFormat::bf16, "bf16", 2}, {NumberFormat::q8, "q8", 17. / 16}};
 constexpr models::Rwkv7Sizes sizes;
 constexpr Index prompt = 512;
 
@@ -34,7 +34,8 @@ class Problem {
  public:
   explicit Problem(Format const& format, Index threads = 1)
       : bytes_(static_cast<double>(sizes.multiplied()) * format.bytes),
-        model_(models::load_rwkv7<float>(checkpoint(), {.format = format.format, .threads = models::Threads(threads)})
+        model_(models::load_rwkv7<float>(checkpoint().file(),
+                                         {.format = format.format, .threads = models::Threads(threads)})
                    .model) {
     for (Index t = 0; t < prompt; ++t) tokens_.push_back(static_cast<models::TokenId>(t * 97 % sizes.vocab));
   }

@@ -31,10 +31,10 @@ std::string complaint(Arguments const& a) {
   if (a.list) return {};
   if (a.to.empty()) return "expected --list or a file to write, found neither";
   if (std::filesystem::path(a.to).extension() != ".safetensors")
-    return "expected a file to write that ends in .safetensors, found " + aviary::detail::in_quotes(a.to);
+    return "expected a file to write that ends in .safetensors, found " + aviary::in_quotes(a.to);
   std::error_code no_such_file;
   if (std::filesystem::equivalent(a.from, a.to, no_such_file))
-    return "expected another file to write than the one to read, found " + aviary::detail::in_quotes(a.to);
+    return "expected another file to write than the one to read, found " + aviary::in_quotes(a.to);
   return {};
 }
 
@@ -43,7 +43,7 @@ struct Label {
   std::string text;
   std::size_t width;
 
-  explicit Label(std::string_view name) : text(aviary::detail::printable(name, name.size())) {
+  explicit Label(std::string_view name) : text(aviary::printable(name, name.size())) {
     auto const begins = [](char c) { return (static_cast<unsigned char>(c) & 0xc0u) != 0x80u; };
     width = static_cast<std::size_t>(std::ranges::count_if(text, begins));
   }
@@ -60,7 +60,7 @@ void list(aviary::TensorFile const& file) {
   for (std::string_view const name : file.names()) {
     aviary::Tensor const tensor = file.tensor(name);
     std::cout << Label(name).padded(columns) << "  " << Label(name_of(tensor.dtype)).padded(4) << "  "
-              << aviary::detail::shape_text(tensor.shape, tensor.shape.size()) << '\n';
+              << aviary::shape_text(tensor.shape, tensor.shape.size()) << '\n';
     auto const size = static_cast<std::uint64_t>(tensor.size());
     numbers += size;
     bytes += size * size_of(tensor.dtype);

@@ -1,7 +1,7 @@
 #pragma once
 /// The command line of generate: text in, checked values out.
 #include <CLI/CLI.hpp>
-#include <array>
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdint>
@@ -10,10 +10,10 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
-#include "models/checkpoint.hpp"
+#include "aviary/io/message.hpp"
+#include "models/any.hpp"
 #include "models/conversation.hpp"
 #include "models/text.hpp"
 
@@ -28,7 +28,7 @@ struct UsageError : std::runtime_error {
 };
 
 [[noreturn]] inline void refuse(std::string const& option, std::string const& expected, std::string_view found) {
-  throw UsageError(option + ": expected " + expected + ", found " + aviary::detail::in_quotes(found));
+  throw UsageError(option + ": expected " + expected + ", found " + aviary::in_quotes(found));
 }
 
 /// What the arguments say, checked as far as that goes without the model.
@@ -52,7 +52,7 @@ struct Arguments {
   std::string presence = "0", frequency = "0", penalty_decay = "0.996";
   std::vector<std::string> stop, stop_text;
   std::string group_norm_eps = "64e-5", weights = "exact", threads = "1";
-  std::string cache = "full", rotary_base;
+  std::string cache = "f32", rotary_base;
   bool keep_keys = false, logits = false, stats = false, interactive = false;
 };
 
@@ -96,7 +96,7 @@ inline void add_options(CLI::App& app, Arguments& a) {
   option("--group-norm-eps", a.group_norm_eps, "eps of the norm per head; no file stores it")->capture_default_str();
   option("--weights", a.weights, "matrices in memory: exact (the smallest that loses nothing), f32, bf16, f16 or q8")
       ->capture_default_str();
-  option("--cache", a.cache, "GoldFinch: numbers of its token cache: full, bf16, f16 or int8")->capture_default_str();
+  option("--cache", a.cache, "GoldFinch: numbers of its token cache: f32, bf16, f16 or q8")->capture_default_str();
   app.add_flag("--keep-keys", a.keep_keys,
                "GoldFinch: keep rebuilt keys and values: faster, for memory; the same text");
   option("--rotary-base", a.rotary_base, "GoldFinch: base of a rotary embedding, if it was trained with one");
@@ -126,24 +126,15 @@ inline std::vector<TokenId> token_list(std::string const& option, std::string_vi
   return *ids;
 }
 
-/// The value of the name that an option gives.
-template <class Value, std::size_t n>
-Value choice(std::string const& option, std::string const& expected, std::string_view text,
-             std::array<std::pair<std::string_view, Value>, n> const& values) {
-  for (auto const& [name, value] : values)
-    if (name == text) return value;
-  refuse(option, expected, text);
+/// One of models::kept_formats, or with `others` before them something else.
+inline aviary::NumberFormat number_format(std::string const& option, std::string const& others, std::string_view text) {
+  auto const found = std::ranges::find(models::kept_formats, text, aviary::name_of);
+  if (found == models::kept_formats.end()) refuse(option, others + "f32, bf16, f16 or q8", text);
+  return *found;
 }
 
 inline aviary::WeightFormat weight_format(std::string_view text) {
-  using enum aviary::WeightFormat;
-  constexpr std::array<std::pair<std::string_view, aviary::WeightFormat>, 5> formats{
-      {{"exact", exact}, {"f32", full}, {"bf16", bf16}, {"f16", f16}, {"q8", q8}}};
-  return choice("--weights", "exact, f32, bf16, f16 or q8", text, formats);
-}
-
-inline models::CacheFormat cache_format(std::string_view text) {
-  return choice("--cache", "full, bf16, f16 or int8", text, models::cache_formats);
+  return text == "exact" ? aviary::WeightFormat::exact : number_format("--weights", "exact, ", text);
 }
 
 inline models::Threads threads(std::string_view text) {
@@ -202,7 +193,7 @@ template <class Given> Request check(Arguments const& a, Given&& given) {
             .reply = reply_options(a),
             .load = {.format = weight_format(a.weights),
                      .threads = threads(a.threads),
-                     .cache = cache_format(a.cache),
+                     .cache = number_format("--cache", "", a.cache),
                      .keep_keys = a.keep_keys},
             .logits = a.logits,
             .stats = a.stats,

@@ -38,7 +38,7 @@ models::Loaded load(Request const& r) {
 void mention_unused(std::vector<std::string> const& names) {
   if (names.empty()) return;
   std::cerr << "generate: note: " << names.size() << " tensors of the file are not used, the first is "
-            << aviary::detail::in_quotes(names.front()) << '\n';
+            << aviary::in_quotes(names.front()) << '\n';
 }
 
 /// The text of the model's tokens, which must have those that the request names.
@@ -58,12 +58,12 @@ std::string content_of(std::filesystem::path const& path) {
     void operator()(std::FILE* file) const noexcept { std::fclose(file); }
   };
   std::unique_ptr<std::FILE, Close> const named(path == "-" ? nullptr : std::fopen(path.string().c_str(), "rb"));
-  if (path != "-" && !named) aviary::detail::throw_errno(errno, path, "open");
+  if (path != "-" && !named) aviary::throw_errno(errno, path, "open");
   std::FILE* const file = named ? named.get() : stdin;
   std::string text;
   char block[1 << 14];
   while (std::size_t const n = std::fread(block, 1, sizeof(block), file)) text.append(block, n);
-  if (std::ferror(file)) aviary::detail::throw_errno(errno, path, "read");
+  if (std::ferror(file)) aviary::throw_errno(errno, path, "read");
   return text;
 }
 

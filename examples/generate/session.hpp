@@ -104,7 +104,7 @@ class Session {
       else if (name == "/load" && !file.empty())
         conversation_.load(file);
       else
-        complain("expected /reset, /save FILE or /load FILE, found " + aviary::detail::in_quotes(line));
+        complain("expected /reset, /save FILE or /load FILE, found " + aviary::in_quotes(line));
     } catch (std::runtime_error const& error) {
       complain(error.what());
     }

@@ -19,7 +19,7 @@
 #include <sys/resource.h>
 #endif
 
-#include "models/goldfinch.hpp"
+#include "models/any.hpp"
 #include "models/progress.hpp"
 #include "models/random_checkpoint.hpp"
 #include "models/timing.hpp"
@@ -30,7 +30,6 @@ using aviary::Index;
 using models::median;
 using models::seconds;
 using models::TokenId;
-using Body = models::GoldFinchBody<float, 64>;
 
 constexpr Index piece = 4096;         // tokens of the prompt at once
 constexpr Index shortest = 1024;      // the first length at which a token is decoded; then four times as many each
@@ -39,7 +38,7 @@ constexpr Index most_window = 65536;  // at the beginning and at the end of the 
 struct Request {
   models::GoldFinchSizes sizes;
   Index tokens = Index{1} << 20, threads = 1;
-  models::CacheFormat cache = models::CacheFormat::bf16;
+  aviary::NumberFormat cache = aviary::NumberFormat::bf16;
 };
 
 /// The most bytes that the program has had in memory; 0 where that is not known.
@@ -61,8 +60,8 @@ double peak_memory() {
 class Reader {
  public:
   explicit Reader(Request const& r)
-      : model_(models::load_goldfinch_with<models::GoldFinch<float, 64>>(
-                   models::random_checkpoint(r.sizes), {.threads = models::Threads(r.threads), .cache = r.cache})
+      : model_(models::load_goldfinch<float>(models::random_checkpoint(r.sizes).file(),
+                                             {.threads = models::Threads(r.threads), .cache = r.cache})
                    .model),
         vocab_(r.sizes.vocab),
         all_(r.tokens),
@@ -99,9 +98,7 @@ class Reader {
     return median(times);
   }
 
-  Index cache_bytes() const {
-    return dynamic_cast<models::LanguageModel<Body> const&>(*model_).context().cache_bytes();
-  }
+  Index cache_bytes() const { return model_->cache_bytes(); }
 
  private:
   struct Piece {
@@ -133,7 +130,7 @@ void run(Request const& r) {
   double const before = peak_memory();
   std::printf(
       "GoldFinch, %td recurrent and %td attention layers, %td channels, vocabulary %td, cache of %s; threads %td\n",
-      n.recurrent_layers(), n.attention_layers(), n.channels, n.vocab, std::string(models::name_of(r.cache)).c_str(),
+      n.recurrent_layers(), n.attention_layers(), n.channels, n.vocab, std::string(aviary::name_of(r.cache)).c_str(),
       models::Threads(r.threads).concurrency());
   std::printf("%10s %18s %16s %14s %24s %8s\n", "tokens", "prefill, us/token", "decode, ms", "cache, bytes",
               "of a transformer, bytes", "ratio");
@@ -164,7 +161,8 @@ int main(int argc, char** argv) {
       "long_context: reads many tokens with a random GoldFinch, and prints what a token of the prompt takes, what one\n"
       "that is made, and the bytes of the cache beside those of a transformer's keys and values in 16 bits");
   Request r;
-  std::map<std::string, models::CacheFormat> const formats(models::cache_formats.begin(), models::cache_formats.end());
+  std::map<std::string, aviary::NumberFormat> formats;
+  for (aviary::NumberFormat const format : models::kept_formats) formats.emplace(aviary::name_of(format), format);
   CLI::Validator const whole_heads(
       [](std::string& text) {
         return std::stol(text) % 64 == 0 ? std::string() : "expected a multiple of 64, found " + text;
@@ -176,7 +174,7 @@ int main(int argc, char** argv) {
       ->check(whole_heads);
   app.add_option("--tokens", r.tokens, "to read, default 1048576")->check(CLI::Range(1, 1 << 30));
   app.add_option("--threads", r.threads, "default 1")->check(CLI::Range(1, 1024));
-  app.add_option("--cache", r.cache, "numbers of the cache: full, bf16 (default), f16 or int8")
+  app.add_option("--cache", r.cache, "numbers of the cache: f32, bf16 (default), f16 or q8")
       ->transform(CLI::CheckedTransformer(formats).description(""));
   try {
     app.parse(argc, argv);

@@ -50,8 +50,8 @@ template <class BlockType> class BlockStack {
   /// @name For files of contexts
   ///@{
   std::string description() const {
-    return std::string(aviary::detail::rule_name<typename Block::TimeMix::Memory>()) + ", " + std::to_string(size()) +
-           " layers, " + std::to_string(channels()) + " channels";
+    return std::string(Block::TimeMix::Memory::name) + ", " + std::to_string(size()) + " layers, " +
+           std::to_string(channels()) + " channels";
   }
   void write(aviary::StateWriter& to, Context const& context) const {
     for (std::size_t i = 0; i < context.size(); ++i) write_block(to, i, context[i]);

@@ -1,12 +1,10 @@
 #pragma once
-/// Reading the tensors of a checkpoint: which generation it is, and weights checked one by one.
+/// Reading the tensors of a checkpoint: weights checked one by one.
 #include <algorithm>
 #include <array>
 #include <charconv>
 #include <deque>
 #include <initializer_list>
-#include <memory>
-#include <optional>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -15,60 +13,15 @@
 #include <vector>
 
 #include "aviary/core/view.hpp"
-#include "aviary/dense/weights.hpp"
-#include "aviary/io/tensor.hpp"
+#include "aviary/io/weights.hpp"
 #include "aviary/layers/block.hpp"
 #include "aviary/layers/low_rank_token_shift.hpp"
-#include "models/model.hpp"
-#include "models/threads.hpp"
+#include "models/any.hpp"
 
 namespace models {
 
-enum class Generation { unknown, rwkv4, rwkv5_0, rwkv5_1, rwkv5_2, rwkv6, rwkv7, goldfinch };
-
-constexpr std::string_view name_of(Generation generation) noexcept {
-  switch (generation) {
-    case Generation::rwkv4:
-      return "RWKV-4";
-    case Generation::rwkv5_0:
-      return "RWKV-5.0";
-    case Generation::rwkv5_1:
-      return "RWKV-5.1";
-    case Generation::rwkv5_2:
-      return "RWKV-5.2";
-    case Generation::rwkv6:
-      return "RWKV-6";
-    case Generation::rwkv7:
-      return "RWKV-7";
-    case Generation::goldfinch:
-      return "GoldFinch";
-    case Generation::unknown:
-      break;
-  }
-  return "unknown";
-}
-
-/// The generation of a checkpoint, from names and, among those of RWKV-5, from the shape of the decay: it has a number of
-/// each head, or of each channel from 5.2 on.
-template <class File> Generation generation_of(File const& file) {
-  auto const names = file.names();
-  auto const find = [&](std::string_view part) {
-    return std::ranges::find_if(names, [&](auto name) { return name.find(part) != name.npos; });
-  };
-  auto const has = [&](std::string_view part) { return find(part) != names.end(); };
-  if (has("w_kv_cache_a")) return Generation::goldfinch;
-  if (has(".att.r_k")) return Generation::rwkv7;
-  if (has(".att.time_maa")) return Generation::rwkv6;
-  auto const decay = find(".att.time_decay");
-  if (decay == names.end()) return Generation::unknown;
-  if (!has(".att.ln_x.weight")) return Generation::rwkv4;
-  auto const shape = file.tensor(*decay).shape;
-  if (shape.size() == 2 && shape[1] > 1) return Generation::rwkv5_2;
-  return has(".att.gate.weight") ? Generation::rwkv5_1 : Generation::rwkv5_0;
-}
-
 /// 1 + the largest i of "blocks.i.".
-template <class File> Index count_layers(File const& file) {
+inline Index count_layers(aviary::TensorFile const& file) {
   constexpr std::string_view prefix = "blocks.";
   Index layers = 0;
   for (std::string_view const name : file.names()) {
@@ -84,9 +37,9 @@ template <class File> Index count_layers(File const& file) {
 
 /// Reads tensors of one file as numbers of type T. Views of what it has read are valid until forget(). Whatever is
 /// missing or has an unexpected dtype or shape throws std::runtime_error with file, tensor, expected and found.
-template <class T, class File> class WeightReader {
+template <class T> class WeightReader {
  public:
-  explicit WeightReader(File const& file) : file_(file) {}
+  explicit WeightReader(aviary::TensorFile const& file) : file_(file) {}
 
   /// (size) numbers, stored as [size] or [1, 1, size].
   aviary::VecView<T const> vector(std::string const& name, Index size) {
@@ -105,22 +58,14 @@ template <class T, class File> class WeightReader {
   }
   /// The weights of a linear map, as they lie in the file where that is possible. Sizes may be aviary::dynamic likewise.
   aviary::WeightMatrix matrix(std::string const& name, Index rows, Index columns) {
-    aviary::Tensor const tensor = take(name, {rows, columns});
-    aviary::WeightMatrix found;
-    with_numbers(tensor, [&](auto numbers) { found = aviary::MatView(numbers, tensor.shape[0], tensor.shape[1]); });
-    return found;
+    return weights_.emplace_back(take(name, {rows, columns}));
   }
   /// The same for N matrices of equal sizes, stored as [N, rows, columns].
   template <Index N>
   std::array<aviary::WeightMatrix, aviary::to_size(N)> matrices(std::string const& name, Index rows, Index columns) {
     aviary::Tensor const tensor = take(name, {N, rows, columns});
     std::array<aviary::WeightMatrix, aviary::to_size(N)> found;
-    with_numbers(tensor, [&](auto numbers) {
-      for (auto& matrix : found) {
-        matrix = aviary::MatView(numbers, tensor.shape[1], tensor.shape[2]);
-        numbers += tensor.shape[1] * tensor.shape[2];
-      }
-    });
+    for (Index i = 0; i < N; ++i) found[aviary::to_size(i)] = weights_.emplace_back(tensor[i]);
     return found;
   }
 
@@ -133,7 +78,10 @@ template <class T, class File> class WeightReader {
   /// Counts a tensor as read.
   void skip(std::string const& name) { used_.insert(name); }
   /// Frees the numbers read so far.
-  void forget() { numbers_.clear(); }
+  void forget() {
+    numbers_.clear();
+    weights_.clear();
+  }
 
   /// Tensors that nobody read.
   std::vector<std::string> unused() const {
@@ -152,58 +100,23 @@ template <class T, class File> class WeightReader {
     aviary::Tensor const tensor = take(name).expect_shape(shape);
     if (tensor.size() == 0)
       throw std::runtime_error(
-          tensor.message("expected sizes above 0, found shape " + aviary::detail::shape_text(tensor.shape)));
+          tensor.message("expected sizes above 0, found shape " + aviary::shape_text(tensor.shape)));
     return tensor;
   }
-  /// f(pointer) to the numbers where they lie in the file, or as T where that cannot be.
-  template <class F> void with_numbers(aviary::Tensor const& tensor, F&& f) {
-    bool const in_place = with_element(tensor.dtype, [&]<class S>() {
-      if constexpr (aviary::Stored<S>)
-        if (auto const numbers = tensor.in_place<S>()) {
-          f(numbers->data());
-          return true;
-        }
-      return false;
-    });
-    if (!in_place) f(read(tensor));
-  }
-  T const* read(aviary::Tensor const& tensor) { return numbers_.emplace_back(tensor.template read<T>()).data(); }
+  T const* read(aviary::Tensor const& tensor) { return numbers_.emplace_back(tensor.read<T>()).data(); }
 
-  File const& file_;
+  aviary::TensorFile const& file_;
   std::deque<std::vector<T>> numbers_;
+  std::deque<aviary::TensorWeights> weights_;
   std::set<std::string> used_;
 };
 
-/// How GoldFinch keeps the compressed keys of its cache.
-enum class CacheFormat {
-  full,  ///< the model's number type
-  bf16,
-  f16,
-  int8  ///< with a scale for each key
-};
-
-/// As command lines call them.
-inline constexpr std::array<std::pair<std::string_view, CacheFormat>, 4> cache_formats{
-    {{"full", CacheFormat::full}, {"bf16", CacheFormat::bf16}, {"f16", CacheFormat::f16}, {"int8", CacheFormat::int8}}};
-
-constexpr std::string_view name_of(CacheFormat format) noexcept {
-  return format == CacheFormat::full ? "full numbers" : cache_formats[static_cast<std::size_t>(format)].first;
-}
-
-struct LoadOptions {
-  double group_norm_eps = 64e-5;                              ///< of ln_x (RWKV-5, 6, 7); no file stores it
-  aviary::WeightFormat format = aviary::WeightFormat::exact;  ///< of all matrices
-  Threads threads = Threads();
-  CacheFormat cache = CacheFormat::full;   ///< of GoldFinch
-  bool keep_keys = false;                  ///< GoldFinch: spend memory on rebuilt keys and values, not arithmetic
-  std::optional<double> rotary_base = {};  ///< GoldFinch: of a rotary embedding; no file stores it
-};
-
 /// Reads the tensors of one block, under their names within it: "att.key.weight" is "blocks.3.att.key.weight".
-template <class T, class File> class BlockReader {
+template <class T> class BlockReader {
  public:
   /// Of `channels` channels. Keeps references to all but the numbers.
-  BlockReader(File const& file, WeightReader<T, File>& read, Index layer, Index channels, LoadOptions const& options)
+  BlockReader(aviary::TensorFile const& file, WeightReader<T>& read, Index layer, Index channels,
+              LoadOptions const& options)
       : file_(file),
         read_(read),
         layer_(layer),
@@ -211,7 +124,7 @@ template <class T, class File> class BlockReader {
         options_(options),
         prefix_("blocks." + std::to_string(layer) + ".") {}
 
-  File const& file() const noexcept { return file_; }
+  aviary::TensorFile const& file() const noexcept { return file_; }
   Index layer() const noexcept { return layer_; }
   Index channels() const noexcept { return channels_; }
   T group_norm_eps() const noexcept { return static_cast<T>(options_.group_norm_eps); }
@@ -284,17 +197,11 @@ template <class T, class File> class BlockReader {
     (std::make_index_sequence<aviary::to_size(N)>{});
   }
 
-  File const& file_;
-  WeightReader<T, File>& read_;
+  aviary::TensorFile const& file_;
+  WeightReader<T>& read_;
   Index layer_, channels_;
   LoadOptions const& options_;
   std::string prefix_;
-};
-
-/// A model, and the tensors of its file that it has no use for.
-struct Loaded {
-  std::unique_ptr<Model> model;
-  std::vector<std::string> unused;
 };
 
 }  // namespace models

@@ -58,6 +58,13 @@ template <class Body> std::string description(Body const& body, Index vocab_size
   return body.description() + ", " + std::to_string(vocab_size) + " tokens";
 }
 
+/// Older files call a cache of q8 one of int8.
+inline std::string in_words_of_today(std::string description) {
+  constexpr std::string_view was = "cache of int8";
+  auto const at = description.find(was);
+  return at == description.npos ? description : description.replace(at, was.size(), "cache of q8");
+}
+
 /// Writes a context. The old file, if any, is replaced when all is written, and stays if anything fails.
 /// Throws std::runtime_error with path and reason.
 template <class Body, class Saved>
@@ -77,9 +84,9 @@ void read_context(std::filesystem::path const& path, Body const& body, Saved& sa
   auto const& metadata = file.tensors().metadata();
   std::string const expected = description(body, vocab_size);
   auto const found = metadata.find(context_key);
-  if (found == metadata.end() || found->second != expected)
+  if (found == metadata.end() || in_words_of_today(found->second) != expected)
     throw std::runtime_error(path.string() + ": expected the context of a model of " + expected + ", found " +
-                             (found == metadata.end() ? "none" : aviary::detail::in_quotes(found->second)));
+                             (found == metadata.end() ? "none" : aviary::in_quotes(found->second)));
   body.read(file, saved.context);
   saved.logits.clear();
   if (!file.tensors().contains("logits")) return;

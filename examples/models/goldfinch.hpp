@@ -21,12 +21,12 @@ template <class Number, Index Size> struct GoldFinch {
   using TimeMix = aviary::TimeMix<aviary::FinchC2<T, Size>>;
   using Gold = aviary::Gold<T>;
 
-  template <class File> static Heads heads(File const& file) {
+  static Heads heads(aviary::TensorFile const& file) {
     aviary::Tensor const u = file.tensor("blocks.0.att.time_faaaa", {aviary::dynamic, aviary::dynamic});
     return {u.shape[0], u.shape[1], u};
   }
 
-  template <class File> static typename Body::Recurrent read_recurrent(BlockReader<T, File>& read) {
+  static typename Body::Recurrent read_recurrent(BlockReader<T>& read) {
     Index const c = read.channels();
     Heads const heads = GoldFinch::heads(read.file());
     Index const n = Size == aviary::dynamic ? heads.size : Size, a = heads.count * n;
@@ -53,7 +53,7 @@ template <class Number, Index Size> struct GoldFinch {
   }
 
   /// As that of the recurrent blocks.
-  template <class File> static Index attention_head_size(BlockReader<T, File> const& read, LoadOptions const& options) {
+  static Index attention_head_size(BlockReader<T> const& read, LoadOptions const& options) {
     Heads const heads = GoldFinch::heads(read.file());
     auto const fail = [&](std::string const& expected) {
       throw std::runtime_error(heads.tensor.message("expected " + expected + ", found " + std::to_string(heads.size)));
@@ -64,8 +64,7 @@ template <class Number, Index Size> struct GoldFinch {
     return heads.size;
   }
 
-  template <class File>
-  static typename Body::Attention read_attention(BlockReader<T, File>& read, LoadOptions const& options) {
+  static typename Body::Attention read_attention(BlockReader<T>& read, LoadOptions const& options) {
     Index const c = read.channels(), n = attention_head_size(read, options);
     auto const key = read.factors("att.time_key_w", c), value = read.factors("att.time_value_w", c);
     typename Gold::Weights const w{
@@ -94,10 +93,10 @@ template <class Number, Index Size> struct GoldFinch {
 };
 
 /// The whole model, or std::runtime_error with file, tensor, expected and found.
-template <class G, class File> Loaded load_goldfinch_with(File const& file, LoadOptions const& options) {
+template <class G> Loaded load_goldfinch_with(aviary::TensorFile const& file, LoadOptions const& options) {
   using T = typename G::T;
   using Made = LanguageModel<typename G::Body>;
-  WeightReader<T, File> read(file);
+  WeightReader<T> read(file);
   aviary::Embedding<T> embedding(read.matrix("emb.weight", aviary::dynamic, aviary::dynamic), options.format);
   Index const c = embedding.channels(), vocab_size = embedding.vocab_size();
   Index const layers = std::max(count_layers(file), Index{2});  // one of each kind at least: what is missing is missed
@@ -105,7 +104,7 @@ template <class G, class File> Loaded load_goldfinch_with(File const& file, Load
   std::vector<typename G::Body::Recurrent> recurrent;
   std::vector<typename G::Body::Attention> attention;
   for (Index layer = 0; layer < layers; ++layer) {
-    BlockReader<T, File> reader(file, read, layer, c, options);
+    BlockReader<T> reader(file, read, layer, c, options);
     bool const attends = layer > 0 && (reader.contains("att.query.weight") || layer + 1 == layers);
     if (attends)
       attention.push_back(G::read_attention(reader, options));
@@ -119,7 +118,7 @@ template <class G, class File> Loaded load_goldfinch_with(File const& file, Load
                                  .expand = read.matrix("w_kv_cache_b.weight", c, c + compress.rows()),
                                  .format = options.format});
   typename G::Body body(BlockStack(std::move(recurrent), Made::stretch), std::move(token_cat), std::move(attention),
-                        Made::stretch, options.cache, options.keep_keys);
+                        Made::stretch, options.cache.value_or(aviary::format_of<T>), options.keep_keys);
   auto ln_out = read.layer_norm("ln_out", c);
   aviary::Linear<T> head(read.matrix("head.weight", vocab_size, c), options.format);
   auto model = std::make_unique<Made>(
@@ -128,7 +127,7 @@ template <class G, class File> Loaded load_goldfinch_with(File const& file, Load
   return {std::move(model), read.unused()};
 }
 
-template <class T, class File> Loaded load_goldfinch(File const& file, LoadOptions const& options = {}) {
+template <class T> Loaded load_goldfinch(aviary::TensorFile const& file, LoadOptions const& options) {
   return head_size<GoldFinch<T, aviary::dynamic>>(file) == 64
              ? load_goldfinch_with<GoldFinch<T, 64>>(file, options)
              : load_goldfinch_with<GoldFinch<T, aviary::dynamic>>(file, options);

@@ -33,7 +33,7 @@ template <class Number, Index Size> class GoldFinchBody {
   using Recurrent = aviary::Block<aviary::TimeMix<aviary::FinchC2<T, Size>>>;
   using Attention = aviary::Block<aviary::Gold<T>>;
   using Cache = std::variant<aviary::TokenCache<T>, aviary::TokenCache<aviary::bf16>, aviary::TokenCache<aviary::f16>,
-                             aviary::TokenCache<std::int8_t>>;
+                             aviary::TokenCache<aviary::q8>>;
 
   struct Context {
     typename BlockStack<Recurrent>::Context recurrent;
@@ -48,9 +48,11 @@ template <class Number, Index Size> class GoldFinchBody {
     }
   };
 
-  /// At least one block of each kind; `tokens` are run at once, at most.
+  /// At least one block of each kind; `tokens` are run at once, at most. The format is that of the cache: bf16, f16, q8 or
+  /// T's own.
+  /// @throws std::invalid_argument for another format
   GoldFinchBody(BlockStack<Recurrent> recurrent, aviary::TokenCat<T> token_cat, std::vector<Attention> attention,
-                Index tokens, CacheFormat format, bool keep_keys)
+                Index tokens, aviary::NumberFormat format, bool keep_keys)
       : recurrent_(std::move(recurrent)),
         token_cat_(std::move(token_cat)),
         attention_(std::move(attention)),
@@ -94,7 +96,7 @@ template <class Number, Index Size> class GoldFinchBody {
   ///@{
   std::string description() const {
     return recurrent_.description() + ", " + std::to_string(attention_.size()) + " of attention, cache of " +
-           std::string(name_of(format_));
+           (format_ == own_format ? "full numbers" : std::string(name_of(format_)));
   }
   void write(aviary::StateWriter& to, Context const& context) const {
     recurrent_.write(to, context.recurrent);
@@ -113,6 +115,8 @@ template <class Number, Index Size> class GoldFinchBody {
   ///@}
 
  private:
+  static constexpr aviary::NumberFormat own_format = aviary::format_of<T>;
+
   Index exact_rows() const noexcept { return 2 * static_cast<Index>(attention_.size()) + 1; }
   std::size_t first_attention() const noexcept { return aviary::to_size(recurrent_.size()); }
 
@@ -123,16 +127,18 @@ template <class Number, Index Size> class GoldFinchBody {
   }
   Cache empty_cache() const {
     switch (format_) {
-      case CacheFormat::bf16:
+      case own_format:
+        return token_cat_.template empty_cache<T>();
+      case aviary::NumberFormat::bf16:
         return token_cat_.template empty_cache<aviary::bf16>();
-      case CacheFormat::f16:
+      case aviary::NumberFormat::f16:
         return token_cat_.template empty_cache<aviary::f16>();
-      case CacheFormat::int8:
-        return token_cat_.template empty_cache<std::int8_t>();
-      case CacheFormat::full:
-        break;
+      case aviary::NumberFormat::q8:
+        return token_cat_.template empty_cache<aviary::q8>();
+      default:
+        throw std::invalid_argument("expected a cache of " + std::string(name_of(own_format)) +
+                                    ", bf16, f16 or q8, found " + std::string(name_of(format_)));
     }
-    return token_cat_.template empty_cache<T>();
   }
 
   Index attention_scratch() const noexcept {
@@ -163,7 +169,7 @@ template <class Number, Index Size> class GoldFinchBody {
     if (rows < 1 || rows > exact_rows() || from.size() != rows * channels())
       throw std::runtime_error(from.message("expected 1 to " + std::to_string(exact_rows()) + " rows of " +
                                             std::to_string(channels()) + " numbers, found shape " +
-                                            aviary::detail::shape_text(from.shape)));
+                                            aviary::shape_text(from.shape)));
     waiting.resize(aviary::to_size(from.size()));
     from.read_into(waiting);
   }
@@ -179,7 +185,7 @@ template <class Number, Index Size> class GoldFinchBody {
   BlockStack<Recurrent> recurrent_;
   aviary::TokenCat<T> token_cat_;
   std::vector<Attention> attention_;
-  CacheFormat format_;
+  aviary::NumberFormat format_;
   bool keep_keys_;
   aviary::Scratch<T> scratch_, workspace_;
 };

@@ -39,9 +39,6 @@ template <class Body> class LanguageModel : public Model {
     aviary::Linear<T> head;
   };
 
-  /// A prompt is read in stretches of so many tokens: more make better use of the weights and take more memory.
-  static constexpr Index stretch = 240;
-
   explicit LanguageModel(Weights weights, Threads threads = Threads())
       : weights_(std::move(weights)),
         threads_(threads),
@@ -86,6 +83,13 @@ template <class Body> class LanguageModel : public Model {
   void read_on(std::span<TokenId const> tokens) override {
     run(tokens, false);
     forget_logits();
+  }
+
+  Index cache_bytes() const noexcept override {
+    if constexpr (requires { context_.cache_bytes(); })
+      return context_.cache_bytes();
+    else
+      return 0;
   }
 
   std::any save() const override { return Saved{context_, logits_}; }

@@ -2,7 +2,7 @@
 /// Whole models from checkpoints, whatever the generation. A generation is a struct like Rwkv7<float, 64>, with
 ///
 ///   T, Block                           the number type, and the blocks of which the model is made
-///   read_block(BlockReader<T, File>&)  one block
+///   read_block(BlockReader<T>&)  one block
 ///   heads(file)                        the heads of its first block; not for RWKV-4, which has none
 #include <algorithm>
 #include <memory>
@@ -23,16 +23,16 @@ struct Heads {
 };
 
 /// The whole model. Throws std::runtime_error with file, tensor, expected and found, or returns all of it.
-template <class Generation, class File> Loaded load_model(File const& file, LoadOptions const& options = {}) {
+template <class Generation> Loaded load_model(aviary::TensorFile const& file, LoadOptions const& options = {}) {
   using T = typename Generation::T;
   using Made = BlockModel<typename Generation::Block>;
-  WeightReader<T, File> read(file);
+  WeightReader<T> read(file);
   aviary::Embedding<T> embedding(read.matrix("emb.weight", aviary::dynamic, aviary::dynamic), options.format);
   Index const c = embedding.channels(), layers = std::max(count_layers(file), Index{1});  // none: those of 0 are missed
   auto ln0 = read.layer_norm("blocks.0.ln0", c);
   std::vector<typename Generation::Block> blocks;
   for (Index layer = 0; layer < layers; ++layer) {
-    BlockReader<T, File> reader(file, read, layer, c, options);
+    BlockReader<T> reader(file, read, layer, c, options);
     blocks.push_back(Generation::read_block(reader));
     read.forget();
   }
@@ -46,7 +46,7 @@ template <class Generation, class File> Loaded load_model(File const& file, Load
 }
 
 /// The size of the heads of a file, as far as the kernels go.
-template <class Generation, class File> Index head_size(File const& file) {
+template <class Generation> Index head_size(aviary::TensorFile const& file) {
   constexpr Index most = 1024;
   Heads const heads = Generation::heads(file);
   if (heads.size > most)
@@ -57,8 +57,8 @@ template <class Generation, class File> Index head_size(File const& file) {
 
 /// The same with heads of as many numbers as the file says: 64, which nearly all released models have, as a compile-time
 /// size.
-template <template <class T, Index Size> class Generation, class T, class File>
-Loaded load_with_heads(File const& file, LoadOptions const& options) {
+template <template <class T, Index Size> class Generation, class T>
+Loaded load_with_heads(aviary::TensorFile const& file, LoadOptions const& options) {
   return head_size<Generation<T, aviary::dynamic>>(file) == 64
              ? load_model<Generation<T, 64>>(file, options)
              : load_model<Generation<T, aviary::dynamic>>(file, options);

@@ -16,6 +16,9 @@ using aviary::TokenId;
 /// number of contexts may go on from.
 class Model {
  public:
+  /// A prompt is read in stretches of so many tokens: more make better use of the weights and take more memory.
+  static constexpr Index stretch = 240;
+
   virtual ~Model() = default;
 
   virtual Index vocab_size() const noexcept = 0;
@@ -37,6 +40,9 @@ class Model {
 
   /// prefill() for one token.
   std::span<float const> step(TokenId token) { return prefill({&token, 1}); }
+
+  /// Bytes of the part of the context that grows with every token; 0 where nothing does.
+  virtual Index cache_bytes() const noexcept { return 0; }
 
   /// The context, a copy. restore() of a model with other shapes throws std::invalid_argument.
   virtual std::any save() const = 0;

@@ -2,39 +2,31 @@
 /// Checkpoints of any size with random numbers, made in memory: for speed and memory, what the numbers are does not matter.
 #include <cmath>
 #include <cstdint>
-#include <initializer_list>
 #include <map>
 #include <span>
-#include <stdexcept>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
-#include "aviary/io/tensor.hpp"
+#include "aviary/core/convert.hpp"
+#include "aviary/io/tensor_file.hpp"
 
 namespace models {
 
 using aviary::Index;
 
-/// Tensors of bf16 numbers by name, with the interface of a checkpoint file.
+/// Tensors of bf16 numbers by name.
 class RandomCheckpoint {
  public:
-  bool contains(std::string_view name) const { return tensors_.contains(std::string(name)); }
-  std::vector<std::string_view> names() const {
-    std::vector<std::string_view> all;
-    for (auto const& [name, tensor] : tensors_) all.push_back(name);
-    return all;
-  }
-  aviary::Tensor tensor(std::string_view name) const {
-    auto const found = tensors_.find(std::string(name));
-    if (found == tensors_.end()) throw std::runtime_error("random checkpoint: no tensor " + std::string(name));
-    auto const& [shape, numbers] = found->second;
-    return {
-        .name = found->first, .dtype = aviary::DType::bf16, .shape = shape, .bytes = std::as_bytes(std::span(numbers))};
-  }
-  aviary::Tensor tensor(std::string_view name, std::initializer_list<std::int64_t> shape) const {
-    return tensor(name).expect_shape(shape);
+  /// What models are loaded from. Its numbers are those of this object, which must outlive it.
+  aviary::TensorFile file() const {
+    std::vector<aviary::Tensor> tensors;
+    for (auto const& [name, entry] : tensors_)
+      tensors.push_back({.name = name,
+                         .dtype = aviary::NumberFormat::bf16,
+                         .shape = entry.shape,
+                         .bytes = std::as_bytes(std::span(entry.numbers))});
+    return aviary::TensorFile(tensors, "random checkpoint");
   }
 
   /// Adds uniform numbers of the size that keeps activations near 1: about 1 / sqrt(last axis) for matrices.

@@ -10,7 +10,7 @@ template <class Number> struct Rwkv4 {
   using TimeMix = aviary::TimeMix<aviary::Wkv4<T>>;
   using Block = aviary::Block<TimeMix>;
 
-  template <class File> static Block read_block(BlockReader<T, File>& read) {
+  static Block read_block(BlockReader<T>& read) {
     Index const c = read.channels();
     aviary::WeightMatrix const key = read.matrix("att.key.weight", aviary::dynamic, c);
     Index const a = key.rows();
@@ -28,8 +28,7 @@ template <class Number> struct Rwkv4 {
   }
 };
 
-/// The whole model, or std::runtime_error with file, tensor, expected and found.
-template <class T, class File> Loaded load_rwkv4(File const& file, LoadOptions const& options = {}) {
+template <class T> Loaded load_rwkv4(aviary::TensorFile const& file, LoadOptions const& options) {
   return load_model<Rwkv4<T>>(file, options);
 }
 

@@ -16,7 +16,7 @@ template <aviary::Axis decay, class Number, Index Size> struct Rwkv5 {
   using Block = aviary::Block<TimeMix>;
 
   /// Where a head has one decay, its size is what the keys leave for it.
-  template <class File> static Heads heads(File const& file) {
+  static Heads heads(aviary::TensorFile const& file) {
     aviary::Tensor const decays = file.tensor("blocks.0.att.time_decay");
     aviary::Tensor const key = file.tensor("blocks.0.att.key.weight", {aviary::dynamic, aviary::dynamic});
     Index const count = decays.shape.empty() ? 0 : decays.shape[0], channels = key.shape[0];
@@ -26,7 +26,7 @@ template <aviary::Axis decay, class Number, Index Size> struct Rwkv5 {
     return {count, channels / count, key};
   }
 
-  template <class File> static Block read_block(BlockReader<T, File>& read) {
+  static Block read_block(BlockReader<T>& read) {
     Heads const heads = Rwkv5::heads(read.file());
     Index const c = read.channels(), n = Size == aviary::dynamic ? heads.size : Size, a = heads.count * n;
     auto const constants = [&](char const* name) -> aviary::MatView<T const> {
@@ -63,8 +63,7 @@ template <aviary::Axis decay, class Number, Index Size> struct Rwkv5 {
 template <class T, Index Size> using Rwkv5PerHead = Rwkv5<aviary::Axis::head_one, T, Size>;
 template <class T, Index Size> using Rwkv5PerChannel = Rwkv5<aviary::Axis::head_key, T, Size>;
 
-/// The whole model, or std::runtime_error with file, tensor, expected and found.
-template <class T, class File> Loaded load_rwkv5(File const& file, LoadOptions const& options = {}) {
+template <class T> Loaded load_rwkv5(aviary::TensorFile const& file, LoadOptions const& options) {
   return generation_of(file) == Generation::rwkv5_2 ? load_with_heads<Rwkv5PerChannel, T>(file, options)
                                                     : load_with_heads<Rwkv5PerHead, T>(file, options);
 }

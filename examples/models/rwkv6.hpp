@@ -11,12 +11,12 @@ template <class Number, Index Size> struct Rwkv6 {
   using TimeMix = aviary::TimeMix<aviary::Wkv6<T, Size>>;
   using Block = aviary::Block<TimeMix>;
 
-  template <class File> static Heads heads(File const& file) {
+  static Heads heads(aviary::TensorFile const& file) {
     aviary::Tensor const u = file.tensor("blocks.0.att.time_faaaa", {aviary::dynamic, aviary::dynamic});
     return {u.shape[0], u.shape[1], u};
   }
 
-  template <class File> static Block read_block(BlockReader<T, File>& read) {
+  static Block read_block(BlockReader<T>& read) {
     Heads const heads = Rwkv6::heads(read.file());
     Index const c = read.channels(), n = Size == aviary::dynamic ? heads.size : Size, a = heads.count * n;
     auto const w12 = read.factors("att.time_decay_w", a);
@@ -42,8 +42,7 @@ template <class Number, Index Size> struct Rwkv6 {
   }
 };
 
-/// The whole model, or std::runtime_error with file, tensor, expected and found.
-template <class T, class File> Loaded load_rwkv6(File const& file, LoadOptions const& options = {}) {
+template <class T> Loaded load_rwkv6(aviary::TensorFile const& file, LoadOptions const& options) {
   return load_with_heads<Rwkv6, T>(file, options);
 }
 

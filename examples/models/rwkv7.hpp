@@ -12,13 +12,13 @@ template <class Number, Index Size> struct Rwkv7 {
   using TimeMix = aviary::TimeMix<aviary::Wkv7<T, Size>>;
   using Block = aviary::Block<TimeMix>;
 
-  template <class File> static Heads heads(File const& file) {
+  static Heads heads(aviary::TensorFile const& file) {
     aviary::Tensor const r_k = file.tensor("blocks.0.att.r_k", {aviary::dynamic, aviary::dynamic});
     return {r_k.shape[0], r_k.shape[1], r_k};
   }
 
   /// The first layer has no use for v0, v1, v2, which some files give it.
-  template <class File> static Block read_block(BlockReader<T, File>& read) {
+  static Block read_block(BlockReader<T>& read) {
     Heads const heads = Rwkv7::heads(read.file());
     Index const c = read.channels(), n = Size == aviary::dynamic ? heads.size : Size, a = heads.count * n;
     auto const r_k = read.table("att.r_k", {heads.count, n});
@@ -60,8 +60,7 @@ template <class Number, Index Size> struct Rwkv7 {
   }
 };
 
-/// The whole model, or std::runtime_error with file, tensor, expected and found.
-template <class T, class File> Loaded load_rwkv7(File const& file, LoadOptions const& options = {}) {
+template <class T> Loaded load_rwkv7(aviary::TensorFile const& file, LoadOptions const& options) {
   return load_with_heads<Rwkv7, T>(file, options);
 }
 

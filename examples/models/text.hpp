@@ -62,7 +62,7 @@ class Text {
     auto ids = ids_in(text);
     if (!ids)
       throw std::invalid_argument("expected token ids from 0 on, separated by commas, found " +
-                                  aviary::detail::in_quotes(text));
+                                  aviary::in_quotes(text));
     check(*ids);
     return std::move(*ids);
   }

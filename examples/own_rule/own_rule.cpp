@@ -25,7 +25,7 @@ using aviary::Index;
 // --- the rule -------------------------------------------------------------------------------------------------------
 
 struct ForgetfulRule {
-  static constexpr aviary::Gate gate = aviary::Gate::scalar;       // one decay for all keys
+  static constexpr char const* name = "forgetful";                 // in messages, and in files of states
   static constexpr aviary::Erase erase = aviary::Erase::rank_one;  // p and q are not the key that is written
   static constexpr aviary::Read read = aviary::Read::after;        // y sees the token that was just written
 

@@ -21,7 +21,6 @@ namespace aviary {
 
 struct DeltaNetRule {
   static constexpr char const* name = "delta_net";
-  static constexpr Gate gate = Gate::none;
   static constexpr Erase erase = Erase::along_key;
   static constexpr Read read = Read::after;
   template <template <Axis> class Per> struct Fields {
@@ -37,7 +36,6 @@ struct DeltaNetRule {
 /// Decay: Axis::one (Gated DeltaNet) or Axis::key (KDA).
 template <Axis decay> struct GatedDeltaRule {
   static constexpr char const* name = decay == Axis::key ? "kda" : "gated_delta_net";
-  static constexpr Gate gate = decay == Axis::key ? Gate::vector : Gate::scalar;
   static constexpr Erase erase = Erase::along_key;
   static constexpr Read read = Read::after;
   template <template <Axis> class Per> struct Fields {
@@ -53,7 +51,6 @@ template <Axis decay> struct GatedDeltaRule {
 
 struct GatedDeltaNet2Rule {
   static constexpr char const* name = "gated_delta_net_2";
-  static constexpr Gate gate = Gate::vector;
   static constexpr Erase erase = Erase::along_key;
   static constexpr Read read = Read::after;
   template <template <Axis> class Per> struct Fields {
@@ -70,7 +67,6 @@ struct GatedDeltaNet2Rule {
 
 struct CombaRule {
   static constexpr char const* name = "comba";
-  static constexpr Gate gate = Gate::scalar;
   static constexpr Erase erase = Erase::along_key;
   static constexpr Read read = Read::after;
   template <template <Axis> class Per> struct Fields {

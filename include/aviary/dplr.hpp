@@ -13,7 +13,6 @@ namespace aviary {
 
 struct DplrRule {
   static constexpr char const* name = "dplr";
-  static constexpr Gate gate = Gate::vector;
   static constexpr Erase erase = Erase::rank_one;
   static constexpr Read read = Read::after;
   template <template <Axis> class Per> struct Fields {
@@ -28,7 +27,6 @@ struct DplrRule {
 
 struct IplrRule {
   static constexpr char const* name = "iplr";
-  static constexpr Gate gate = Gate::none;
   static constexpr Erase erase = Erase::rank_one;
   static constexpr Read read = Read::after;
   template <template <Axis> class Per> struct Fields {

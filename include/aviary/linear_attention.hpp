@@ -17,7 +17,6 @@ namespace aviary {
 
 struct LinearAttentionRule {
   static constexpr char const* name = "linear_attention";
-  static constexpr Gate gate = Gate::none;
   static constexpr Erase erase = Erase::none;
   static constexpr Read read = Read::after;
   template <template <Axis> class Per> struct Fields {
@@ -32,7 +31,6 @@ struct LinearAttentionRule {
 /// Decay: Axis::head_one (RetNet), Axis::one (simple GLA) or Axis::key (GLA).
 template <Axis decay> struct GatedLinearAttentionRule {
   static constexpr char const* name = decay == Axis::key ? "gla" : decay == Axis::one ? "simple_gla" : "retnet";
-  static constexpr Gate gate = decay == Axis::key ? Gate::vector : Gate::scalar;
   static constexpr Erase erase = Erase::none;
   static constexpr Read read = Read::after;
   template <template <Axis> class Per> struct Fields {

@@ -13,7 +13,6 @@ namespace aviary {
 /// Decay: Axis::head_key (5.2) or Axis::head_one (5.0, 5.1).
 template <Axis decay> struct Wkv5Rule {
   static constexpr char const* name = decay == Axis::head_key ? "wkv5" : "wkv5_per_head";
-  static constexpr Gate gate = decay == Axis::head_key ? Gate::vector : Gate::scalar;
   static constexpr Erase erase = Erase::none;
   static constexpr Read read = Read::before;
   template <template <Axis> class Per> struct Fields {

@@ -12,7 +12,6 @@ namespace aviary {
 
 struct Wkv6Rule {
   static constexpr char const* name = "wkv6";
-  static constexpr Gate gate = Gate::vector;
   static constexpr Erase erase = Erase::none;
   static constexpr Read read = Read::before;
   template <template <Axis> class Per> struct Fields {
@@ -31,7 +30,6 @@ template <class T, Index K, Index V = K, Stored S = T> using Wkv6 = MatrixMemory
 ///   y = S r            S' = S diag(w) + v ((1 - w)*k)^T
 struct FinchC2Rule {
   static constexpr char const* name = "finch_c2";
-  static constexpr Gate gate = Gate::vector;
   static constexpr Erase erase = Erase::none;
   static constexpr Read read = Read::before;
   template <template <Axis> class Per> struct Fields {

@@ -12,7 +12,6 @@ namespace aviary {
 
 struct Wkv7Rule {
   static constexpr char const* name = "wkv7";
-  static constexpr Gate gate = Gate::vector;
   static constexpr Erase erase = Erase::rank_one;
   static constexpr Read read = Read::after;
   template <template <Axis> class Per> struct Fields {

@@ -39,7 +39,7 @@ template <class S> Matrix<float> keys_of(TokenCache<S> const& cache) {
   return keys;
 }
 
-/// What storing a number may change: half a step of its type, of an int8 key that of its largest number.
+/// What storing a number may change: half a step of its type, of a q8 key that of its largest number.
 template <class S> double error_of(double x, double largest) {
   if (std::is_same_v<S, float>) return 0;
   if (std::is_same_v<S, bf16>) return std::abs(x) * 0x1p-8;
@@ -52,7 +52,7 @@ template <class Call> std::string refusal(Call&& call) { return test::message_of
 }  // namespace
 
 TEST_CASE_TEMPLATE("token cache: gives back ids, and keys within the rounding of their storage", S, float, bf16, f16,
-                   std::int8_t) {
+                   q8) {
   Tokens const tokens(40, 9);
   TokenCache<S> cache(9, vocab);
   CHECK(cache.empty());
@@ -104,16 +104,15 @@ TEST_CASE("token cache: takes 2 + C/16 numbers of 16 bits a token, 756.2 and 255
 TEST_CASE("token cache: counts the bytes of every storage") {
   CHECK(TokenCache<float>(128, vocab).bytes_per_token() == 4 + 512);
   CHECK(TokenCache<f16>(128, vocab).bytes_per_token() == 4 + 256);
-  CHECK(TokenCache<std::int8_t>(256, vocab).bytes_per_token() == 4 + 256 + 2);
+  CHECK(TokenCache<q8>(256, vocab).bytes_per_token() == 4 + 256 + 2);
   Tokens const tokens(5, 8);
-  TokenCache<std::int8_t> cache(8, vocab);
+  TokenCache<q8> cache(8, vocab);
   tokens.append_to(cache, 0, 5);
   CHECK(cache.size_bytes() == 5 * 14);
   CHECK(cache.ids().size_bytes() + cache.stored_keys().size_bytes() + cache.scales().size_bytes() == 5 * 14);
 }
 
-TEST_CASE_TEMPLATE("token cache: truncated and appended again is as if never appended", S, float, bf16, f16,
-                   std::int8_t) {
+TEST_CASE_TEMPLATE("token cache: truncated and appended again is as if never appended", S, float, bf16, f16, q8) {
   Tokens const tokens(30, 6), others(9, 6, 2);
   TokenCache<S> straight(6, vocab), back(6, vocab);
   tokens.append_to(straight, 0, 30);
@@ -129,8 +128,7 @@ TEST_CASE_TEMPLATE("token cache: truncated and appended again is as if never app
   CHECK(back.size_bytes() == 0);
 }
 
-TEST_CASE_TEMPLATE("token cache: allocates nothing within its capacity, and rarely beyond", S, float, bf16,
-                   std::int8_t) {
+TEST_CASE_TEMPLATE("token cache: allocates nothing within its capacity, and rarely beyond", S, float, bf16, q8) {
   Tokens const tokens(1000, 6);
   TokenCache<S> cache(6, vocab);
   cache.reserve(1000);
@@ -164,7 +162,7 @@ TEST_CASE("token cache: a copy is independent, and knows its own capacity") {
 
 TEST_CASE("token cache: stored numbers move from cache to cache as they are") {
   Tokens const tokens(20, 5);
-  TokenCache<std::int8_t> from(5, vocab), to(5, vocab);
+  TokenCache<q8> from(5, vocab), to(5, vocab);
   tokens.append_to(from, 0, 20);
   tokens.append_to(to, 0, 20);
   to.truncate(8);
@@ -177,10 +175,10 @@ TEST_CASE("token cache: stored numbers move from cache to cache as they are") {
   CHECK(to == from);
 }
 
-TEST_CASE("token cache: what int8 cannot hold is NaN, and what is next to nothing 0") {
+TEST_CASE("token cache: what q8 cannot hold is NaN, and what is next to nothing 0") {
   float const nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
   for (float const odd : {nan, infinity, -infinity}) {
-    TokenCache<std::int8_t> cache(3, vocab);
+    TokenCache<q8> cache(3, vocab);
     std::vector<float> const odd_key{1, odd, 2}, key{1, -2, 0}, tiny{1e-40f, 0, -1e-40f};
     cache.append(1, VecView<float const>(odd_key));
     cache.append(1, VecView<float const>(key));
@@ -194,7 +192,7 @@ TEST_CASE("token cache: what int8 cannot hold is NaN, and what is next to nothin
   }
 }
 
-TEST_CASE_TEMPLATE("token cache: what does not fit is refused, and changes nothing", S, float, std::int8_t) {
+TEST_CASE_TEMPLATE("token cache: what does not fit is refused, and changes nothing", S, float, q8) {
   Tokens const tokens(6, 4), wide(2, 5);
   TokenCache<S> cache(4, vocab);
   tokens.append_to(cache, 0, 4);

@@ -349,10 +349,10 @@ TEST_CASE("check: says what is wrong with a call") {
   says(M::check(bad), {"k has 5 tokens", "y has 6"});
   bad = good;
   bad.x.v = {call.v.data(), 6, 3, 8};
-  says(M::check(bad), {"v has 3 heads", "expected 1"});
+  says(M::check(bad), {"v has 3 heads", "not a divisor of y's 1"});
   bad = good;
   bad.x.u = {call.u.data(), 1, 23};
-  says(M::check(bad), {"u has 23 channels", "y has 24"});
+  says(M::check(bad), {"u has 23 channels", "expected 24"});
   bad = good;
   bad.x.log_w = {call.log_w.data(), 2, 12};
   says(M::check(bad), {"log_w has 2 heads"});

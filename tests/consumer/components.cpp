@@ -3,6 +3,6 @@
 #include <nlohmann/json.hpp>
 
 int main() {
-  nlohmann::json const json = {{"size", aviary::size_of(aviary::DType::f32)}};
+  nlohmann::json const json = {{"size", aviary::size_of(aviary::NumberFormat::f32)}};
   return json["size"] == 4 ? 0 : 1;
 }

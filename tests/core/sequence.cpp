@@ -44,7 +44,7 @@ TEST_CASE_TEMPLATE("sequence: rows of every storage type are read as float and a
   auto const data = filled<T>(3, 2, 4, 8, 4, 24);
   Source<4> const fixed(data.data(), 3, 2);
   Source<> const run_time(data.data(), 3, 2, 4);
-  CHECK(fixed.storage() == storage_of<T>);
+  CHECK(fixed.format() == format_of<T>);
   CHECK(fixed.tokens() == 3);
   CHECK(fixed.heads() == 2);
   CHECK(fixed.size() == 4);

@@ -30,8 +30,28 @@ static_assert(!std::is_convertible_v<std::vector<double>&, VecView<float>>);
 static_assert(!std::is_convertible_v<std::vector<float> const&, VecView<float>>);
 static_assert(!std::is_convertible_v<MatView<float, 4, 8>, MatView<float, 8, 4>>);
 
+// Nor is anything of a fixed size taken for another size; a C array does not decay to a pointer, whose size is not known.
+static_assert(!std::is_constructible_v<VecView<float, 4>, std::array<float, 3>&>);
+static_assert(!std::is_constructible_v<VecView<float, 4>, std::array<float, 5>&>);
+static_assert(!std::is_constructible_v<VecView<float, 4>, std::span<float, 3>>);
+static_assert(!std::is_constructible_v<VecView<float, 4>, std::span<float, 5>>);
+static_assert(!std::is_constructible_v<VecView<float, 4>, float (&)[3]>);
+static_assert(!std::is_constructible_v<VecView<float, 4>, float (&)[5]>);
+static_assert(std::is_convertible_v<std::array<float, 4>&, VecView<float, 4>>);
+static_assert(std::is_convertible_v<std::span<float, 4>, VecView<float, 4>>);
+static_assert(std::is_convertible_v<std::span<float>, VecView<float, 4>>);
+static_assert(std::is_convertible_v<float (&)[4], VecView<float, 4>>);
+static_assert(std::is_convertible_v<float (&)[4], VecView<float>> && std::is_convertible_v<float*, VecView<float, 4>>);
+
+// Constant numbers stay constant.
+static_assert(std::is_convertible_v<float const (&)[4], VecView<float const, 4>>);
+static_assert(!std::is_constructible_v<VecView<float, 4>, float const (&)[4]>);
+static_assert(!std::is_constructible_v<VecView<float, 4>, float const*>);
+static_assert(!std::is_constructible_v<VecView<float, 4>, double (&)[4]>);
+
 // A view is made without an exception, and only where the size is known from a pointer alone.
 static_assert(std::is_nothrow_constructible_v<VecView<float const, 8>, std::vector<float> const&>);
+static_assert(std::is_nothrow_constructible_v<VecView<float, 8>, float (&)[8]>);
 static_assert(std::is_constructible_v<VecView<float, 8>, float*> && !std::is_constructible_v<VecView<float>, float*>);
 
 // What has to be given cannot be left out.
@@ -43,7 +63,9 @@ static_assert(padded<double>(1) == 8 && padded<double>(65) == 72);
 TEST_CASE("view: a vector of numbers is seen wherever it lies") {
   std::vector<float> vector{1, 2, 3, 4};
   std::array<float, 4> array{1, 2, 3, 4};
+  float c_array[4] = {1, 2, 3, 4};
   std::span<float> const span(vector);
+  std::span<float, 4> const fixed_span(vector);
 
   auto const sees = [](VecView<float const> x, float const* data) {
     CHECK(x.data() == data);
@@ -53,8 +75,11 @@ TEST_CASE("view: a vector of numbers is seen wherever it lies") {
   };
   sees(vector, vector.data());
   sees(array, array.data());
+  sees(c_array, c_array);
   sees(span, vector.data());
+  sees(fixed_span, vector.data());
   sees(VecView<float, 4>(vector.data()), vector.data());
+  sees(VecView<float, 4>(c_array), c_array);
   sees({vector.data(), 4}, vector.data());
 
   VecView<float, 4> const to = array;

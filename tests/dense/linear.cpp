@@ -17,8 +17,8 @@ using test::Random;
 
 namespace {
 
-constexpr std::array all_formats{WeightFormat::exact, WeightFormat::full, WeightFormat::bf16, WeightFormat::f16,
-                                 WeightFormat::q8};
+constexpr std::array<WeightFormat, 5> all_formats{WeightFormat::exact, WeightFormat::full, NumberFormat::bf16,
+                                                  NumberFormat::f16, NumberFormat::q8};
 
 /// Whether y = x W^T within the bound of any order of summation: n eps sum |w||x|.
 template <class T> bool within_bound(Matrix<T> const& y, Matrix<T> const& x, Matrix<T> const& w) {
@@ -95,7 +95,7 @@ TEST_CASE("linear: the kernel of every instruction set is the product of a plain
 
 TEST_CASE_TEMPLATE("linear: weights kept in 16 bits are rounded once, and summed like others", S, bf16, f16) {
   Random random(9);
-  constexpr WeightFormat format = std::is_same_v<S, bf16> ? WeightFormat::bf16 : WeightFormat::f16;
+  constexpr WeightFormat format = std::is_same_v<S, bf16> ? NumberFormat::bf16 : NumberFormat::f16;
   Matrix<float> const w(70, 100, random), x(5, 100, random);
   std::vector<S> narrowed(w.numbers.size());
   Matrix<float> rounded(70, 100), expected(5, 70), y(5, 70);
@@ -132,7 +132,7 @@ TEST_CASE_TEMPLATE("linear: 8-bit weights are within half a step of those given"
     Matrix<T> w(40, in, random);
     for (Index o = 0; o < 40; ++o)
       for (Index i = 0; i < in; ++i) w(o, i) *= std::pow(T(10), static_cast<T>(o % 8 * 4 - 20));
-    Linear<T> const linear(w.view(), WeightFormat::q8);
+    Linear<T> const linear(w.view(), NumberFormat::q8);
     for (Index i = 0; i < in; ++i) {  // one input alone reads one column of the weights
       Matrix<T> x(1, in), y(1, 40);
       x(0, i) = 1;
@@ -151,14 +151,14 @@ TEST_CASE("linear: 8-bit weights of 0 and next to 0 are 0, others that are not f
   w(3, 5) = 1e-41f;
   Matrix<float> const x(1, 64, 1);
   Matrix<float> y(1, 40, 7);
-  Linear<float>(w.view(), WeightFormat::q8)(x.view(), y.view());
+  Linear<float>(w.view(), NumberFormat::q8)(x.view(), y.view());
   CHECK(y == Matrix<float>(1, 40));
   w(3, 5) = std::numeric_limits<float>::max();
-  Linear<float>(w.view(), WeightFormat::q8)(x.view(), y.view());
+  Linear<float>(w.view(), NumberFormat::q8)(x.view(), y.view());
   CHECK(y(0, 3) == doctest::Approx(w(3, 5)).epsilon(0.005));
   for (float const bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     w(3, 5) = bad;
-    CHECK_THROWS_AS(Linear<float>(w.view(), WeightFormat::q8), std::invalid_argument);
+    CHECK_THROWS_AS(Linear<float>(w.view(), NumberFormat::q8), std::invalid_argument);
   }
 }
 
@@ -239,4 +239,16 @@ TEST_CASE("linear: products allocate nothing") {
   linear(x.view(), y.view());
   linear(x.rows_of(0, 1), y.view().rows(0, 1));
   CHECK(allocations.count() == 0);
+}
+
+TEST_CASE("weight format: a layer keeps its own numbers, bf16, f16 or q8") {
+  float const one = 1;
+  MatView<float const> const w(&one, 1, 1);
+  CHECK(WeightFormat(NumberFormat::f32).resolve<float>(w) == NumberFormat::f32);
+  CHECK(WeightFormat::full.resolve<double>(w) == NumberFormat::f64);
+  CHECK(WeightFormat::exact.resolve<double>(w) == NumberFormat::bf16);
+  for (NumberFormat const other : {NumberFormat::f64, NumberFormat::i64, NumberFormat::i32, NumberFormat::u8})
+    CHECK_THROWS_AS(Linear<float>(w, other), std::invalid_argument);
+  CHECK_THROWS_WITH(Linear<double>(w, NumberFormat::f32),
+                    "aviary: a layer of f64 keeps its weights as f64, bf16, f16 or q8, not as f32");
 }

@@ -184,7 +184,7 @@ TEST_CASE("context file: what belongs to another model is refused and changes no
   }
   SUBCASE("a checkpoint") {
     test::random_rwkv({}).write(bad);
-    CHECK(complaint() == "holds no states: its metadata lack 'aviary.states'");
+    CHECK(complaint() == "holds no states: the file's metadata lack 'aviary.states'");
   }
   SUBCASE("a tensor missing") {
     rewrite(path, bad, [](SafeTensorsWriter& to, Tensor const& tensor) {
@@ -210,7 +210,7 @@ TEST_CASE("context file: what belongs to another model is refused and changes no
           if (tensor.name != "logits") to.add(tensor);
         },
         [&](SafeTensorsWriter& to) { to.add("logits", {11}, numbers); });
-    CHECK(complaint() == "tensor 'logits': expected dtype F64, F32, F16, BF16, found I64");
+    CHECK(complaint() == "tensor 'logits': expected dtype f64, f32, f16, bf16, found i64");
   }
   SUBCASE("a file cut anywhere") {
     std::string const text = test::content_of(path);

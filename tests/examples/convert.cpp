@@ -56,8 +56,8 @@ TEST_CASE("convert: lists names, number types and shapes of either format") {
     CHECK(run.status == 0);
     CHECK(run.err == "");
     CHECK(run.out ==
-          "long.name  F32   [3, 2]\n"
-          "x          F32   [2, 3]\n"
+          "long.name  f32   [3, 2]\n"
+          "x          f32   [2, 3]\n"
           "2 tensors, 12 numbers, 48 bytes\n");
     CHECK(convert({"--list", path}).out == run.out);
   }
@@ -73,8 +73,8 @@ TEST_CASE("convert: lists every kind of name on one line, and all sizes of a sha
       .add(std::string(200, 'n'), {}, one);
   writer.write(folder / "m.safetensors");
   CHECK(convert({(folder / "m.safetensors").string(), "--list"}).out ==
-        "a\\x0ab" + std::string(54, ' ') + "  F32   [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + std::string(200, 'n') +
-            "  F32   []\n" + "\xc3\xa9" + std::string(59, ' ') + "  U8    [2]\n3 tensors, 4 numbers, 10 bytes\n");
+        "a\\x0ab" + std::string(54, ' ') + "  f32   [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + std::string(200, 'n') +
+            "  f32   []\n" + "\xc3\xa9" + std::string(59, ' ') + "  u8    [2]\n3 tensors, 4 numbers, 10 bytes\n");
 }
 
 TEST_CASE("convert: what torch wrote becomes a safetensors file of the same tensors") {
@@ -119,7 +119,7 @@ TEST_CASE("convert: a published checkpoint is listed as torch lists it") {
     std::getline(lines, shape);
     REQUIRE(expected.contains(name));
     CHECK(expected[name]["dtype"] == "float32");
-    CHECK(dtype == "F32");
+    CHECK(dtype == "f32");
     CHECK(nlohmann::json::parse(shape) == expected[name]["shape"]);
   }
   std::getline(lines, name);

@@ -278,7 +278,7 @@ TEST_CASE("generate: files that are no checkpoint are status 1") {
   SUBCASE("a tensor of a wrong dtype") {
     Pieces pieces(text);
     pieces.header["ln_out.weight"]["dtype"] = "I32";
-    check(pieces.file(), "tensor 'ln_out.weight': expected dtype F64, F32, F16, BF16, found I32");
+    check(pieces.file(), "tensor 'ln_out.weight': expected dtype f64, f32, f16, bf16, found i32");
   }
   SUBCASE("no model at all") {
     CheckpointCase other;
@@ -573,7 +573,7 @@ TEST_CASE("generate: states that do not fit are status 1") {
   CHECK(cut.out == "");
   CHECK(cut.err.ends_with("the file is damaged or cut short\n"));
   check_failure({"--model", model, "--load-state", model}, 1,
-                model + ": holds no states: its metadata lack 'aviary.states'");
+                model + ": holds no states: the file's metadata lack 'aviary.states'");
   std::string const nowhere = (folder / "none" / "s").string();  // before any text is made
   check_failure({"--model", model, "--save-state", nowhere}, 1, nowhere + ": cannot create: No such file or directory");
 }
@@ -639,7 +639,7 @@ TEST_CASE("generate: the prompt loop says what is wrong with a line and goes on"
         {"/load ", commands + "'/load '"},
         {"/reset now", commands + "'/reset now'"},
         {"/load " + nowhere, "generate: " + nowhere + ": cannot open: No such file or directory"},
-        {"/load " + model, "generate: " + model + ": holds no states: its metadata lack 'aviary.states'"},
+        {"/load " + model, "generate: " + model + ": holds no states: the file's metadata lack 'aviary.states'"},
         {"/save " + nowhere, "generate: " + nowhere + ": cannot create: No such file or directory"},
         {"axb", "generate: prompt: no token begins with byte 120 at position 1 of the text"}}) {
     Finished const run = talk("a\n" + line + "\na\n", {"--vocab", vocab});

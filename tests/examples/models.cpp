@@ -292,7 +292,7 @@ TEST_CASE("models: messages name the tensor, what was expected and found") {
   std::string const text = out.str();
   SafeTensors const file(test::bytes_of(text), "FILE");
   CHECK(message_of([&] { models::load_any<float>(file); }) ==
-        "FILE: tensor 'ln_out.bias': expected dtype F64, F32, F16, BF16, found I64");
+        "FILE: tensor 'ln_out.bias': expected dtype f64, f32, f16, bf16, found i64");
 }
 
 TEST_CASE("models: unknown tensors are mentioned, vectors may be stored flat") {

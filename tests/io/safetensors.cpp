@@ -202,7 +202,7 @@ TEST_CASE("tensor: floating types convert into each other, rounding to nearest")
     again.add("y", {7}, read);
     std::string const narrow = bytes_written(again);
     SafeTensors const narrow_file(bytes_of(narrow));
-    CHECK(narrow_file.tensor("y").dtype == dtype_of<T>);
+    CHECK(narrow_file.tensor("y").dtype == format_of<T>);
     CHECK(narrow_file.tensor("y").read<double>() == expected);
     std::vector<float> const as_float(expected.begin(), expected.end());
     CHECK(narrow_file.tensor("y").read<float>() == as_float);
@@ -243,13 +243,13 @@ TEST_CASE("tensor: integers widen to integers, and no other dtype is taken for a
   CHECK(file.tensor("u8").read<std::int64_t>() == std::vector<std::int64_t>{0, 128, 255});
   CHECK(file.tensor("u8").read<std::int32_t>() == std::vector<std::int32_t>{0, 128, 255});
   CHECK(message_of([&] { file.tensor("i64").read<float>(); }) ==
-        "f: tensor 'i64': expected dtype F64, F32, F16, BF16, found I64");
+        "f: tensor 'i64': expected dtype f64, f32, f16, bf16, found i64");
   CHECK(message_of([&] { file.tensor("f32").read<std::int64_t>(); }) ==
-        "f: tensor 'f32': expected dtype I64, I32, U8, found F32");
+        "f: tensor 'f32': expected dtype i64, i32, u8, found f32");
   CHECK(message_of([&] { file.tensor("i64").read<std::int32_t>(); }) ==
-        "f: tensor 'i64': expected dtype I32, U8, found I64");
+        "f: tensor 'i64': expected dtype i32, u8, found i64");
   CHECK(message_of([&] { file.tensor("i32").read<std::uint8_t>(); }) ==
-        "f: tensor 'i32': expected dtype U8, found I32");
+        "f: tensor 'i32': expected dtype u8, found i32");
 }
 
 TEST_CASE("tensor: read_into fills spans, arrays and vectors of the right size only") {
@@ -417,10 +417,10 @@ TEST_CASE("safetensors: missing or wrongly typed members are refused") {
 }
 
 TEST_CASE("safetensors: every official dtype is either read or named as not supported") {
-  for (DType const dtype : all_dtypes) {
+  for (NumberFormat const dtype : tensor_formats) {
     std::string const bytes = std::to_string(size_of(dtype));
     std::string const file = file_of(
-        R"({"a":{"dtype":")" + std::string(name_of(dtype)) + R"(","shape":[1],"data_offsets":[0,)" + bytes + "]}}",
+        R"({"a":{"dtype":")" + detail::safetensors_name(dtype) + R"(","shape":[1],"data_offsets":[0,)" + bytes + "]}}",
         size_of(dtype));
     CHECK(SafeTensors(bytes_of(file)).tensor("a").dtype == dtype);
   }
@@ -430,9 +430,9 @@ TEST_CASE("safetensors: every official dtype is either read or named as not supp
   for (std::string const dtype :
        {"BOOL", "I8", "I16", "U16", "U32", "U64", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "C64"})
     CHECK(with(dtype) ==
-          "tensor 'a': dtype " + dtype + " is not supported, expected F64, F32, F16, BF16, I64, I32 or U8");
-  CHECK(with("f32") == "tensor 'a': unknown dtype 'f32', expected F64, F32, F16, BF16, I64, I32 or U8");
-  CHECK(with("") == "tensor 'a': unknown dtype '', expected F64, F32, F16, BF16, I64, I32 or U8");
+          "tensor 'a': dtype " + dtype + " is not supported, expected one of F64, F32, F16, BF16, I64, I32, U8");
+  CHECK(with("f32") == "tensor 'a': unknown dtype 'f32', expected one of F64, F32, F16, BF16, I64, I32, U8");
+  CHECK(with("") == "tensor 'a': unknown dtype '', expected one of F64, F32, F16, BF16, I64, I32, U8");
 }
 
 TEST_CASE("safetensors: sizes are checked in 64 bits and against the place") {
@@ -506,13 +506,13 @@ TEST_CASE("safetensors: the writer refuses what would make a bad file") {
   };
   CHECK(add("a", {6}) == "cannot write tensor 'a': it is given twice");
   CHECK(add("__metadata__", {6}) == "cannot write tensor '__metadata__': the name is reserved");
-  CHECK(add("b", {2, 4}) == "cannot write tensor 'b': expected numbers for shape [2, 4], found 24 bytes of F32");
-  CHECK(add("b", {-6}) == "cannot write tensor 'b': expected numbers for shape [-6], found 24 bytes of F32");
+  CHECK(add("b", {2, 4}) == "cannot write tensor 'b': expected numbers for shape [2, 4], found 24 bytes of f32");
+  CHECK(add("b", {-6}) == "cannot write tensor 'b': expected numbers for shape [-6], found 24 bytes of f32");
   CHECK(add("b", {INT64_MAX, 4}) ==
-        "cannot write tensor 'b': expected numbers for shape [9223372036854775807, 4], found 24 bytes of F32");
-  Tensor const torn{.name = "t", .dtype = DType::f32, .shape = {}, .bytes = bytes_of("sixsix")};
+        "cannot write tensor 'b': expected numbers for shape [9223372036854775807, 4], found 24 bytes of f32");
+  Tensor const torn{.name = "t", .dtype = NumberFormat::f32, .shape = {}, .bytes = bytes_of("sixsix")};
   CHECK(message_of<std::invalid_argument>([&] { writer.add(torn); }) ==
-        "cannot write tensor 't': expected numbers for shape [], found 6 bytes of F32");
+        "cannot write tensor 't': expected numbers for shape [], found 6 bytes of f32");
   CHECK(add("\xff", {6}) == "expected a tensor name in UTF-8, found '\xff'");
   CHECK(message_of<std::invalid_argument>([&] { writer.set_metadata("k", "\xc3"); }) ==
         "expected a metadata text in UTF-8, found '\xc3'");

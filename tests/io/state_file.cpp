@@ -114,13 +114,13 @@ TEST_CASE("state file: is a safetensors file that others can read") {
   Float::State state{};
   for (Index j = 0; j < 3; ++j)
     for (Index i = 0; i < 5; ++i) state.s[j][i] = static_cast<float>(10 * j + i);
-  save<Float>(folder, {state, state}, 2, {.orientation = Orientation::value_key, .dtype = DType::bf16});
+  save<Float>(folder, {state, state}, 2, {.orientation = Orientation::value_key, .dtype = NumberFormat::bf16});
   SafeTensors const file(folder / "states");
   CHECK(file.metadata() == Metadata{{"aviary.states", "1"},
                                     {"aviary.states.blocks.0.layout", "value_key"},
                                     {"aviary.states.blocks.0.rule", "sum"}});
   Tensor const tensor = file.tensor("blocks.0", {1, 2, 5, 3});
-  CHECK(tensor.dtype == DType::bf16);
+  CHECK(tensor.dtype == NumberFormat::bf16);
   auto const numbers = tensor.read<float>();
   for (std::size_t i = 0; i < 5; ++i)
     for (std::size_t j = 0; j < 3; ++j) CHECK(numbers[15 + 3 * i + j] == static_cast<float>(10 * j + i));
@@ -142,7 +142,7 @@ TEST_CASE("state file: holds many groups of several rules, and further tensors")
   StateInfo const info = file.info("b");
   CHECK(info.rule == "sum");
   CHECK(info.layout == "key_value");
-  CHECK(info.dtype == DType::f64);
+  CHECK(info.dtype == NumberFormat::f64);
   CHECK(info.sequences == 3);
   CHECK(info.heads == 1);
   CHECK(info.rows == 2);
@@ -161,13 +161,13 @@ TEST_CASE("state file: number types convert where that is asked for") {
   TemporaryFolder const folder;
   std::vector<Float::State> states(1);
   states[0].s[2][4] = 1.0f / 3;
-  for (DType const dtype : {DType::f64, DType::bf16, DType::f16}) {
+  for (NumberFormat const dtype : {NumberFormat::f64, NumberFormat::bf16, NumberFormat::f16}) {
     save<Float>(folder, states, 1, {.dtype = dtype});
     std::vector<Float::State> back(1);
     StateFile(folder / "states").read<Float>("blocks.0", back, 1, {.dtype = true});
-    float const rounded = dtype == DType::f64    ? 1.0f / 3
-                          : dtype == DType::bf16 ? widen(narrow<bf16>(1.0f / 3))
-                                                 : widen(narrow<f16>(1.0f / 3));
+    float const rounded = dtype == NumberFormat::f64    ? 1.0f / 3
+                          : dtype == NumberFormat::bf16 ? widen(narrow<bf16>(1.0f / 3))
+                                                        : widen(narrow<f16>(1.0f / 3));
     CHECK(back[0].s[2][4] == rounded);
   }
 }
@@ -184,9 +184,9 @@ TEST_CASE("state file: a refusal says what differs") {
         "expected 5 keys, found 3; expected 3 values, found 5");
   CHECK(refusal<Dynamic>(path, random_states<Dynamic>(4, 3, 6), 2) == "expected 6 values, found 5");
   CHECK(refusal<Double>(path, random_states<Double>(4), 2) ==
-        "expected dtype F64, found F32 (StateConversion::dtype converts)");
+        "expected dtype f64, found f32 (StateConversion::dtype converts)");
   CHECK(refusal<Half>(path, random_states<Half>(4), 2, {.orientation = true}) ==
-        "expected dtype BF16, found F32 (StateConversion::dtype converts)");
+        "expected dtype bf16, found f32 (StateConversion::dtype converts)");
 
   save<Float>(folder, states, 2, {.orientation = Orientation::value_key});
   CHECK(refusal<Float>(path, states, 2, {.dtype = true}) ==
@@ -214,7 +214,7 @@ TEST_CASE("state file: a file that is none, or another version, or damaged is re
   };
   auto const opening = [&] { return message_of([&] { StateFile file(path); }); };
   write({}, {1, 1, 3, 5}, numbers);
-  CHECK(opening() == path.string() + ": holds no states: its metadata lack 'aviary.states'");
+  CHECK(opening() == path.string() + ": holds no states: the file's metadata lack 'aviary.states'");
   write({{"aviary.states", "2"}}, {1, 1, 3, 5}, numbers);
   CHECK(opening() == path.string() + ": expected states of format version 1, found '2'");
 
@@ -230,7 +230,7 @@ TEST_CASE("state file: a file that is none, or another version, or damaged is re
   write(metadata, {3, 5}, numbers);
   CHECK(refusal<Float>(path, one, 1) == "expected shape [any, any, any, any], found [3, 5]");
   write(metadata, {1, 1, 3, 5}, integers);
-  CHECK(refusal<Float>(path, one, 1, {.dtype = true}) == "expected dtype F32, found I64");
+  CHECK(refusal<Float>(path, one, 1, {.dtype = true}) == "expected dtype f32, found i64");
   metadata["aviary.states.blocks.0.layout"] = "diagonal";
   write(metadata, {1, 1, 3, 5}, numbers);
   CHECK(refusal<Float>(path, one, 1, {.orientation = true}) == "expected layout key_value, found 'diagonal'");
@@ -248,7 +248,7 @@ TEST_CASE("state file: what cannot be written or read into is refused") {
   CHECK(adding(states, 3) == "cannot write states 'a': expected a multiple of 3 heads, found 4 states");
   CHECK(adding({}, 3) == "cannot write states 'a': expected a multiple of 3 heads, found 0 states");
   CHECK(adding(states, 0) == "cannot write states 'a': expected a multiple of 0 heads, found 4 states");
-  CHECK(adding(states, 2, {.dtype = DType::i32}) == "cannot write states 'a': I32 does not hold them");
+  CHECK(adding(states, 2, {.dtype = NumberFormat::i32}) == "cannot write states 'a': i32 does not hold them");
   std::vector<Dynamic::State> mixed{{3, 5}, {3, 4}};
   CHECK(message_of<std::invalid_argument>([&] { writer.add<Dynamic>("a", mixed, 2); }) ==
         "cannot write states 'a': the first is 3 x 5, another 3 x 4");
@@ -267,12 +267,12 @@ TEST_CASE("state file: what cannot be written or read into is refused") {
 TEST_CASE("state file: every rule of the library has a name of its own") {
   std::set<std::string_view> names;
   auto const name = [&]<template <class, Index, Index, class> class... Ms>() {
-    (names.insert(detail::rule_name<Ms<float, 4, 4, float>>()), ...);
+    (names.insert(Ms<float, 4, 4, float>::name), ...);
     return sizeof...(Ms);
   };
   auto const rules = name.operator()<Wkv5, Wkv5PerHead, Wkv6, FinchC2, Wkv7, Dplr, Iplr, DeltaNet, GatedDeltaNet, Kda,
                                      GatedDeltaNet2, Comba, LinearAttention, RetNet, SimpleGla, Gla>();
-  names.insert(detail::rule_name<Wkv4<float>>());
+  names.insert(Wkv4<float>::name);
   CHECK(names.size() == rules + 1);
 }
 
@@ -305,14 +305,14 @@ TEST_CASE("state file: states of channels keep float, and are none of a matrix")
   using M = Wkv4<float, 5>;
   std::vector<M::State> states(2);
   CHECK(message_of<std::invalid_argument>([&] {
-          StateWriter().add<M>("blocks.0", states, 1, {.dtype = DType::bf16});
-        }) == "cannot write states 'blocks.0': BF16 does not hold them");
-  auto const path = save<M>(folder, states, 1, {.dtype = DType::f64});
+          StateWriter().add<M>("blocks.0", states, 1, {.dtype = NumberFormat::bf16});
+        }) == "cannot write states 'blocks.0': bf16 does not hold them");
+  auto const path = save<M>(folder, states, 1, {.dtype = NumberFormat::f64});
   auto const reading = [&]<class N>(std::vector<typename N::State> to, StateConversion const& convert = {}) {
     return message_of([&] { StateFile(path).read<N>("blocks.0", to, 1, convert); });
   };
   std::string const prefix = path.string() + ": tensor 'blocks.0': ";
-  CHECK(reading.operator()<M>(states) == prefix + "expected dtype F32, found F64 (StateConversion::dtype converts)");
+  CHECK(reading.operator()<M>(states) == prefix + "expected dtype f32, found f64 (StateConversion::dtype converts)");
   CHECK(reading.operator()<Wkv4<float>>({2, Wkv4<float>::State(6)}, {.dtype = true}) ==
         prefix + "expected 6 channels, found 5");
   CHECK(reading.operator()<Memory<float, 3, 5>>(std::vector<Memory<float, 3, 5>::State>(2), {.dtype = true}) ==

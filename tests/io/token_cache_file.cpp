@@ -33,11 +33,11 @@ std::string refusal(std::function<void(SafeTensorsWriter&)> const& change) {
   std::filesystem::path const path = folder / "cache";
   SafeTensorsWriter writer;
   writer.set_metadata("aviary.token_cache.cache", "1");
-  writer.set_metadata("aviary.token_cache.cache.storage", "I8");
+  writer.set_metadata("aviary.token_cache.cache.storage", "Q8");
   writer.set_metadata("aviary.token_cache.cache.vocab_size", "50");
   change(writer);
   writer.write(path);
-  auto cache = random_cache<std::int8_t>(7);
+  auto cache = random_cache<q8>(7);
   auto const before = cache;
   std::string const text = message_of([&] { load_token_cache(path, cache); });
   CHECK(cache == before);
@@ -55,7 +55,7 @@ std::vector<bf16> const scales(3);
 }  // namespace
 
 TEST_CASE_TEMPLATE("token cache file: every bit comes back, and what was held before is gone", S, float, double, bf16,
-                   f16, std::int8_t) {
+                   f16, q8) {
   TemporaryFolder const folder;
   for (Index const tokens : {0, 1, 100}) {
     auto const cache = random_cache<S>(tokens);
@@ -71,11 +71,11 @@ TEST_CASE_TEMPLATE("token cache file: every bit comes back, and what was held be
 
 TEST_CASE("token cache file: is a safetensors file that others can read") {
   TemporaryFolder const folder;
-  auto const cache = random_cache<std::int8_t>(3);
+  auto const cache = random_cache<q8>(3);
   save_token_cache(folder / "cache", cache);
   SafeTensors const file(folder / "cache");
   CHECK(file.metadata() == Metadata{{"aviary.token_cache.cache", "1"},
-                                    {"aviary.token_cache.cache.storage", "I8"},
+                                    {"aviary.token_cache.cache.storage", "Q8"},
                                     {"aviary.token_cache.cache.vocab_size", "50"}});
   auto const numbers = file.tensor("cache.keys", {3, 5}).read<std::uint8_t>();
   auto const steps = file.tensor("cache.scales", {3}).read<float>();
@@ -84,6 +84,17 @@ TEST_CASE("token cache file: is a safetensors file that others can read") {
   cache.read(0, expected.view());
   for (std::size_t i = 0; i < 15; ++i)
     CHECK(static_cast<float>(static_cast<std::int8_t>(numbers[i])) * steps[i / 5] == expected.numbers[i]);
+}
+
+TEST_CASE("token cache file: files that call q8 by its older name are read") {
+  TemporaryFolder const folder;
+  auto const cache = random_cache<q8>(3);
+  SafeTensorsWriter writer;
+  add_token_cache(writer, "cache", cache);
+  writer.set_metadata("aviary.token_cache.cache.storage", "I8").write(folder / "cache");
+  TokenCache<q8> back(5, 50);
+  load_token_cache(folder / "cache", back);
+  CHECK(back == cache);
 }
 
 TEST_CASE("token cache file: stands beside other caches and tensors") {
@@ -126,10 +137,10 @@ TEST_CASE("token cache file: a failed load names what is wrong, and leaves the c
         }) == "tensor 'cache.keys': expected shape [3, 5], found [5, 3]");
   CHECK(refusal([](Writer& w) {
           w.add("cache.ids", {3}, long_ids).add("cache.keys", {3, 5}, keys);
-        }) == "tensor 'cache.ids': expected dtype I32, found I64");
+        }) == "tensor 'cache.ids': expected dtype i32, found i64");
   CHECK(refusal([](Writer& w) {
           w.add("cache.ids", {3}, ids).add("cache.keys", {3, 5}, float_keys);
-        }) == "tensor 'cache.keys': expected dtype U8, found F32");
+        }) == "tensor 'cache.keys': expected dtype u8, found f32");
   CHECK(refusal([](Writer& w) {
           w.add("cache.ids", {3}, bad_ids).add("cache.keys", {3, 5}, keys).add("cache.scales", {3}, scales);
         }) == "tensor 'cache.ids': token 1 has id -2, expected 0 to 49");
@@ -144,7 +155,7 @@ TEST_CASE("token cache file: a failed load names what is wrong, and leaves the c
           w.set_metadata("aviary.token_cache.cache.storage", "BF16");
           w.set_metadata("aviary.token_cache.cache.vocab_size", "60");
         }) ==
-        "tensor 'cache.ids': expected a token cache of version 1, found '2'; expected keys stored as I8, found "
+        "tensor 'cache.ids': expected a token cache of version 1, found '2'; expected keys stored as Q8, found "
         "'BF16'; expected ids of a vocabulary of 50, found '60'");
 }
 
@@ -155,7 +166,7 @@ TEST_CASE("token cache file: tensors that say nothing of a cache, and damaged fi
   auto const before = cache;
   CHECK(message_of([&] { load_token_cache(folder / "plain", cache); }) ==
         (folder / "plain").string() +
-            ": tensor 'cache.ids': belongs to no token cache: the metadata lack 'aviary.token_cache.cache'");
+            ": tensor 'cache.ids': belongs to no token cache: the file's metadata lack 'aviary.token_cache.cache'");
   save_token_cache(folder / "whole", cache);
   std::string const whole = test::content_of(folder / "whole");
   for (std::size_t length = 0; length < whole.size(); length += 7) {

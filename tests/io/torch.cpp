@@ -131,7 +131,7 @@ TEST_CASE("torch: a published checkpoint is listed as torch lists it") {
     Tensor const tensor = file.tensor(name, values["shape"].get<std::vector<std::int64_t>>());
     CAPTURE(tensor.name);
     CHECK(values["dtype"] == "float32");
-    CHECK(tensor.dtype == DType::f32);
+    CHECK(tensor.dtype == NumberFormat::f32);
     double sum = 0, abs_sum = 0;
     for (float const x : tensor.read<float>()) {
       sum += static_cast<double>(x);
@@ -155,7 +155,7 @@ TEST_CASE("torch: the files that are refused say what they are") {
         "is in the format of torch before 1.6, expected a zip archive: save it again with "
         "torch.save(torch.load(...), ...)");
   CHECK(refused("bool.pth") ==
-        "tensor 'mask': dtype 'torch BoolStorage' is not supported, expected F64, F32, F16, BF16, I64, I32 or U8");
+        "tensor 'mask': dtype 'torch BoolStorage' is not supported, expected one of f64, f32, f16, bf16, i64, i32, u8");
   CHECK(refused("negated.pth") ==
         "tensor 'x': is conjugated or negated when it is read: save it after resolve_conj() and resolve_neg()");
   std::string tar(1024, '\0');
@@ -334,7 +334,7 @@ TEST_CASE("torch: a description that is not torch's is refused") {
   CHECK(call("_rebuild_tensor_v3", base + "\x89" + hooks + global("torch", "FloatStorage")) ==
         "tensor 'x': expected a type of numbers" + damaged);
   CHECK(call("_rebuild_tensor_v3", base + "\x89" + hooks + global("torch", "float8_e5m2")) ==
-        "tensor 'x': dtype 'torch float8_e5m2' is not supported, expected F64, F32, F16, BF16, I64, I32 or U8");
+        "tensor 'x': dtype 'torch float8_e5m2' is not supported, expected one of f64, f32, f16, bf16, i64, i32, u8");
 }
 
 TEST_CASE("torch: a storage that is not there, or not as large, is refused") {
@@ -344,11 +344,11 @@ TEST_CASE("torch: a storage that is not there, or not as large, is refused") {
   CHECK(of(storage("FloatStorage", "../data.pkl", 6)) == "tensor 'x': its storage 'f/data/../data.pkl' is missing");
   for (std::int64_t const count : {0, 5, 7})
     CHECK(of(storage("FloatStorage", "0", count)) == "tensor 'x': expected " + std::to_string(count) +
-                                                         " numbers of F32 in its storage 'f/data/0', found 24 bytes");
+                                                         " numbers of f32 in its storage 'f/data/0', found 24 bytes");
   CHECK(of(storage("FloatStorage", "0", INT64_MAX)).starts_with("tensor 'x': expected 9223372036854775807 numbers"));
   CHECK(of(storage("FloatStorage", "0", -1)) == "tensor 'x': expected a size of a storage from 0 on, found -1");
   CHECK(of(storage("DoubleStorage", "0", 6)) ==
-        "tensor 'x': expected 6 numbers of F64 in its storage 'f/data/0', found 24 bytes");
+        "tensor 'x': expected 6 numbers of f64 in its storage 'f/data/0', found 24 bytes");
   CHECK(of(storage("ShortStorage", "0", 12)).starts_with("tensor 'x': dtype 'torch ShortStorage' is not supported"));
   CHECK(of(storage("float32", "0", 6)) == "tensor 'x': expected a type of numbers" + damaged);
   std::string const words = "tensor 'x': expected 5 words about a storage" + damaged;
@@ -483,16 +483,20 @@ TEST_CASE("torch: writing checks that the bytes hold what shape and strides reac
   std::vector<std::int64_t> const shape{2, 3}, strides{1, 2}, huge{INT64_MAX / 2};
   std::vector<std::int64_t> const none{0};
   std::string const bytes(24, '\1');
-  Tensor tensor{
-      .name = "x", .dtype = DType::f32, .shape = shape, .bytes = bytes_of(bytes), .file = "f", .strides = strides};
+  Tensor tensor{.name = "x",
+                .dtype = NumberFormat::f32,
+                .shape = shape,
+                .bytes = bytes_of(bytes),
+                .file = "f",
+                .strides = strides};
   SafeTensorsWriter().add(tensor);
   auto const refused = [&] { return message_of<std::invalid_argument>([&] { SafeTensorsWriter().add(tensor); }); };
   tensor.bytes = bytes_of(bytes).first(23);
   CHECK(refused() ==
-        "cannot write tensor 'x': expected numbers for shape [2, 3] and strides [1, 2], found 23 bytes of F32");
+        "cannot write tensor 'x': expected numbers for shape [2, 3] and strides [1, 2], found 23 bytes of f32");
   tensor.bytes = bytes_of(bytes).first(20);
   CHECK(refused() ==
-        "cannot write tensor 'x': expected numbers for shape [2, 3] and strides [1, 2], found 20 bytes of F32");
+        "cannot write tensor 'x': expected numbers for shape [2, 3] and strides [1, 2], found 20 bytes of f32");
   tensor.shape = huge, tensor.strides = none, tensor.bytes = bytes_of(bytes).first(4);
   CHECK(refused() == "cannot write tensor 'x': it has more than 2^63 - 1 bytes");
 }

@@ -96,7 +96,7 @@ TEST_CASE_TEMPLATE("block: the time mix alone adds what published blocks add", K
   auto x = file.tensors().tensor("x").template read<T>();
   auto const before = x;
   Matrix<T> v_first(12, 32), increment(12, 32), normal(12, 32);
-  models::WeightReader<T, SafeTensors> read(file.tensors());
+  models::WeightReader<T> read(file.tensors());
   read.layer_norm("blocks.0.ln1", 32)({x.data(), 12, 32}, normal.view());
   auto const& mix = blocks.blocks[0].time_mix();
   if constexpr (Kind::Generation::Block::TimeMix::shares_values)

@@ -39,9 +39,9 @@ TEST_CASE("embedding: 16-bit tables hold rounded numbers, exact ones all of them
     for (Index j = 0; j < 40; ++j) {
       CHECK(row_of(WeightFormat::exact, i, j) == table(i, j));
       CHECK(row_of(WeightFormat::full, i, j) == table(i, j));
-      CHECK(row_of(WeightFormat::bf16, i, j) == widen(narrow<bf16>(table(i, j))));
-      CHECK(row_of(WeightFormat::q8, i, j) == widen(narrow<bf16>(table(i, j))));
-      CHECK(row_of(WeightFormat::f16, i, j) == widen(narrow<f16>(table(i, j))));
+      CHECK(row_of(NumberFormat::bf16, i, j) == widen(narrow<bf16>(table(i, j))));
+      CHECK(row_of(NumberFormat::q8, i, j) == widen(narrow<bf16>(table(i, j))));
+      CHECK(row_of(NumberFormat::f16, i, j) == widen(narrow<f16>(table(i, j))));
     }
 }
 

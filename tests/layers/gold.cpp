@@ -30,7 +30,7 @@ std::vector<Index> ones(Index n) { return std::vector<Index>(to_size(n), 1); }
 }  // namespace
 
 TEST_CASE_TEMPLATE("gold: the reference's numbers from every storage of keys, with and without rotary embedding", S,
-                   float, bf16, std::int8_t) {
+                   float, bf16, q8) {
   for (std::optional<double> const rotary : {std::optional<double>(), std::optional<double>(10000)})
     for (GoldShape const& shape : {GoldShape{}, odd}) {
       GoldCase<float> const given(3, 150, shape, rotary);
@@ -53,7 +53,7 @@ TEST_CASE("gold: the reference's numbers in double, for a part of the sequence, 
 }
 
 TEST_CASE_TEMPLATE("gold: a prompt, continuations and single tokens give the same bits, rebuilt once or each time", S,
-                   float, bf16, std::int8_t) {
+                   float, bf16, q8) {
   for (std::optional<double> const rotary : {std::optional<double>(), std::optional<double>(10000)}) {
     GoldCase<float> const given(5, 150, odd, rotary);
     GoldRun<float, S> whole(given, 150);

@@ -3,11 +3,15 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <deque>
 #include <optional>
+#include <string>
+#include <type_traits>
 #include <vector>
 
 #include "rules/models.hpp"
 #include "support/compare.hpp"
+#include "support/temporary_folder.hpp"
 
 using namespace aviary;
 using namespace aviary::test;
@@ -66,6 +70,53 @@ template <class Model, class F> void check_terms(F&& terms) {
     }
     CHECK(max_error(s, generic) <= 1e-12);
   }
+}
+
+VecView<double const> shortened(VecView<double const> x) { return x.segment(0, x.size() - 1); }
+MatView<double const> shortened(MatView<double const> x) { return x.rows(0, x.rows() - 1); }
+
+/// Makes a field too short for a call, which must say so by name.
+template <class Field, class F> void check_named(std::string const& name, Field& field, F&& call) {
+  if constexpr (!std::is_same_v<Field, Required<double>>) {
+    CAPTURE(name);
+    Field const whole = field;
+    field = shortened(field);
+    std::string const message = message_of<std::invalid_argument>(call);
+    CHECK_MESSAGE(message.find(": " + name + " ") != std::string::npos, message);
+    field = whole;
+  }
+}
+
+template <class Model> void check_names() {
+  using Reference = typename Model::Reference;
+  constexpr Index tokens = 3, keys = 5, values = 4;
+  auto const c = draw_case<Model>(52, {keys, values, 1, {0, tokens}}, Decay::wkv7);
+  CaseFields<typename Model::Rule, double> const x(c);
+  Numbers s(c.state.begin(), c.state.end()), y(to_size(tokens * values));
+  std::deque<Numbers> kept;
+  auto token = x.template token<typename Reference::Token>(0, 0);
+  auto inputs = x.template rows<typename Reference::Inputs>(0, tokens, 0, kept);
+  auto const step = [&] { Reference::step({s.data(), values, keys}, token, {y.data(), values}); };
+  auto const forward = [&] { Reference::forward({s.data(), values, keys}, inputs, {y.data(), tokens, values}); };
+#define AVIARY_CHECK_NAMED(field)               \
+  if constexpr (requires { token.field; }) {    \
+    check_named(#field, token.field, step);     \
+    check_named(#field, inputs.field, forward); \
+  }
+  AVIARY_CHECK_NAMED(r)
+  AVIARY_CHECK_NAMED(q)
+  AVIARY_CHECK_NAMED(log_w)
+  AVIARY_CHECK_NAMED(k)
+  AVIARY_CHECK_NAMED(v)
+  AVIARY_CHECK_NAMED(u)
+  AVIARY_CHECK_NAMED(kappa_hat)
+  AVIARY_CHECK_NAMED(a)
+  AVIARY_CHECK_NAMED(b)
+  AVIARY_CHECK_NAMED(c)
+  AVIARY_CHECK_NAMED(p)
+  AVIARY_CHECK_NAMED(alpha)
+  AVIARY_CHECK_NAMED(beta)
+#undef AVIARY_CHECK_NAMED
 }
 
 }  // namespace
@@ -178,4 +229,36 @@ TEST_CASE("family: wrong sizes and numbers of tokens are named") {
                                            .beta = {rates.data(), 2}},
                                           {y.data(), 3, 2}),
                        "aviary::reference::GatedDeltaNet: beta (tokens) has size 2, expected 3", std::invalid_argument);
+}
+
+TEST_CASE_TEMPLATE("family: an input that is too short is named", M, Wkv5Model, Wkv5PerHeadModel, Wkv6Model,
+                   FinchC2Model, Wkv7Model, LinearAttentionModel, RetNetModel, SimpleGlaModel, GlaModel, DeltaNetModel,
+                   GatedDeltaNetModel, KdaModel, GatedDeltaNet2Model, CombaModel, DplrModel, IplrModel) {
+  check_names<M>();
+}
+
+TEST_CASE("family: an input of Gated DeltaProduct of a wrong size is named") {
+  Numbers s(8), y(6);
+  Numbers const keys(24), values(12), rates(6);
+  using Reference = reference::GatedDeltaProduct<double>;
+  Reference::Inputs const valid{.q = {keys.data(), 3, 4},
+                                .k = {keys.data(), 6, 4},
+                                .v = {values.data(), 6, 2},
+                                .log_w = {rates.data(), 3},
+                                .beta = rates};
+  auto const message = [&](auto&& change) {
+    auto x = valid;
+    change(x);
+    return message_of<std::invalid_argument>([&] { Reference::forward({s.data(), 2, 4}, x, {y.data(), 3, 2}); });
+  };
+  CHECK_NOTHROW(Reference::forward({s.data(), 2, 4}, valid, {y.data(), 3, 2}));
+  std::string const model = "aviary::reference::GatedDeltaProduct: ";
+  CHECK(message([&](auto& x) { x.q = {keys.data(), 2, 4}; }) == model + "q (tokens) has size 2, expected 3");
+  CHECK(message([&](auto& x) { x.q = {keys.data(), 3, 3}; }) == model + "q has size 3, expected 4");
+  CHECK(message([&](auto& x) { x.k = {keys.data(), 5, 4}; }) == model + "k (tokens) has size 5, expected 3");
+  CHECK(message([&](auto& x) { x.k = {keys.data(), 6, 3}; }) == model + "k has size 3, expected 4");
+  CHECK(message([&](auto& x) { x.v = {values.data(), 5, 2}; }) == model + "v (tokens) has size 5, expected 6");
+  CHECK(message([&](auto& x) { x.v = {values.data(), 6, 1}; }) == model + "v has size 1, expected 2");
+  CHECK(message([&](auto& x) { x.log_w = {rates.data(), 2}; }) == model + "log_w (tokens) has size 2, expected 3");
+  CHECK(message([&](auto& x) { x.beta = {rates.data(), 5}; }) == model + "beta (tokens) has size 5, expected 6");
 }

@@ -22,12 +22,12 @@ template <class Generation> struct BlockCase {
   std::vector<typename Block::State> states;
   Scratch<T> scratch;
 
-  BlockCase(SafeTensors const& file, Index channels, Index tokens_at_once, models::LoadOptions const& options = {})
+  BlockCase(TensorFile const& file, Index channels, Index tokens_at_once, models::LoadOptions const& options = {})
       : scratch(0) {
-    models::WeightReader<T, SafeTensors> read(file);
+    models::WeightReader<T> read(file);
     Index most = 0;
     for (Index layer = 0; layer < models::count_layers(file); ++layer) {
-      models::BlockReader<T, SafeTensors> reader(file, read, layer, channels, options);
+      models::BlockReader<T> reader(file, read, layer, channels, options);
       blocks.push_back(Generation::read_block(reader));
       states.push_back(blocks.back().empty_state());
       most = std::max(most, blocks.back().scratch_size());

@@ -14,7 +14,7 @@ namespace aviary::test {
 /// A rule with these traits whose fields are the terms themselves. The decay is of every token or, with `constant`, of a
 /// head.
 template <Gate G, Erase E, Read D, bool constant = false> struct AnyRule {
-  static constexpr Gate gate = G;
+  static constexpr char const* name = "any";
   static constexpr Erase erase = E;
   static constexpr Read read = D;
   static constexpr Axis decay =
@@ -105,7 +105,7 @@ template <class R> MatrixResult reference_result(MatrixCase const& c) {
         if (R::erase == Erase::along_key)
           for (std::size_t j = 0; j < q.size(); ++j) q[j] = -k[j];
         std::vector<double> w(to_size(keys), 1.0);
-        if (R::gate != Gate::none)
+        if (gate_of<R> != Gate::none)
           for (Index j = 0; j < keys; ++j) {
             Index const at = R::decay == Axis::key        ? row * keys + j
                              : R::decay == Axis::one      ? row
@@ -114,7 +114,7 @@ template <class R> MatrixResult reference_result(MatrixCase const& c) {
             w[to_size(j)] = std::exp(static_cast<double>(c.log_w[to_size(at)]));
           }
         reference::Recurrence<double>::Token token{.r = r, .k = k, .v = v};
-        if (R::gate != Gate::none) token.w = w;
+        if (gate_of<R> != Gate::none) token.w = w;
         if (R::erase != Erase::none) token.p = p, token.q = q;
         if (R::read == Read::before) token.u = u;
         reference::Recurrence<double>::step(

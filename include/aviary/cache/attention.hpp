@@ -12,10 +12,10 @@
 #include <array>
 #include <cmath>
 #include <limits>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "aviary/core/error.hpp"
 #include "aviary/core/executor.hpp"
 #include "aviary/core/scratch.hpp"
 #include "aviary/dense/linear.hpp"
@@ -71,8 +71,8 @@ struct AttentionShape {
 /// Throws unless the channels make heads.
 inline AttentionShape attention_shape(char const* layer, Index channels, Index heads) {
   if (heads < 1 || channels < heads || channels % heads != 0)
-    throw std::invalid_argument(std::string("aviary: ") + layer + ": " + std::to_string(channels) +
-                                " channels do not make " + std::to_string(heads) + " heads");
+    refuse(std::string(layer) + ": " + std::to_string(channels) + " channels do not make " + std::to_string(heads) +
+           " heads");
   return {heads, channels / heads};
 }
 

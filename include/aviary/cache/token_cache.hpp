@@ -17,34 +17,33 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 #include "aviary/core/aligned.hpp"
+#include "aviary/core/convert.hpp"
+#include "aviary/core/error.hpp"
 #include "aviary/core/q8.hpp"
-#include "aviary/core/storage.hpp"
 #include "aviary/core/view.hpp"
 
 namespace aviary {
 
-/// How the numbers of a key are kept: as they are, rounded to 16 bits, or std::int8_t, -127 ... 127 times a bf16 scale of
-/// each key, within 0.4% of its largest number. What that changes in the logits of two models, the largest difference from
+/// How the numbers of a key are kept: as they are, rounded to 16 bits, or as q8 with a scale for each key. What that changes in the logits of two models, the largest difference from
 /// a cache of floats over the largest logit:
 ///
-///                                                                    bf16      f16       int8
+///                                                                    bf16      f16       q8
 ///     6 layers of 32 channels, random weights, 20 tokens             2.5e-4    2.3e-5    3.8e-4
 ///     12 layers of 512 channels, random weights, 1024 tokens         6.1e-6    1.0e-6    2.0e-5
 template <class S>
-concept KeyStorage = Stored<S> || std::is_same_v<S, std::int8_t>;
+concept KeyStorage = Stored<S> || std::is_same_v<S, q8>;
 
 /// A sequence of token ids, each with a key of `width` numbers of type S. A value: copies are independent.
-///   Memory: bytes_per_token() for each token of the capacity, in two contiguous blocks, with int8 in three.
+///   Memory: bytes_per_token() for each token of the capacity, in two contiguous blocks, with q8 in three.
 template <KeyStorage S> class TokenCache {
  public:
   using Id = std::int32_t;
-  static constexpr bool has_scales = std::is_same_v<S, std::int8_t>;
+  static constexpr bool has_scales = std::is_same_v<S, q8>;
 
   /// An empty cache of keys of `width` numbers, C/16 in GoldFinch, for ids 0 ... vocab_size - 1.
   /// @throws std::invalid_argument unless both are positive and ids fit 32 bits
@@ -66,7 +65,7 @@ template <KeyStorage S> class TokenCache {
   }
   /// So many could ever be held: their bytes are counted in 63 bits.
   Index max_size() const noexcept { return std::numeric_limits<Index>::max() / bytes_per_token(); }
-  /// Of an id, its key and, with int8, the scale.
+  /// Of an id, its key and, with q8, the scale.
   Index bytes_per_token() const noexcept {
     return static_cast<Index>(sizeof(Id)) + width_ * static_cast<Index>(sizeof(S)) + (has_scales ? 2 : 0);
   }
@@ -84,7 +83,7 @@ template <KeyStorage S> class TokenCache {
     if constexpr (has_scales) scales_.reserve(to_size(tokens));
   }
 
-  /// Appends tokens: ids (tokens), keys (tokens, width) of float or double, or bf16 or f16. With int8 a key that has a NaN
+  /// Appends tokens: ids (tokens), keys (tokens, width) of float or double, or bf16 or f16. With q8 a key that has a NaN
   /// or infinity becomes all NaN.
   ///   Cost: O(1) a token, amortised; no allocation within capacity().
   /// @throws std::invalid_argument for other shapes, an id outside the vocabulary, more than max_size() tokens;
@@ -106,7 +105,7 @@ template <KeyStorage S> class TokenCache {
   requires Stored<std::remove_const_t<T>>
   void append(Id id, VecView<T> key) { append(std::span(&id, 1), MatView<T>(key.data(), 1, key.size())); }
 
-  /// Appends tokens as another cache holds them, without rounding: ids (tokens), numbers (tokens, width) and, with int8,
+  /// Appends tokens as another cache holds them, without rounding: ids (tokens), numbers (tokens, width) and, with q8,
   /// scales (tokens).
   /// @throws as append()
   void append_stored(std::span<Id const> ids, std::span<S const> keys, std::span<bf16 const> scales = {}) {
@@ -133,7 +132,7 @@ template <KeyStorage S> class TokenCache {
   }
 
   /// @name What is held
-  /// Valid until the cache changes. Numbers as they are stored (size(), width); scales (size()), none but with int8.
+  /// Valid until the cache changes. Numbers as they are stored (size(), width); scales (size()), none but with q8.
   ///@{
   std::span<Id const> ids() const noexcept { return ids_; }
   std::span<Id const> ids(Index first, Index n) const noexcept {
@@ -159,7 +158,7 @@ template <KeyStorage S> class TokenCache {
   static constexpr Index most_ids = Index{std::numeric_limits<Id>::max()} + 1, widest = Index{1} << 31;
 
   static std::string text(Index n) { return std::to_string(n); }
-  [[noreturn]] static void fail(std::string const& what) { throw std::invalid_argument("aviary: TokenCache: " + what); }
+  [[noreturn]] static void fail(std::string const& what) { detail::refuse("TokenCache: " + what); }
 
   /// Doubles the capacity where it must grow, so that a token costs O(1).
   void make_room(Index more) {
@@ -198,14 +197,14 @@ template <KeyStorage S> class TokenCache {
     bf16 const scale = finite ? detail::q8_scale(most) : narrow<bf16>(std::numeric_limits<float>::quiet_NaN());
     bool const zeros = !finite || scale == bf16{0};
     for (Index i = 0; i < width_; ++i)
-      to[i] = zeros ? S(0) : detail::q8_steps(static_cast<float>(widen(key[i])), scale);
+      to[i].steps = zeros ? std::int8_t{0} : detail::q8_steps(static_cast<float>(widen(key[i])), scale);
     return scale;
   }
   template <class T> void get(Index token, T* to) const noexcept {
     S const* const key = keys_.data() + token * width_;
     if constexpr (has_scales) {
       float const scale = widen(scales_[to_size(token)]);
-      for (Index i = 0; i < width_; ++i) to[i] = static_cast<T>(scale * static_cast<float>(key[i]));
+      for (Index i = 0; i < width_; ++i) to[i] = static_cast<T>(scale * static_cast<float>(key[i].steps));
     } else {
       convert(key, to, width_);
     }

@@ -9,6 +9,7 @@
 #include "aviary/core/executor.hpp"
 #include "aviary/core/packing.hpp"
 #include "aviary/core/sequence.hpp"
+#include "aviary/core/tape.hpp"
 
 namespace aviary::detail {
 
@@ -149,23 +150,18 @@ template <class M, class P> class ChannelForward {
  private:
   static void sequence_span(Call const& call, Packing const& packing, Index sequence, Index first,
                             Index size) noexcept {
-    Index const begin = packing.begin(sequence), end = packing.end(sequence), every = call.tape.every;
-    bool const keeps = !call.tape.states.empty();
-    Index const kept = keeps ? packing.kept_before(sequence, every) : 0;
     View const state = call.states[to_size(sequence)];
     ChannelSpan<M, P> span(call.x, first, size);
     ChannelRowsOut<T> y;
-    for (Index t = begin, n = 0; t < end; t += n) {
-      Index const since = keeps ? (t - begin) % every : 0;
-      n = std::min({end - t, ChannelTile::most_tokens, keeps ? every - since : end - t});
-      if (keeps && since == 0) keep(state, call.tape.states[to_size(kept + (t - begin) / every)], first, size);
+    for_stretches(packing, sequence, call.tape, ChannelTile::most_tokens, [&](Index t, Index n, Index kept) {
+      if (kept >= 0) keep(state, call.tape.states[to_size(kept)], first, size);
       ChannelTile const tile{first, size, t, n};
       y.open(call.y, tile);
       span.run(state, tile, [&]<bool whole>(Index i, Index m, ChannelReading<P> const& reading, auto const&...) {
         store<whole>(y[m], i, size, reading.num / reading.den);
       });
       y.close(call.y, tile);
-    }
+    });
   }
 
   template <bool whole> static AVIARY_INLINE void store(T* row, Index i, Index size, P const& y) noexcept {

@@ -20,7 +20,7 @@ template <class Number, Index C = dynamic> class ChannelMemory {
 
  public:
   using T = Number;
-  /// What files of states call it.
+  /// What messages and files call it.
   static constexpr char const* name = "wkv4";
   static constexpr Index channels = C;
   /// A value. State{} is the empty context (with C = dynamic: State{channels}).
@@ -40,12 +40,7 @@ template <class Number, Index C = dynamic> class ChannelMemory {
     HeadSource<C> u;      ///< (1, C)
   };
 
-  /// What `forward` keeps: the states before tokens 0, every, 2 every ... of each sequence. tape_size(x, offsets, every)
-  /// states, the sequences one after another; none: nothing is kept.
-  struct Tape {
-    Index every = 16;
-    std::span<State> states = {};
-  };
+  using Tape = aviary::Tape<State>;
 
   struct ForwardCall {
     Inputs x;
@@ -84,7 +79,7 @@ template <class Number, Index C = dynamic> class ChannelMemory {
   /// 40 KiB of stack.  Cost: one polynomial (of k), 25 further operations and a division per token and pack of channels.
   template <class P = simd::Native<T>, Executor E = Serial>
   static void forward(ForwardCall const& call, E&& executor = {}) {
-    AVIARY_ASSERT(check(call).empty());
+    AVIARY_ASSERT_CALL(check(call));
     detail::ChannelForward<ChannelMemory, P>::run(call, executor);
   }
 

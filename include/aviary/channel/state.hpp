@@ -5,6 +5,7 @@
 ///
 /// The exponent is a whole number, so that moving between exponents rounds nothing. num, den and exponent are only known
 /// together: (2 num, 2 den, exponent - 1) is the same state. Compare num / den, and exponent + log2(den).
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -34,6 +35,7 @@ template <class T, Index C> struct ChannelRow {
   AVIARY_HOST_DEVICE constexpr T const* data() const noexcept { return numbers; }
   AVIARY_HOST_DEVICE constexpr T& operator[](Index c) noexcept { return numbers[c]; }
   AVIARY_HOST_DEVICE constexpr T const& operator[](Index c) const noexcept { return numbers[c]; }
+  AVIARY_HOST_DEVICE constexpr void clear() noexcept { *this = ChannelRow{}; }
   friend bool operator==(ChannelRow const&, ChannelRow const&) = default;
 };
 
@@ -48,6 +50,7 @@ template <class T> class ChannelRow<T, dynamic> {
   T const* data() const noexcept { return numbers_.data(); }
   T& operator[](Index c) noexcept { return numbers_[to_size(c)]; }
   T const& operator[](Index c) const noexcept { return numbers_[to_size(c)]; }
+  void clear() noexcept { std::fill(numbers_.begin(), numbers_.end(), T(0)); }
   friend bool operator==(ChannelRow const&, ChannelRow const&) = default;
 
  private:
@@ -68,6 +71,8 @@ template <class T, Index C> struct ChannelState {
   }
   AVIARY_HOST_DEVICE constexpr operator ChannelView<T, C>() noexcept { return view(); }
   AVIARY_HOST_DEVICE constexpr operator ChannelView<T const, C>() const noexcept { return view(); }
+  /// Makes it the empty context of its size, without an allocation.
+  AVIARY_HOST_DEVICE constexpr void clear() noexcept { num.clear(), den.clear(), exponent.clear(); }
   friend bool operator==(ChannelState const&, ChannelState const&) = default;
 };
 
@@ -83,6 +88,8 @@ template <class T> struct ChannelState<T, dynamic> {
   ChannelView<T const, dynamic> view() const noexcept { return {num.data(), den.data(), exponent.data(), num.size()}; }
   operator ChannelView<T, dynamic>() noexcept { return view(); }
   operator ChannelView<T const, dynamic>() const noexcept { return view(); }
+  /// Makes it the empty context of its size, without an allocation.
+  void clear() noexcept { num.clear(), den.clear(), exponent.clear(); }
   friend bool operator==(ChannelState const&, ChannelState const&) = default;
 };
 

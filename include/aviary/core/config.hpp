@@ -7,13 +7,27 @@
 #define AVIARY_VERSION_MINOR 1
 #define AVIARY_VERSION_PATCH 0
 
+/// 1 if the compiler is one of CUDA or HIP, in its pass over host code as in that over device code; else 0.
 #if defined(__CUDACC__) || defined(__HIPCC__)
+#define AVIARY_DEVICE_COMPILER 1
+#else
+#define AVIARY_DEVICE_COMPILER 0
+#endif
+
+/// Marks what runs on a device, too.
+#if AVIARY_DEVICE_COMPILER
 #define AVIARY_HOST_DEVICE __host__ __device__
 #else
 #define AVIARY_HOST_DEVICE
 #endif
 
 /// Checks a precondition of a hot path. Define it before the first include to replace it; off with NDEBUG by default.
+/// AVIARY_ASSERT_CALL does the same with a call, which check(call) describes: it prints these words first.
+#if defined(AVIARY_ASSERT) || !defined(NDEBUG)
+#define AVIARY_ASSERT_CALL(words) AVIARY_ASSERT(::aviary::detail::nothing_wrong(words))
+#else
+#define AVIARY_ASSERT_CALL(words) static_cast<void>(0)
+#endif
 #ifndef AVIARY_ASSERT
 #define AVIARY_ASSERT(condition) assert(condition)
 #endif

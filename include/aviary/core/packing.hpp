@@ -15,9 +15,10 @@ struct Packing {
   Index sequences() const noexcept { return offsets.empty() ? 1 : static_cast<Index>(offsets.size()) - 1; }
   Index begin(Index s) const noexcept { return offsets.empty() ? 0 : offsets[to_size(s)]; }
   Index end(Index s) const noexcept { return offsets.empty() ? tokens : offsets[to_size(s + 1)]; }
-  /// How many states a tape keeps of the sequences before s: one per head and `every` tokens begun.
+  /// How many states a tape keeps of the sequences before s, for each head: one for every `every` tokens begun.
   Index kept_before(Index s, Index every) const noexcept {
     Index n = 0;
+    if (every <= 0) return n;  // which a check refuses
     for (Index i = 0; i < s; ++i) n += (end(i) - begin(i) + every - 1) / every;
     return n;
   }

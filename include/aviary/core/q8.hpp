@@ -1,10 +1,10 @@
 #pragma once
-/// Numbers as whole numbers from -127 to 127 times a scale that a few of them share: the arithmetic, whatever shares it.
+/// The arithmetic of q8 numbers, whatever shares a scale.
 #include <cmath>
 #include <cstdint>
 #include <limits>
 
-#include "aviary/core/storage.hpp"
+#include "aviary/core/convert.hpp"
 
 namespace aviary::detail {
 

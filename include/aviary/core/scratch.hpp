@@ -2,10 +2,10 @@
 /// Memory for the intermediate rows of layers, made once and lent out as a stack: layers allocate nothing, and all
 /// layers of a model share the same few cached kilobytes.
 #include <algorithm>
-#include <stdexcept>
 #include <string>
 
 #include "aviary/core/aligned.hpp"
+#include "aviary/core/error.hpp"
 #include "aviary/core/view.hpp"
 
 namespace aviary {
@@ -46,8 +46,8 @@ template <class T> class Scratch {
   template <class F> void for_stretches(Index tokens, Index numbers_per_token, F&& f) {
     Index const most = left() / numbers_per_token;
     if (most == 0)
-      throw std::invalid_argument("aviary: scratch has " + std::to_string(left()) + " numbers left, one token needs " +
-                                  std::to_string(numbers_per_token));
+      detail::refuse("scratch has " + std::to_string(left()) + " numbers left, one token needs " +
+                     std::to_string(numbers_per_token));
     for (Index first = 0; first < tokens; first += most) {
       Frame const frame(*this);
       f(first, std::min(most, tokens - first));

@@ -1,12 +1,12 @@
 #pragma once
-/// Going back by some tokens: for speculative decoding, for an editor's undo, for a search. For every memory, through its
-/// State and its ForwardCall. There are three ways:
+/// States kept on the way, and going back to them: for speculative decoding, for an editor's undo, for a search, for
+/// gradients. All this works with every memory, through its State and its ForwardCall. There are three ways to go back:
 ///
 /// * A draft of n tokens is verified by one `forward` with a tape of every = 1, which keeps the state before each of
-///   them; then rewind(call, sequence, accepted). Keeps n states a head.
-/// * Tokens come one at a time: a History records the state before each, and goes back by any number of the last n.
-///   Keeps n states a head, and copies the state for every token, which costs about as much as the token's step.
-/// * Memory is dear: a tape of every = m keeps one state every m tokens. rewind goes back to the one before the token
+///   them; then call rewind(call, sequence, accepted). This keeps n states a head.
+/// * Tokens come one at a time. A History records the state before each, and goes back by any number of the last n.
+///   This keeps n states a head, and copies the state for every token, which costs about as much as the token's step.
+/// * Memory is dear. A tape of every = m keeps one state every m tokens. rewind goes back to the one before the token
 ///   that is wanted, and the inputs of the up to m - 1 tokens from there on are run again.
 ///
 /// A state of float takes 4 K padded(V) bytes, 16 KiB for a head of 64 x 64. All 144 heads of a model of 12 layers with 12
@@ -19,6 +19,32 @@
 #include "aviary/core/packing.hpp"
 
 namespace aviary {
+
+/// What `forward` keeps: the states before tokens 0, every, 2 every ... of each sequence. The memory's
+/// tape_size(x, offsets, every) says how many states that is, (kept token, head) with the sequences one after another. With
+/// no states nothing is kept.
+template <class State> struct Tape {
+  Index every = 16;
+  std::span<State> states = {};
+};
+
+namespace detail {
+
+/// Takes a sequence in stretches of at most `most` tokens, which also end where the tape keeps a state. f(t, n, kept) runs
+/// tokens t ... t + n - 1; before them it keeps the states of all heads as entry `kept` of the tape, unless that is -1.
+template <class State, class F>
+void for_stretches(Packing const& packing, Index sequence, Tape<State> const& tape, Index most, F&& f) {
+  Index const begin = packing.begin(sequence), end = packing.end(sequence);
+  bool const keeps = !tape.states.empty();
+  Index const kept = keeps ? packing.kept_before(sequence, tape.every) : 0;
+  for (Index t = begin, n = 0; t < end; t += n) {
+    Index const since = keeps ? (t - begin) % tape.every : 0;
+    n = std::min({end - t, most, keeps ? tape.every - since : most});
+    f(t, n, keeps && since == 0 ? kept + (t - begin) / tape.every : Index{-1});
+  }
+}
+
+}  // namespace detail
 
 /// After M::forward(call) with a tape: puts the states of a sequence back to where they were when it had seen its first
 /// `tokens` tokens or, where the tape did not keep these, the most below. Returns how many they have seen now: with

@@ -2,10 +2,12 @@
 /// Views of memory that somebody else owns: a vector, a matrix. Each is a pointer and its sizes; copying one copies no
 /// number. Sizes known at compile time take no room and are checked where the view is made.
 #include <concepts>
+#include <cstddef>
 #include <tuple>
 #include <type_traits>
 
 #include "aviary/core/config.hpp"
+#include "aviary/core/eigen.hpp"
 
 namespace aviary {
 
@@ -34,34 +36,64 @@ template <class T> AVIARY_HOST_DEVICE constexpr Index padded(Index n) noexcept {
 template <class T, Index N> class VecView;
 
 namespace detail {
+/// Whether a pointer to numbers of type U may become one to numbers of type T.
+template <class U, class T>
+concept PointsTo = std::is_convertible_v<U (*)[], T (*)[]>;
+
 template <class C> inline constexpr bool is_vec_view = false;
 template <class T, Index N> inline constexpr bool is_vec_view<VecView<T, N>> = true;
+
+/// The size of a container or of an Eigen vector if its type says it, else dynamic.
+template <class C> constexpr Index fixed_size() noexcept {
+  if constexpr (requires { std::tuple_size<C>::value; })  // std::array
+    return static_cast<Index>(std::tuple_size<C>::value);
+  else if constexpr (requires { typename std::integral_constant<std::size_t, C::extent>; })  // std::span
+    return C::extent == std::size_t(-1) ? dynamic : static_cast<Index>(C::extent);
+  else if constexpr (requires { C::SizeAtCompileTime; })  // Eigen
+    return static_cast<Index>(C::SizeAtCompileTime);
+  else
+    return dynamic;
+}
+
+/// A container that may hold N contiguous numbers of type T, as far as its type says. An Eigen matrix must be a vector.
+template <class C, class T, Index N>
+concept VectorOf = !is_vec_view<std::remove_cvref_t<C>> && OneDimensional<C> &&
+                   may_agree(fixed_size<std::remove_cvref_t<C>>(), N) && requires(C & c) {
+  { c.data() } -> std::convertible_to<T*>;
+  { c.size() } -> std::convertible_to<Index>;
+};
+
+/// A row-major Eigen matrix that may hold R x C numbers of type T, as far as its type says.
+template <class M, class T, Index R, Index C>
+concept RowMajorOf = EigenLines<M> && row_major<M> && may_agree(fixed_rows<M>, R) &&
+    may_agree(fixed_columns<M>, C) && PointsTo<EigenNumber<M>, T>;
 }  // namespace detail
 
-/// N contiguous numbers. Made from anything that has data() and size() (array, vector, span, Eigen vector), or from a
-/// pointer where N is known. The sizes must agree; an Eigen expression must have inner stride 1.
+/// N contiguous numbers. It is made from anything that has data() and size() (an array, a vector, a span, an Eigen vector
+/// or a row, column or segment of an Eigen matrix), from a C array, or, where N is known, from a pointer.
+///
+/// A size or a stride that does not fit does not compile where the type says it, and fails an assertion where only the
+/// object does: views are made on hot paths. Constant numbers make a VecView<T const> only.
 template <class T, Index N = dynamic> class VecView {
  public:
   using value_type = std::remove_cv_t<T>;
 
-  AVIARY_HOST_DEVICE constexpr VecView(T* data) noexcept requires(N != dynamic) : data_(data) {}
+  /// The N numbers that begin here. (The pointer is deduced, so that no C array decays to one.)
+  template <class Pointer>
+  requires(N != dynamic && std::is_pointer_v<Pointer> && std::is_convertible_v<Pointer, T*>) AVIARY_HOST_DEVICE
+      constexpr VecView(Pointer const& data) noexcept
+      : data_(data) {}
   AVIARY_HOST_DEVICE constexpr VecView(T* data, Index size) noexcept : data_(data), size_(size) {}
 
-  template <class U, Index M>
-  requires(std::is_convertible_v<U (*)[], T (*)[]> && (M == N || M == dynamic || N == dynamic)) AVIARY_HOST_DEVICE
-      constexpr VecView(VecView<U, M> other) noexcept
+  template <detail::PointsTo<T> U, Index M>
+  requires(detail::may_agree(M, N)) AVIARY_HOST_DEVICE constexpr VecView(VecView<U, M> other) noexcept
       : data_(other.data()), size_(other.size()) {}
-
-  template <class C>
-  requires(!detail::is_vec_view<std::remove_cvref_t<C>>) && requires(C& c) {
-    { c.data() } -> std::convertible_to<T*>;
-    { c.size() } -> std::convertible_to<Index>;
-  }
+  template <detail::PointsTo<T> U, std::size_t M>
+  requires(detail::may_agree(static_cast<Index>(M), N)) AVIARY_HOST_DEVICE constexpr VecView(U (&array)[M]) noexcept
+      : data_(array), size_(static_cast<Index>(M)) {}
+  template <detail::VectorOf<T, N> C>
   constexpr VecView(C&& c) noexcept : data_(c.data()), size_(static_cast<Index>(c.size())) {
-    if constexpr (requires { std::tuple_size<std::remove_cvref_t<C>>::value; })
-      static_assert(N == dynamic || static_cast<Index>(std::tuple_size<std::remove_cvref_t<C>>::value) == N,
-                    "aviary: this array has another size than the view");
-    if constexpr (requires { c.innerStride(); }) AVIARY_ASSERT(c.innerStride() == 1);
+    if constexpr (requires { c.innerStride(); }) AVIARY_ASSERT(c.innerStride() == 1 || c.size() <= 1);
   }
 
   AVIARY_HOST_DEVICE constexpr T* data() const noexcept { return data_; }
@@ -82,6 +114,9 @@ template <class T, Index N = dynamic> class VecView {
 };
 
 /// Rows x Columns numbers, row-major; row i begins i * stride numbers after row 0.
+///
+/// A row-major Eigen matrix, map or block converts to it. A column-major one does not compile: it would be read as its
+/// transpose. Where that is what you want, say so: MatView<float>(m.transpose()).
 template <class T, Index Rows = dynamic, Index Columns = dynamic> class MatView {
  public:
   using value_type = std::remove_cv_t<T>;
@@ -92,11 +127,11 @@ template <class T, Index Rows = dynamic, Index Columns = dynamic> class MatView 
       : data_(data), stride_(stride), rows_(rows), columns_(columns) {
     AVIARY_ASSERT(stride >= columns);
   }
-  template <class U, Index R, Index C>
-  requires(std::is_convertible_v<U (*)[], T (*)[]> && (R == Rows || R == dynamic || Rows == dynamic) &&
-           (C == Columns || C == dynamic || Columns == dynamic)) AVIARY_HOST_DEVICE
+  template <detail::PointsTo<T> U, Index R, Index C>
+  requires(detail::may_agree(R, Rows) && detail::may_agree(C, Columns)) AVIARY_HOST_DEVICE
       constexpr MatView(MatView<U, R, C> other) noexcept
       : MatView(other.data(), other.rows(), other.columns(), other.stride()) {}
+  template <detail::RowMajorOf<T, Rows, Columns> M> constexpr MatView(M&& m) noexcept : MatView(detail::lines_of(m)) {}
 
   AVIARY_HOST_DEVICE constexpr T* data() const noexcept { return data_; }
   AVIARY_HOST_DEVICE constexpr Index rows() const noexcept { return rows_; }
@@ -113,6 +148,9 @@ template <class T, Index Rows = dynamic, Index Columns = dynamic> class MatView 
   }
 
  private:
+  template <class U>
+  constexpr MatView(detail::Lines<U> rows) noexcept : MatView(rows.data, rows.count, rows.length, rows.stride) {}
+
   T* data_;
   Index stride_;
   [[no_unique_address]] Extent<Rows> rows_;

@@ -24,12 +24,12 @@ template <class T> class Linear {
   Linear() = default;
 
   /// Copies the weights, in the format.
-  /// @throws std::invalid_argument for WeightFormat::q8 and weights that are not finite
+  /// @throws std::invalid_argument for q8 and weights that are not finite, and for a format that no layer of T keeps
   explicit Linear(WeightMatrix weight, WeightFormat format = WeightFormat::exact,
                   WeightLayout layout = WeightLayout::out_in)
       : in_(layout == WeightLayout::out_in ? weight.columns() : weight.rows()),
         out_(layout == WeightLayout::out_in ? weight.rows() : weight.columns()),
-        weights_(empty(in_, panels(), resolve<T>(format, weight))) {
+        weights_(empty(in_, panels(), format.resolve<T>(weight))) {
     std::vector<T> numbers(to_size(in_ * detail::panel_outputs)), row(to_size(std::max(in_, detail::panel_outputs)));
     for (Index p = 0; p < panels(); ++p) {
       gather(weight, layout, p * detail::panel_outputs, row.data(), numbers.data());
@@ -64,19 +64,17 @@ template <class T> class Linear {
   using Weights =
       std::variant<detail::NumberPanels<T>, detail::NumberPanels<bf16>, detail::NumberPanels<f16>, detail::Q8Panels>;
 
-  static Weights empty(Index in, Index panels, WeightFormat format) {
+  static Weights empty(Index in, Index panels, NumberFormat format) {
     switch (format) {
-      case WeightFormat::bf16:
+      case NumberFormat::bf16:
         return detail::NumberPanels<bf16>(in, panels);
-      case WeightFormat::f16:
+      case NumberFormat::f16:
         return detail::NumberPanels<f16>(in, panels);
-      case WeightFormat::q8:
+      case NumberFormat::q8:
         return detail::Q8Panels(in, panels);
-      case WeightFormat::exact:
-      case WeightFormat::full:
-        break;
+      default:
+        return detail::NumberPanels<T>(in, panels);
     }
-    return detail::NumberPanels<T>(in, panels);
   }
 
   /// The weights of outputs first ... first + 31 as (input, output); 0 for outputs that there are not.

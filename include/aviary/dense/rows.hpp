@@ -1,9 +1,9 @@
 #pragma once
 /// What layers share: elementwise functions of rows, copies of weights, checks of their shapes.
-#include <stdexcept>
 #include <string>
 
 #include "aviary/core/aligned.hpp"
+#include "aviary/core/error.hpp"
 #include "aviary/core/view.hpp"
 #include "aviary/dense/weights.hpp"
 #include "aviary/simd/pack.hpp"
@@ -46,8 +46,7 @@ struct ExpectShapes {
 
  private:
   [[noreturn]] void fail(char const* name, std::string const& found, std::string const& expected) const {
-    throw std::invalid_argument(std::string("aviary: ") + layer + ": " + name + " is " + found + ", expected " +
-                                expected);
+    refuse(std::string(layer) + ": " + name + " is " + found + ", expected " + expected);
   }
 };
 

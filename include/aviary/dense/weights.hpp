@@ -1,23 +1,15 @@
 #pragma once
 /// Matrices of weights: as they are handed to a layer, and how it keeps them.
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 
-#include "aviary/core/storage.hpp"
+#include "aviary/core/convert.hpp"
 #include "aviary/core/view.hpp"
 
 namespace aviary {
 
-/// How a layer keeps its matrices in memory. Decoding one token costs about as much time as reading them; products are
-/// summed in the layer's own number type whatever the format.
-enum class WeightFormat : unsigned char {
-  exact,  ///< the smallest of bf16, f16 and full that keeps every number as it is: released models are mostly bf16
-  full,   ///< the layer's own number type
-  bf16,   ///< 2 bytes a number; exact where the numbers given are bf16
-  f16,    ///< 2 bytes a number; exact where the numbers given are f16
-  q8,  ///< 17/16 bytes: -127 ... 127 times a bf16 scale, one for 32 inputs of an output; within 0.4% of the largest of 32
-};
-
-/// A matrix of numbers of any storage type that somebody else owns. Rows are contiguous.
+/// A matrix of numbers of any floating format that somebody else owns. Rows are contiguous.
 class WeightMatrix {
  public:
   /// None: 0 x 0.
@@ -30,7 +22,7 @@ class WeightMatrix {
         rows_(m.rows()),
         columns_(m.columns()),
         stride_(m.stride()),
-        storage_(storage_of<std::remove_const_t<S>>) {}
+        format_(format_of<std::remove_const_t<S>>) {}
 
   Index rows() const noexcept { return rows_; }
   Index columns() const noexcept { return columns_; }
@@ -38,7 +30,7 @@ class WeightMatrix {
   /// to[i] = number (row, first + i), for n numbers.
   template <Stored T> void read(Index row, Index first, Index n, T* to) const noexcept {
     AVIARY_ASSERT(row >= 0 && row < rows_ && first >= 0 && n >= 0 && first + n <= columns_);
-    with_type(storage_, data_, [&](auto const* from) noexcept { convert(from + row * stride_ + first, to, n); });
+    with_type(format_, data_, [&](auto const* from) noexcept { convert(from + row * stride_ + first, to, n); });
   }
 
   /// Whether every number, read as T, is one of type S.
@@ -60,14 +52,50 @@ class WeightMatrix {
  private:
   void const* data_ = nullptr;
   Index rows_ = 0, columns_ = 0, stride_ = 0;
-  Storage storage_ = Storage::f32;
+  NumberFormat format_ = NumberFormat::f32;
 };
 
-/// The format that `format` means for these weights in a layer of type T: never WeightFormat::exact.
-template <class T> WeightFormat resolve(WeightFormat format, WeightMatrix const& weights) noexcept {
-  if (format != WeightFormat::exact) return format;
-  if (weights.fits<bf16, T>()) return WeightFormat::bf16;
-  return weights.fits<f16, T>() ? WeightFormat::f16 : WeightFormat::full;
+/// How a layer keeps its matrices in memory: in a number format (bf16, f16, q8 or the layer's own), or in the one that a
+/// policy chooses. Decoding one token costs about as much time as reading the matrices; products are summed in the layer's own
+/// number type whatever the format. With q8 a number takes 17/16 bytes, as the 32 inputs of an output share a scale.
+class WeightFormat {
+ public:
+  constexpr WeightFormat(NumberFormat format) noexcept : format_(format) {}
+
+  /// The smallest of bf16, f16 and full that keeps every number as it is: released models are mostly bf16.
+  static WeightFormat const exact;
+  /// The layer's own number type.
+  static WeightFormat const full;
+
+  /// The format for a layer of numbers T and these weights.
+  /// @throws std::invalid_argument for a format that no layer of T keeps
+  template <class T> NumberFormat resolve(WeightMatrix const& weights) const;
+
+  friend bool operator==(WeightFormat, WeightFormat) = default;
+
+ private:
+  enum class Policy : unsigned char { fixed, exact, full };
+
+  constexpr explicit WeightFormat(Policy policy) noexcept : policy_(policy) {}
+
+  Policy policy_ = Policy::fixed;
+  NumberFormat format_ = NumberFormat::f32;  // if fixed
+};
+
+inline constexpr WeightFormat WeightFormat::exact{Policy::exact};
+inline constexpr WeightFormat WeightFormat::full{Policy::full};
+
+template <class T> NumberFormat WeightFormat::resolve(WeightMatrix const& weights) const {
+  NumberFormat const own = format_of<T>;
+  if (policy_ == Policy::full) return own;
+  if (policy_ == Policy::exact) {
+    if (weights.fits<bf16, T>()) return NumberFormat::bf16;
+    return weights.fits<f16, T>() ? NumberFormat::f16 : own;
+  }
+  for (NumberFormat const kept : {own, NumberFormat::bf16, NumberFormat::f16, NumberFormat::q8})
+    if (format_ == kept) return kept;
+  throw std::invalid_argument("aviary: a layer of " + std::string(name_of(own)) + " keeps its weights as " +
+                              std::string(name_of(own)) + ", bf16, f16 or q8, not as " + std::string(name_of(format_)));
 }
 
 }  // namespace aviary

@@ -13,6 +13,8 @@
 #include <string_view>
 #include <system_error>
 
+#include "aviary/io/message.hpp"
+
 #if !defined(AVIARY_NO_MMAP) && (defined(__unix__) || defined(__APPLE__))
 #define AVIARY_IO_MAPS_FILES 1
 #include <fcntl.h>
@@ -55,11 +57,6 @@ class MappedFile {
 
 namespace detail {
 
-/// std::system_error whose text is "PATH: cannot ACTION: reason".
-[[noreturn]] inline void throw_errno(int error, std::filesystem::path const& path, char const* action) {
-  throw std::system_error(error, std::generic_category(), path.string() + ": cannot " + action);
-}
-
 [[noreturn]] inline void throw_not_regular(std::filesystem::path const& path, bool directory) {
   throw std::runtime_error(path.string() + ": " + (directory ? "is a directory" : "is not a regular file"));
 }
@@ -95,14 +92,14 @@ inline void FileRelease::operator()(std::byte const* data) const noexcept {
 inline MappedFile::MappedFile(std::filesystem::path const& path) {
   // Without O_NONBLOCK the opening of a named pipe waits for a writer.
   detail::Descriptor const file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (file.number < 0) detail::throw_errno(errno, path, "open");
+  if (file.number < 0) throw_errno(errno, path, "open");
   struct stat status = {};
-  if (::fstat(file.number, &status) != 0) detail::throw_errno(errno, path, "inspect");
+  if (::fstat(file.number, &status) != 0) throw_errno(errno, path, "inspect");
   if (!S_ISREG(status.st_mode)) detail::throw_not_regular(path, S_ISDIR(status.st_mode));
   std::size_t const size = detail::checked_file_size(static_cast<std::uintmax_t>(status.st_size), path);
   if (size == 0) return;  // the system refuses to map nothing
   void* const data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.number, 0);
-  if (data == MAP_FAILED) detail::throw_errno(errno, path, "map");
+  if (data == MAP_FAILED) throw_errno(errno, path, "map");
   data_ = {static_cast<std::byte const*>(data), detail::FileRelease{size}};
 }
 
@@ -113,16 +110,16 @@ inline void detail::FileRelease::operator()(std::byte const* data) const noexcep
 inline MappedFile::MappedFile(std::filesystem::path const& path) {
   std::error_code error;
   std::filesystem::file_status const status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status)) detail::throw_errno(error ? error.value() : ENOENT, path, "open");
+  if (!std::filesystem::exists(status)) throw_errno(error ? error.value() : ENOENT, path, "open");
   if (!std::filesystem::is_regular_file(status)) detail::throw_not_regular(path, std::filesystem::is_directory(status));
   std::size_t const size = detail::checked_file_size(std::filesystem::file_size(path), path);
   errno = 0;
   std::ifstream file(path, std::ios::binary);
-  if (!file) detail::throw_errno(errno != 0 ? errno : EIO, path, "open");
+  if (!file) throw_errno(errno != 0 ? errno : EIO, path, "open");
   if (size == 0) return;
   auto data = std::make_unique<std::byte[]>(size);
   if (!file.read(reinterpret_cast<char*>(data.get()), static_cast<std::streamsize>(size)))
-    detail::throw_errno(errno != 0 ? errno : EIO, path, "read");
+    throw_errno(errno != 0 ? errno : EIO, path, "read");
   data_ = {data.release(), detail::FileRelease{size}};
 }
 

@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "aviary/io/mapped_file.hpp"
+#include "aviary/io/message.hpp"
 
 namespace aviary {
 
@@ -23,7 +24,7 @@ class OutputFile {
   explicit OutputFile(std::filesystem::path const& path) : path_(path), target_(resolve(path)) {
     std::filesystem::path const name = temporary_beside(target_);
     file_.reset(std::fopen(name.string().c_str(), "wbx"));  // x: never somebody else's file
-    if (!file_) detail::throw_errno(errno, path_, "create");
+    if (!file_) throw_errno(errno, path_, "create");
     temporary_ = name;
   }
   OutputFile(OutputFile const&) = delete;
@@ -36,18 +37,18 @@ class OutputFile {
 
   void write(std::span<std::byte const> bytes) {
     if (!bytes.empty() && std::fwrite(bytes.data(), 1, bytes.size(), file_.get()) != bytes.size())
-      detail::throw_errno(errno, path_, "write");
+      throw_errno(errno, path_, "write");
   }
 
   /// Brings the bytes to the disk and gives the file its name. To be called once, last.
   void commit() {
-    if (std::fflush(file_.get()) != 0 || synchronize(file_.get()) != 0) detail::throw_errno(errno, path_, "write");
-    if (std::fclose(file_.release()) != 0) detail::throw_errno(errno, path_, "write");
+    if (std::fflush(file_.get()) != 0 || synchronize(file_.get()) != 0) throw_errno(errno, path_, "write");
+    if (std::fclose(file_.release()) != 0) throw_errno(errno, path_, "write");
     std::error_code error;
     auto const older = std::filesystem::status(target_, error);
     if (std::filesystem::exists(older)) std::filesystem::permissions(temporary_, older.permissions(), error);
     std::filesystem::rename(temporary_, target_, error);
-    if (error) detail::throw_errno(error.default_error_condition().value(), path_, "rename a temporary file to this");
+    if (error) throw_errno(error.default_error_condition().value(), path_, "rename a temporary file to this");
     temporary_.clear();
   }
 

@@ -36,6 +36,15 @@ namespace detail {
 inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;  // of the format
 inline constexpr std::string_view metadata_key = "__metadata__";
 
+/// The format writes the names of dtypes in capitals.
+inline std::string in_capitals(std::string_view text) {
+  std::string out(text);
+  for (char& c : out)
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+  return out;
+}
+inline std::string safetensors_name(NumberFormat dtype) { return in_capitals(name_of(dtype)); }
+
 /// Reads and checks the JSON part. Tensors are taken as the parser completes them and dropped from its tree, so that a
 /// header needs memory for what it declares alone, and repeated keys are seen.
 class SafeTensorsHeaderReader {
@@ -100,7 +109,7 @@ class SafeTensorsHeaderReader {
   }
 
   void take_tensor(Json const& object) {
-    DType const dtype = dtype_in(object);
+    NumberFormat const dtype = dtype_in(object);
     std::vector<std::int64_t> shape = shape_in(object);
     std::optional<std::int64_t> const count = element_count(shape);
     if (!count || *count > INT64_MAX / static_cast<std::int64_t>(size_of(dtype)))
@@ -108,23 +117,23 @@ class SafeTensorsHeaderReader {
     auto const [begin, end] = offsets_in(object);
     std::uint64_t const bytes = static_cast<std::uint64_t>(*count) * size_of(dtype);
     if (end - begin != bytes)
-      fail_here("dtype " + std::string(name_of(dtype)) + " and shape " + shape_text(shape) + " need " +
+      fail_here("dtype " + safetensors_name(dtype) + " and shape " + shape_text(shape) + " need " +
                 std::to_string(bytes) + " bytes, data_offsets " + range_text(begin, end) + " hold " +
                 std::to_string(end - begin));
     table_.tensors.emplace(name_, TensorEntry{dtype, std::move(shape), {}, data_.subspan(begin, bytes)});
   }
 
-  DType dtype_in(Json const& object) const {
+  NumberFormat dtype_in(Json const& object) const {
     Json const& value = member(object, "dtype");
     if (!value.is_string()) fail_here(std::string("expected a string for dtype, found ") + value.type_name());
     auto const& name = value.get_ref<std::string const&>();
-    auto const known = std::ranges::find(all_dtypes, name, name_of);
-    if (known != all_dtypes.end()) return *known;
+    auto const known = std::ranges::find(tensor_formats, name, safetensors_name);
+    if (known != tensor_formats.end()) return *known;
     constexpr std::array<std::string_view, 13> others{
         "BOOL", "I8", "I16", "U16", "U32", "U64", "C64", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4"};
     bool const official = std::ranges::find(others, name) != others.end();
     fail_here((official ? "dtype " + name + " is not supported" : "unknown dtype " + in_quotes(name)) +
-              ", expected F64, F32, F16, BF16, I64, I32 or U8");
+              ", expected one of " + in_capitals(list_dtypes()));
   }
 
   std::vector<std::int64_t> shape_in(Json const& object) const {
@@ -232,17 +241,10 @@ inline TensorTable read_safetensors(std::span<std::byte const> bytes, std::strin
 
 }  // namespace detail
 
-/// The tensors of a safetensors file, or of its bytes in memory. Opening reads the header alone.
-class SafeTensors : public TensorFile {
- public:
-  /// Maps the file. Throws std::runtime_error if it cannot be read or breaks a rule of the format.
-  explicit SafeTensors(std::filesystem::path const& path) : SafeTensors(MappedFile(path), path.string()) {}
-
-  /// Reads a file that is mapped already, or bytes that the caller keeps. `name` stands for the file in messages.
-  SafeTensors(MappedFile file, std::string name)
-      : TensorFile(std::move(file), std::move(name), detail::read_safetensors) {}
-  explicit SafeTensors(std::span<std::byte const> bytes, std::string name = "memory")
-      : TensorFile(bytes, std::move(name), detail::read_safetensors) {}
+/// The tensors of a safetensors file, or of its bytes in memory: std::runtime_error tells which rule of the format a file
+/// breaks. Opening reads the header alone.
+class SafeTensors : public TensorFileOf<detail::read_safetensors> {
+  using TensorFileOf::TensorFileOf;
 };
 
 /// Collects tensors and writes them as a safetensors file. Numbers are not copied: they must outlive the writer.
@@ -256,7 +258,7 @@ class SafeTensorsWriter {
   requires(std::ranges::borrowed_range<R>&& Element<std::ranges::range_value_t<R>>)
       SafeTensorsWriter& add(std::string name, std::vector<std::int64_t> shape, R&& numbers) {
     std::span const span(numbers);
-    return add(std::move(name), {.dtype = dtype_of<std::ranges::range_value_t<R>>,
+    return add(std::move(name), {.dtype = format_of<std::ranges::range_value_t<R>>,
                                  .shape = std::move(shape),
                                  .strides = {},
                                  .bytes = std::as_bytes(span)});
@@ -300,14 +302,14 @@ class SafeTensorsWriter {
 
   SafeTensorsWriter& add(std::string name, Entry entry) {
     auto const fail = [&](std::string const& what) {
-      throw std::invalid_argument("cannot write tensor " + detail::in_quotes(name) + ": " + what);
+      throw std::invalid_argument("cannot write tensor " + in_quotes(name) + ": " + what);
     };
     check_utf8(name, "a tensor name");
     if (name == detail::metadata_key) fail("the name is reserved");
     std::optional<std::int64_t> const extent = detail::extent_of(entry.shape, entry.strides);
     std::size_t const size = size_of(entry.dtype), numbers = entry.bytes.size() / size;
     if (!extent || entry.bytes.size() % size != 0 || static_cast<std::uint64_t>(*extent) != numbers)
-      fail("expected numbers for shape " + detail::shape_text(entry.shape) + strides_text(entry) + ", found " +
+      fail("expected numbers for shape " + shape_text(entry.shape) + strides_text(entry) + ", found " +
            std::to_string(entry.bytes.size()) + " bytes of " + std::string(name_of(entry.dtype)));
     if (count(entry) > static_cast<std::uint64_t>(INT64_MAX) / size) fail("it has more than 2^63 - 1 bytes");
     if (entries_.contains(name)) fail("it is given twice");
@@ -319,14 +321,14 @@ class SafeTensorsWriter {
     return static_cast<std::uint64_t>(detail::element_count(entry.shape).value_or(0));
   }
   static std::string strides_text(Entry const& entry) {
-    return entry.strides.empty() ? "" : " and strides " + detail::shape_text(entry.strides);
+    return entry.strides.empty() ? "" : " and strides " + shape_text(entry.strides);
   }
 
   static void check_utf8(std::string const& text, char const* what) {
     try {
       std::ignore = Json(text).dump();
     } catch (Json::exception const&) {
-      throw std::invalid_argument(std::string("expected ") + what + " in UTF-8, found " + detail::in_quotes(text));
+      throw std::invalid_argument(std::string("expected ") + what + " in UTF-8, found " + in_quotes(text));
     }
   }
 
@@ -344,7 +346,8 @@ class SafeTensorsWriter {
     for (Named const* named : order) {
       auto const& [name, entry] = *named;
       std::uint64_t const end = begin + count(entry) * size_of(entry.dtype);
-      json[name] = {{"dtype", name_of(entry.dtype)}, {"shape", entry.shape}, {"data_offsets", {begin, end}}};
+      json[name] = {
+          {"dtype", detail::safetensors_name(entry.dtype)}, {"shape", entry.shape}, {"data_offsets", {begin, end}}};
       begin = end;
     }
     std::string text = json.dump();

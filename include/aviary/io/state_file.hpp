@@ -37,7 +37,7 @@ namespace aviary {
 /// How a group of states lies in a file.
 struct StateFormat {
   Orientation orientation = Orientation::key_value;  ///< of matrix states
-  std::optional<DType> dtype = {};                   ///< a floating one; none: that of the states
+  std::optional<NumberFormat> dtype = {};            ///< a floating one; none: that of the states
 };
 
 /// What StateFile::read may convert. What it may not, the file must hold as the states have it in memory.
@@ -49,7 +49,7 @@ struct StateConversion {
 /// What a file says about a group of states.
 struct StateInfo {
   std::string_view rule, layout;
-  DType dtype;
+  NumberFormat dtype;
   Index sequences, heads;
   Index rows, columns;  ///< keys and values, or values and keys, or 3 and channels: as the layout says
 };
@@ -122,21 +122,10 @@ struct StateCodec<State> {
   }
 };
 
-/// What the rule of memory M calls itself.
-template <class M> constexpr std::string_view rule_name() {
-  constexpr bool of_rule = requires { std::string_view(M::Rule::name); };
-  static_assert(
-      of_rule || requires { std::string_view(M::name); },
-      "aviary: states in files carry the name of their rule: give it  static constexpr char const* name = ...");
-  if constexpr (of_rule)
-    return M::Rule::name;
-  else
-    return M::name;
-}
-
-template <class State> bool is_state_dtype(DType dtype) noexcept {
-  if (dtype == DType::f64 || dtype == DType::f32) return true;
-  return StateCodec<State>::any_dtype && (dtype == DType::f16 || dtype == DType::bf16);
+template <class State> bool is_state_dtype(NumberFormat dtype) noexcept {
+  using enum NumberFormat;
+  if (dtype == f64 || dtype == f32) return true;
+  return StateCodec<State>::any_dtype && (dtype == f16 || dtype == bf16);
 }
 
 }  // namespace detail
@@ -146,8 +135,7 @@ class StateWriter {
  public:
   StateWriter() { tensors_.set_metadata(std::string(detail::states_key), std::string(detail::states_version)); }
 
-  /// Adds the states (sequences, heads) of memory M, whose rule, or else M itself, has a name:
-  /// `static constexpr char const* name`.
+  /// Adds the states (sequences, heads) of memory M under its name, M::name.
   /// Throws std::invalid_argument for a repeated name, a number of states that is no multiple of heads, none at all,
   /// states of different sizes, or a dtype that does not hold them.
   template <class M>
@@ -156,12 +144,12 @@ class StateWriter {
     using State = typename M::State;
     using Codec = detail::StateCodec<State>;
     auto const fail = [&](std::string const& what) {
-      throw std::invalid_argument("cannot write states " + detail::in_quotes(name) + ": " + what);
+      throw std::invalid_argument("cannot write states " + in_quotes(name) + ": " + what);
     };
     Index const count = static_cast<Index>(states.size());
     if (heads < 1 || count == 0 || count % heads != 0)
       fail("expected a multiple of " + std::to_string(heads) + " heads, found " + std::to_string(count) + " states");
-    DType const dtype = format.dtype.value_or(dtype_of<typename Codec::Number>);
+    NumberFormat const dtype = format.dtype.value_or(format_of<typename Codec::Number>);
     if (!detail::is_state_dtype<State>(dtype)) fail(std::string(name_of(dtype)) + " does not hold them");
     std::string_view const layout = Codec::layout(format.orientation);
     auto const shape = Codec::shape(states.front(), layout);
@@ -179,7 +167,7 @@ class StateWriter {
         numbers_.push_back(numbers);
       }
     });
-    tensors_.set_metadata(detail::states_key_of(name, "rule"), std::string(detail::rule_name<M>()));
+    tensors_.set_metadata(detail::states_key_of(name, "rule"), M::name);
     tensors_.set_metadata(detail::states_key_of(name, "layout"), std::string(layout));
     return *this;
   }
@@ -206,10 +194,10 @@ class StateFile {
  public:
   /// Maps the file. Throws std::runtime_error if it cannot be read, is no safetensors file, holds no states, or states
   /// of another version of the format.
-  explicit StateFile(std::filesystem::path const& path) : StateFile(SafeTensors(path), path.string()) {}
+  explicit StateFile(std::filesystem::path const& path) : StateFile(SafeTensors(path)) {}
   /// Reads bytes that the caller keeps. `name` stands for the file in messages.
   explicit StateFile(std::span<std::byte const> bytes, std::string const& name = "memory")
-      : StateFile(SafeTensors(bytes, name), name) {}
+      : StateFile(SafeTensors(bytes, name)) {}
 
   /// Names of the groups of states, in alphabetical order.
   std::vector<std::string_view> names() const {
@@ -239,8 +227,7 @@ class StateFile {
     check_destination<M>(name, states, heads);
     StateInfo const found = info(name);
     Tensor const tensor = tensors_.tensor(name);
-    std::string const differences = compare<M>(found, states, heads, convert);
-    if (!differences.empty()) throw std::runtime_error(tensor.message(differences));
+    compare<M>(found, states, heads, convert).throw_any(tensor);
     with_element(found.dtype, [&]<class U>() {
       if constexpr (Stored<U>) {
         std::vector<U> const numbers = tensor.read<U>();
@@ -255,28 +242,22 @@ class StateFile {
   SafeTensors const& tensors() const noexcept { return tensors_; }
 
  private:
-  StateFile(SafeTensors tensors, std::string const& file) : tensors_(std::move(tensors)) {
-    auto const version = tensors_.metadata().find(detail::states_key);
-    if (version == tensors_.metadata().end())
-      throw std::runtime_error(file + ": holds no states: its metadata lack '" + std::string(detail::states_key) + "'");
-    if (version->second != detail::states_version)
-      throw std::runtime_error(file + ": expected states of format version " + std::string(detail::states_version) +
-                               ", found " + detail::in_quotes(version->second));
+  explicit StateFile(SafeTensors tensors) : tensors_(std::move(tensors)) {
+    Differences found;
+    found.expect("states of format version", detail::states_version,
+                 tensors_.text(std::string(detail::states_key), tensors_.message("holds no states")));
+    found.throw_any(tensors_);
   }
 
   std::string_view metadata(Tensor const& tensor, char const* what) const {
-    std::string const key = detail::states_key_of(tensor.name, what);
-    auto const found = tensors_.metadata().find(key);
-    if (found == tensors_.metadata().end())
-      throw std::runtime_error(tensor.message("holds no states: the file's metadata lack " + detail::in_quotes(key)));
-    return found->second;
+    return tensors_.text(detail::states_key_of(tensor.name, what), tensor.message("holds no states"));
   }
 
   template <class M>
   static void check_destination(std::string_view name, std::span<typename M::State const> states, Index heads) {
     using Codec = detail::StateCodec<typename M::State>;
     auto const fail = [&](std::string const& what) {
-      throw std::invalid_argument("cannot read states " + detail::in_quotes(name) + ": " + what);
+      throw std::invalid_argument("cannot read states " + in_quotes(name) + ": " + what);
     };
     if (heads < 1 || states.empty() || static_cast<Index>(states.size()) % heads != 0)
       fail("expected a multiple of " + std::to_string(heads) + " heads as the destination, found " +
@@ -287,36 +268,33 @@ class StateFile {
   }
 
   template <class M>
-  static std::string compare(StateInfo const& found, std::span<typename M::State const> states, Index heads,
+  static Differences compare(StateInfo const& found, std::span<typename M::State const> states, Index heads,
                              StateConversion const& convert) {
     using Codec = detail::StateCodec<typename M::State>;
-    std::string text;
-    auto const differ = [&](std::string const& expected, std::string const& is, char const* hint = "") {
-      text += (text.empty() ? "expected " : "; expected ") + expected + ", found " + is + hint;
-    };
+    Differences differences;
     auto const expect = [&](char const* what, Index expected, Index is) {
-      if (is != expected) differ(std::to_string(expected) + " " + what, std::to_string(is));
+      if (is != expected) differences.add(std::to_string(expected) + " " + what, std::to_string(is));
     };
-    std::string_view const rule = detail::rule_name<M>(), layout = Codec::layout(Orientation::key_value);
-    if (found.rule != rule) differ("states of rule " + detail::in_quotes(rule), detail::in_quotes(found.rule));
+    if (found.rule != M::name) differences.add("states of rule " + in_quotes(M::name), in_quotes(found.rule));
     expect("sequences", static_cast<Index>(states.size()) / heads, found.sequences);
     expect("heads", heads, found.heads);
+    std::string const layout = "layout " + std::string(Codec::layout(Orientation::key_value));
     if (std::ranges::find(Codec::layouts, found.layout) != Codec::layouts.end()) {
       auto const shape = Codec::shape(states.front(), found.layout);
       auto const axes = Codec::axes(found.layout);
       expect(axes[0], shape[0], found.rows);
       expect(axes[1], shape[1], found.columns);
-      if (found.layout != layout && !convert.orientation)
-        differ("layout " + std::string(layout), std::string(found.layout), " (StateConversion::orientation converts)");
+      if (found.layout != Codec::layout(Orientation::key_value) && !convert.orientation)
+        differences.add(layout, std::string(found.layout) + " (StateConversion::orientation converts)");
     } else {
-      differ("layout " + std::string(layout), detail::in_quotes(found.layout));
+      differences.add(layout, in_quotes(found.layout));
     }
-    DType const dtype = dtype_of<typename Codec::Number>;
+    NumberFormat const dtype = format_of<typename Codec::Number>;
     bool const convertible = detail::is_state_dtype<typename M::State>(found.dtype);
     if (found.dtype != dtype && !(convertible && convert.dtype))
-      differ("dtype " + std::string(name_of(dtype)), std::string(name_of(found.dtype)),
-             convertible ? " (StateConversion::dtype converts)" : "");
-    return text;
+      differences.add("dtype " + std::string(name_of(dtype)),
+                      std::string(name_of(found.dtype)) + (convertible ? " (StateConversion::dtype converts)" : ""));
+    return differences;
   }
 
   SafeTensors tensors_;

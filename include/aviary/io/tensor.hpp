@@ -1,9 +1,8 @@
 #pragma once
-/// A tensor of a file: its name, number type and shape, and its bytes where they lie. Shared by all file formats.
+/// A tensor of a file: its name, number format and shape, and its bytes where they lie. Shared by all formats of files.
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -18,7 +17,8 @@
 #include <vector>
 
 #include "aviary/core/config.hpp"
-#include "aviary/core/storage.hpp"
+#include "aviary/core/convert.hpp"
+#include "aviary/core/view.hpp"
 #include "aviary/io/message.hpp"
 
 namespace aviary {
@@ -26,56 +26,33 @@ namespace aviary {
 static_assert(std::endian::native == std::endian::little,
               "aviary: tensor files are little-endian, this machine is not");
 
-/// The number types that a tensor of a file may have.
-enum class DType : unsigned char { f64, f32, f16, bf16, i64, i32, u8 };
-
-inline constexpr std::array all_dtypes{DType::f64, DType::f32, DType::f16, DType::bf16,
-                                       DType::i64, DType::i32, DType::u8};
+/// The formats that the numbers of a tensor may have, its dtype.
+inline constexpr std::array tensor_formats{NumberFormat::f64, NumberFormat::f32, NumberFormat::f16, NumberFormat::bf16,
+                                           NumberFormat::i64, NumberFormat::i32, NumberFormat::u8};
 
 /// The C++ types of these numbers.
 template <class T>
-concept Element =
-    Stored<T> || std::same_as<T, std::int64_t> || std::same_as<T, std::int32_t> || std::same_as<T, std::uint8_t>;
+concept Element = Number<T> && !std::is_same_v<T, q8>;
 
-template <Element T>
-inline constexpr DType dtype_of = std::is_same_v<T, double>         ? DType::f64
-                                  : std::is_same_v<T, float>        ? DType::f32
-                                  : std::is_same_v<T, f16>          ? DType::f16
-                                  : std::is_same_v<T, bf16>         ? DType::bf16
-                                  : std::is_same_v<T, std::int64_t> ? DType::i64
-                                  : std::is_same_v<T, std::int32_t> ? DType::i32
-                                                                    : DType::u8;
-
-/// The name in files and messages: "F32", "BF16" ...
-constexpr std::string_view name_of(DType dtype) noexcept {
-  constexpr std::array<std::string_view, all_dtypes.size()> names{"F64", "F32", "F16", "BF16", "I64", "I32", "U8"};
-  return names[static_cast<std::size_t>(dtype)];
-}
-
-/// Calls f.operator()<T>() with the C++ type T of the dtype.
-template <class F> constexpr decltype(auto) with_element(DType dtype, F&& f) {
+/// Calls f.operator()<T>() with the C++ type T of a dtype.
+template <class F> constexpr decltype(auto) with_element(NumberFormat dtype, F&& f) {
   switch (dtype) {
-    case DType::f64:
+    case NumberFormat::f64:
       return f.template operator()<double>();
-    case DType::f32:
+    case NumberFormat::f32:
       return f.template operator()<float>();
-    case DType::f16:
+    case NumberFormat::f16:
       return f.template operator()<f16>();
-    case DType::bf16:
+    case NumberFormat::bf16:
       return f.template operator()<bf16>();
-    case DType::i64:
+    case NumberFormat::i64:
       return f.template operator()<std::int64_t>();
-    case DType::i32:
+    case NumberFormat::i32:
       return f.template operator()<std::int32_t>();
-    case DType::u8:
-      break;
+    default:
+      AVIARY_ASSERT(dtype == NumberFormat::u8);
+      return f.template operator()<std::uint8_t>();
   }
-  return f.template operator()<std::uint8_t>();
-}
-
-/// Bytes of one number.
-constexpr std::size_t size_of(DType dtype) noexcept {
-  return with_element(dtype, []<class T>() { return sizeof(T); });
 }
 
 namespace detail {
@@ -137,13 +114,21 @@ template <Element From, Element To> void copy_numbers(Numbers<From> const& from,
   }
 }
 
-/// "F64, F32, F16, BF16": what can be read as T.
-template <Element T> std::string dtypes_readable_as() {
+/// "f64, f32, f16, bf16": the dtypes for which known(dtype).
+template <class F> std::string list_dtypes(F&& known) {
   std::string out;
-  for (DType const dtype : all_dtypes)
-    if (with_element(dtype, []<class From>() { return readable<From, T>; }))
-      (out += out.empty() ? "" : ", ") += name_of(dtype);
+  for (NumberFormat const dtype : tensor_formats)
+    if (known(dtype)) (out += out.empty() ? "" : ", ") += name_of(dtype);
   return out;
+}
+/// All of them.
+inline std::string list_dtypes() {
+  return list_dtypes([](NumberFormat) { return true; });
+}
+/// What can be read as T.
+template <Element T> std::string dtypes_readable_as() {
+  return list_dtypes(
+      [](NumberFormat dtype) { return with_element(dtype, []<class From>() { return readable<From, T>; }); });
 }
 
 /// The product of the sizes, or nothing if it does not fit 64 bits with sign. A size of 0 does not hide an overflow.
@@ -154,6 +139,17 @@ constexpr std::optional<std::int64_t> element_count(std::span<std::int64_t const
     if (size > 0) count *= size;
   }
   return std::ranges::find(shape, 0) == shape.end() ? count : 0;
+}
+
+/// Whether a tensor of these strides lies as if it had none. The stride of a size of 1 says nothing.
+constexpr bool is_row_major(std::span<std::int64_t const> shape, std::span<std::int64_t const> strides) noexcept {
+  if (strides.empty() || std::ranges::find(shape, 0) != shape.end()) return true;
+  std::int64_t expected = 1;
+  for (std::size_t axis = shape.size(); axis-- > 0;) {
+    if (shape[axis] != 1 && strides[axis] != expected) return false;
+    expected *= shape[axis];
+  }
+  return true;
 }
 
 /// How many numbers lie from the first to the last of a tensor with these strides; none: row-major. Nothing if that, or
@@ -179,7 +175,7 @@ constexpr std::optional<std::int64_t> extent_of(std::span<std::int64_t const> sh
 /// "FILE: tensor 'NAME': what is wrong, expected and found".
 struct Tensor {
   std::string_view name;
-  DType dtype;
+  NumberFormat dtype;
   std::span<std::int64_t const> shape;         ///< outermost first; empty for a single number
   std::span<std::byte const> bytes;            ///< little-endian, on any boundary, from the first to the last number
   std::string_view file = "memory";            ///< for messages
@@ -195,11 +191,33 @@ struct Tensor {
   Tensor expect_shape(std::span<std::int64_t const> expected) const {
     auto const fits = [](std::int64_t want, std::int64_t have) { return want == dynamic || want == have; };
     if (!std::ranges::equal(expected, shape, fits))
-      fail("expected shape " + detail::shape_text(expected) + ", found " + detail::shape_text(shape));
+      fail("expected shape " + shape_text(expected) + ", found " + shape_text(shape));
     return *this;
   }
   Tensor expect_shape(std::initializer_list<std::int64_t> expected) const {
     return expect_shape(std::span(expected.begin(), expected.size()));
+  }
+
+  /// This tensor, if its numbers have the format. Else throws std::runtime_error.
+  Tensor expect_dtype(NumberFormat expected) const {
+    if (dtype != expected)
+      fail("expected dtype " + std::string(name_of(expected)) + ", found " + std::string(name_of(dtype)));
+    return *this;
+  }
+
+  /// Part i of the first axis: number i of a vector, row i of a matrix, matrix i of several.
+  /// Throws std::invalid_argument unless 0 <= i < shape[0].
+  Tensor operator[](Index i) const {
+    if (shape.empty() || i < 0 || i >= shape[0])
+      throw std::invalid_argument(message("has no part " + std::to_string(i) + " in shape " + shape_text(shape)));
+    Tensor part = *this;
+    part.shape = shape.subspan(1);
+    if (!strides.empty()) part.strides = strides.subspan(1);
+    auto const numbers = [](std::optional<std::int64_t> n) { return static_cast<std::size_t>(n.value_or(0)); };
+    std::size_t const stride = numbers(strides.empty() ? detail::element_count(part.shape) : strides[0]);
+    std::size_t const extent = numbers(detail::extent_of(part.shape, part.strides));
+    part.bytes = bytes.subspan(to_size(i) * stride * size_of(dtype), extent * size_of(dtype));
+    return part;
   }
 
   /// Copies the numbers into a vector, array or span of exactly size() numbers. Floating dtypes convert to any floating
@@ -212,9 +230,8 @@ struct Tensor {
     std::span<To> const out(to);
     check_readable_as<To>();
     if (static_cast<Index>(out.size()) != size())
-      throw std::invalid_argument(message("holds " + std::to_string(size()) + " numbers of shape " +
-                                          detail::shape_text(shape) + ", the destination " +
-                                          std::to_string(out.size())));
+      throw std::invalid_argument(message("holds " + std::to_string(size()) + " numbers of shape " + shape_text(shape) +
+                                          ", the destination " + std::to_string(out.size())));
     with_element(dtype, [&]<class From>() {
       if constexpr (detail::readable<From, To>)
         detail::copy_numbers(detail::Numbers<From>{bytes.data(), shape, strides}, out);
@@ -229,25 +246,72 @@ struct Tensor {
     return out;
   }
 
-  /// The numbers where they lie, without a copy; nothing if they have another type, lie on another boundary than T's, or
-  /// have strides.
+  /// The numbers where they lie, in row-major order; nothing if they have another format, lie on another boundary than T's,
+  /// or have strides of another order.
   template <Element T> std::optional<std::span<T const>> in_place() const noexcept {
-    bool const aligned = std::bit_cast<std::uintptr_t>(bytes.data()) % alignof(T) == 0;
-    if (dtype != dtype_of<T> || !aligned || !strides.empty()) return std::nullopt;
-    return std::span(reinterpret_cast<T const*>(bytes.data()), static_cast<std::size_t>(size()));
+    if (dtype != format_of<T> || !is_aligned<T>() || !detail::is_row_major(shape, strides)) return std::nullopt;
+    return std::span(numbers<T>(), static_cast<std::size_t>(size()));
+  }
+
+  /// @name Views of the numbers where they lie
+  /// Sizes of 1 may stand before the others in the shape. Each throws std::runtime_error where there is no such view, and
+  /// says which shape, dtype, boundary or strides it expected and found; read() copies what these cannot show.
+  ///@{
+  /// Of a tensor [n].
+  template <Element T> VecView<T const> vector() const {
+    Tensor const found = expect_dimensions(1).expect_dtype(format_of<T>).template expect_rows<T>();
+    return {found.numbers<T>(), found.size()};
+  }
+  /// Of a tensor [rows, columns]; rows may lie apart.
+  template <Element T> MatView<T const> matrix() const {
+    Tensor const found = expect_dimensions(2).expect_dtype(format_of<T>).template expect_rows<T>();
+    Index const rows = found.shape[0], columns = found.shape[1];
+    return {found.numbers<T>(), rows, columns, found.strides.empty() || rows < 2 ? columns : found.strides[0]};
+  }
+  ///@}
+
+  /// This tensor with so many dimensions, after sizes of 1 in front are dropped. Throws std::runtime_error if it has others.
+  Tensor expect_dimensions(std::size_t dimensions) const {
+    Tensor found = *this;
+    while (found.shape.size() > dimensions && found.shape[0] == 1) found = found[0];
+    if (found.shape.size() != dimensions)
+      fail("expected " + std::to_string(dimensions) + (dimensions == 1 ? " dimension" : " dimensions") +
+           ", found shape " + shape_text(shape));
+    return found;
+  }
+
+  /// What keeps the rows of a tensor of one dimension or two from being seen where they lie, as numbers of T: a boundary or
+  /// strides; empty: nothing.
+  template <Element T> std::string obstacle_to_rows() const {
+    if (!is_aligned<T>())
+      return "expected numbers at an address that " + std::to_string(alignof(T)) +
+             " divides, found one with a remainder of " + std::to_string(address() % alignof(T));
+    if (detail::is_row_major(shape, strides)) return {};
+    bool const contiguous = shape.back() == 1 || strides.back() == 1;
+    bool const apart = shape.size() == 1 || shape[0] == 1 || strides[0] >= shape[1];
+    return contiguous && apart ? "" : "expected rows of numbers side by side, found strides " + shape_text(strides);
+  }
+
+  /// Throws std::runtime_error unless numbers of the dtype can be read as T.
+  template <Element T> void check_readable_as() const {
+    if (!with_element(dtype, []<class From>() { return detail::readable<From, T>; }))
+      fail("expected dtype " + detail::dtypes_readable_as<T>() + ", found " + std::string(name_of(dtype)));
   }
 
   /// "FILE: tensor 'NAME': what"
   std::string message(std::string const& what) const {
-    return std::string(file) + ": tensor " + detail::in_quotes(name) + ": " + what;
+    return std::string(file) + ": tensor " + in_quotes(name) + ": " + what;
   }
 
  private:
   [[noreturn]] void fail(std::string const& what) const { throw std::runtime_error(message(what)); }
 
-  template <Element T> void check_readable_as() const {
-    if (!with_element(dtype, []<class From>() { return detail::readable<From, T>; }))
-      fail("expected dtype " + detail::dtypes_readable_as<T>() + ", found " + std::string(name_of(dtype)));
+  std::uintptr_t address() const noexcept { return std::bit_cast<std::uintptr_t>(bytes.data()); }
+  template <Element T> T const* numbers() const noexcept { return reinterpret_cast<T const*>(bytes.data()); }
+  template <Element T> bool is_aligned() const noexcept { return address() % alignof(T) == 0; }
+  template <Element T> Tensor const& expect_rows() const {
+    if (std::string const obstacle = obstacle_to_rows<T>(); !obstacle.empty()) fail(obstacle);
+    return *this;
   }
 };
 

@@ -1,7 +1,8 @@
 #pragma once
-/// The named tensors of a file, whatever its format: what SafeTensors and TorchCheckpoint are once they are open.
+/// The named tensors of a file, whatever its format: the frame of all loaders, and what they are once they are open.
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <initializer_list>
 #include <map>
@@ -27,7 +28,7 @@ namespace detail {
 
 /// What a file says about a tensor. Checked by whoever read it: the bytes hold all numbers of the shape.
 struct TensorEntry {
-  DType dtype;
+  NumberFormat dtype;
   std::vector<std::int64_t> shape, strides;
   std::span<std::byte const> bytes;
 };
@@ -59,6 +60,20 @@ struct TensorTable {
 /// expected and what was found.
 class TensorFile {
  public:
+  /// Tensors that other code has made or read. Their numbers must outlive the file, their names and shapes need not; `name`
+  /// stands for the file in messages. Throws std::invalid_argument for a name that is given twice.
+  explicit TensorFile(std::span<Tensor const> tensors, std::string name = "memory")
+      : name_(std::make_unique<std::string const>(std::move(name))) {
+    for (Tensor const& tensor : tensors) {
+      detail::TensorEntry entry{tensor.dtype,
+                                {tensor.shape.begin(), tensor.shape.end()},
+                                {tensor.strides.begin(), tensor.strides.end()},
+                                tensor.bytes};
+      if (!table_.tensors.emplace(tensor.name, std::move(entry)).second)
+        throw std::invalid_argument(tensor.message("is given twice"));
+    }
+  }
+
   std::size_t size() const noexcept { return table_.tensors.size(); }
   bool contains(std::string_view name) const { return table_.tensors.contains(name); }
   Metadata const& metadata() const noexcept { return table_.metadata; }
@@ -74,8 +89,7 @@ class TensorFile {
   Tensor tensor(std::string_view name) const {
     auto const found = table_.tensors.find(name);
     if (found == table_.tensors.end())
-      throw std::runtime_error(*name_ + ": has no tensor " + detail::in_quotes(name) + " among its " +
-                               std::to_string(size()));
+      throw std::runtime_error(*name_ + ": has no tensor " + in_quotes(name) + " among its " + std::to_string(size()));
     auto const& [key, entry] = *found;
     return {.name = key,
             .dtype = entry.dtype,
@@ -99,6 +113,16 @@ class TensorFile {
     for (detail::Checksum const& checksum : table_.checksums) checksum.verify(*name_);
   }
 
+  /// A text of the file that a reader cannot do without. Throws std::runtime_error "WITHOUT: the file's metadata lack 'KEY'".
+  std::string_view text(std::string const& key, std::string const& without) const {
+    auto const found = metadata().find(key);
+    if (found == metadata().end()) throw std::runtime_error(without + ": the file's metadata lack " + in_quotes(key));
+    return found->second;
+  }
+
+  /// "FILE: what"
+  std::string message(std::string const& what) const { return *name_ + ": " + what; }
+
  protected:
   using Read = detail::TensorTable(std::span<std::byte const> bytes, std::string_view name);
 
@@ -112,6 +136,19 @@ class TensorFile {
   MappedFile file_;
   std::unique_ptr<std::string const> name_;  // in place through moves, unlike a short string: tensors refer to it
   detail::TensorTable table_;
+};
+
+/// The tensors of a file in one format, which `read` reads.
+template <detail::TensorTable (*read)(std::span<std::byte const> bytes, std::string_view name)>
+class TensorFileOf : public TensorFile {
+ public:
+  /// Maps the file. Throws std::runtime_error if it cannot be read or is not what the format says.
+  explicit TensorFileOf(std::filesystem::path const& path) : TensorFileOf(MappedFile(path), path.string()) {}
+
+  /// Reads a file that is mapped already, or bytes that the caller keeps. `name` stands for the file in messages.
+  TensorFileOf(MappedFile file, std::string name) : TensorFile(std::move(file), std::move(name), *read) {}
+  explicit TensorFileOf(std::span<std::byte const> bytes, std::string name = "memory")
+      : TensorFile(bytes, std::move(name), *read) {}
 };
 
 }  // namespace aviary

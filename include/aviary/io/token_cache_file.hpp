@@ -4,11 +4,11 @@
 ///     save_token_cache("tokens.safetensors", cache);
 ///     load_token_cache("tokens.safetensors", cache);
 ///
-/// A cache called NAME is two tensors or three: NAME.ids, I32 (tokens); NAME.keys (tokens, width) in the cache's number
-/// type, int8 as the bytes of U8; and with int8 NAME.scales, BF16 (tokens). The file's metadata say the rest:
+/// A cache called NAME is two tensors or three: NAME.ids, I32 (tokens); NAME.keys (tokens, width) in the format of the
+/// cache's numbers, those of q8 as the bytes of U8; and with q8 NAME.scales, BF16 (tokens). The file's metadata say the rest:
 ///
 ///     aviary.token_cache.NAME               "1", the version of all this
-///     aviary.token_cache.NAME.storage       "F32", "F64", "BF16", "F16" or "I8"
+///     aviary.token_cache.NAME.storage       "F32", "F64", "BF16", "F16" or "Q8", which older files call "I8"
 ///     aviary.token_cache.NAME.vocab_size    "65536"
 ///
 /// What a file holds must be what the reader expects: else every difference is named, and the cache stays as it was.
@@ -32,15 +32,8 @@ namespace detail {
 inline constexpr std::string_view token_cache_key = "aviary.token_cache.", token_cache_version = "1";
 inline constexpr char const* token_cache_name = "cache";  // in a file of its own
 
-/// How keys lie in a file: there is no dtype for int8.
+/// How keys lie in a file: safetensors has no dtype for q8.
 template <KeyStorage S> using StoredKey = std::conditional_t<TokenCache<S>::has_scales, std::uint8_t, S>;
-
-template <KeyStorage S> constexpr std::string_view storage_name() noexcept {
-  if constexpr (TokenCache<S>::has_scales)
-    return "I8";
-  else
-    return name_of(dtype_of<S>);
-}
 
 /// The numbers of a tensor where they lie, or, where that is on no boundary of theirs, copied.
 template <Element T> class TensorNumbers {
@@ -70,8 +63,8 @@ template <KeyStorage S> class TokenCacheReader {
     Index const tokens = ids.size();
     check_metadata(ids);
     Tensor const keys = file_.tensor(name_ + ".keys", {tokens, cache_.width()});
-    expect_dtype(ids, DType::i32);
-    expect_dtype(keys, dtype_of<StoredKey<S>>);
+    ids.expect_dtype(NumberFormat::i32);
+    keys.expect_dtype(format_of<StoredKey<S>>);
     TensorNumbers<std::int32_t> const id_numbers(ids);
     TensorNumbers<StoredKey<S>> const key_numbers(keys);
     check_ids(ids, id_numbers.span());
@@ -79,7 +72,7 @@ template <KeyStorage S> class TokenCacheReader {
     std::span const stored(reinterpret_cast<S const*>(key_span.data()), key_span.size());
     if constexpr (TokenCache<S>::has_scales) {
       Tensor const scales = file_.tensor(name_ + ".scales", {tokens});
-      expect_dtype(scales, DType::bf16);
+      scales.expect_dtype(NumberFormat::bf16);
       replace(tokens, id_numbers.span(), stored, TensorNumbers<bf16>(scales).span());
     } else {
       replace(tokens, id_numbers.span(), stored, {});
@@ -96,24 +89,15 @@ template <KeyStorage S> class TokenCacheReader {
   }
 
   void check_metadata(Tensor const& ids) const {
-    std::string text;
-    auto const expect = [&](std::string const& key, std::string_view what, std::string_view expected) {
-      auto const found = file_.metadata().find(key);
-      if (found == file_.metadata().end())
-        throw std::runtime_error(ids.message("belongs to no token cache: the metadata lack " + in_quotes(key)));
-      if (found->second != expected)
-        text += (text.empty() ? "expected " : "; expected ") + std::string(what) + " " + std::string(expected) +
-                ", found " + in_quotes(found->second);
+    Differences differences;
+    auto const expect = [&](std::string const& key, char const* what, std::string const& expected) {
+      std::string_view const found = file_.text(key, ids.message("belongs to no token cache"));
+      differences.expect(what, expected, found == "I8" ? "Q8" : found);
     };
-    expect(key_, "a token cache of version", token_cache_version);
-    expect(key_ + ".storage", "keys stored as", storage_name<S>());
+    expect(key_, "a token cache of version", std::string(token_cache_version));
+    expect(key_ + ".storage", "keys stored as", safetensors_name(format_of<S>));
     expect(key_ + ".vocab_size", "ids of a vocabulary of", std::to_string(cache_.vocab_size()));
-    if (!text.empty()) throw std::runtime_error(ids.message(text));
-  }
-  static void expect_dtype(Tensor const& tensor, DType dtype) {
-    if (tensor.dtype != dtype)
-      throw std::runtime_error(tensor.message("expected dtype " + std::string(name_of(dtype)) + ", found " +
-                                              std::string(name_of(tensor.dtype))));
+    differences.throw_any(ids);
   }
   void check_ids(Tensor const& tensor, std::span<std::int32_t const> ids) const {
     for (std::size_t t = 0; t < ids.size(); ++t)
@@ -142,7 +126,7 @@ void add_token_cache(SafeTensorsWriter& to, std::string const& name, TokenCache<
          std::span(reinterpret_cast<Key const*>(stored.data()), stored.size()));
   if constexpr (TokenCache<S>::has_scales) to.add(name + ".scales", {cache.size()}, cache.scales());
   to.set_metadata(key, std::string(detail::token_cache_version));
-  to.set_metadata(key + ".storage", std::string(detail::storage_name<S>()));
+  to.set_metadata(key + ".storage", detail::safetensors_name(format_of<S>));
   to.set_metadata(key + ".vocab_size", std::to_string(cache.vocab_size()));
 }
 

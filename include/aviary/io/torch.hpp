@@ -38,7 +38,7 @@ enum class TorchRole : unsigned char { dict, tensor, tensor_v2, tensor_v3, param
 struct TorchGlobal {
   std::string_view name;
   TorchRole role;
-  std::optional<DType> dtype = {};  // of storages and dtypes; none: not one of ours
+  std::optional<NumberFormat> dtype = {};  // of storages and dtypes; none: not one of ours
 };
 
 /// All that a checkpoint may name.
@@ -50,28 +50,28 @@ inline constexpr std::array torch_globals{
     TorchGlobal{"torch._utils _rebuild_parameter", TorchRole::parameter},
     TorchGlobal{"torch._utils _rebuild_parameter_with_state", TorchRole::parameter},
     TorchGlobal{"torch._tensor _rebuild_from_type_v2", TorchRole::subclass},
-    TorchGlobal{"torch DoubleStorage", TorchRole::storage, DType::f64},
-    TorchGlobal{"torch FloatStorage", TorchRole::storage, DType::f32},
-    TorchGlobal{"torch HalfStorage", TorchRole::storage, DType::f16},
-    TorchGlobal{"torch BFloat16Storage", TorchRole::storage, DType::bf16},
-    TorchGlobal{"torch LongStorage", TorchRole::storage, DType::i64},
-    TorchGlobal{"torch IntStorage", TorchRole::storage, DType::i32},
-    TorchGlobal{"torch ByteStorage", TorchRole::storage, DType::u8},
-    TorchGlobal{"torch.storage UntypedStorage", TorchRole::storage, DType::u8},
-    TorchGlobal{"torch.storage _UntypedStorage", TorchRole::storage, DType::u8},
-    TorchGlobal{"torch UntypedStorage", TorchRole::storage, DType::u8},
+    TorchGlobal{"torch DoubleStorage", TorchRole::storage, NumberFormat::f64},
+    TorchGlobal{"torch FloatStorage", TorchRole::storage, NumberFormat::f32},
+    TorchGlobal{"torch HalfStorage", TorchRole::storage, NumberFormat::f16},
+    TorchGlobal{"torch BFloat16Storage", TorchRole::storage, NumberFormat::bf16},
+    TorchGlobal{"torch LongStorage", TorchRole::storage, NumberFormat::i64},
+    TorchGlobal{"torch IntStorage", TorchRole::storage, NumberFormat::i32},
+    TorchGlobal{"torch ByteStorage", TorchRole::storage, NumberFormat::u8},
+    TorchGlobal{"torch.storage UntypedStorage", TorchRole::storage, NumberFormat::u8},
+    TorchGlobal{"torch.storage _UntypedStorage", TorchRole::storage, NumberFormat::u8},
+    TorchGlobal{"torch UntypedStorage", TorchRole::storage, NumberFormat::u8},
     TorchGlobal{"torch BoolStorage", TorchRole::storage},
     TorchGlobal{"torch CharStorage", TorchRole::storage},
     TorchGlobal{"torch ShortStorage", TorchRole::storage},
     TorchGlobal{"torch ComplexFloatStorage", TorchRole::storage},
     TorchGlobal{"torch ComplexDoubleStorage", TorchRole::storage},
-    TorchGlobal{"torch float64", TorchRole::dtype, DType::f64},
-    TorchGlobal{"torch float32", TorchRole::dtype, DType::f32},
-    TorchGlobal{"torch float16", TorchRole::dtype, DType::f16},
-    TorchGlobal{"torch bfloat16", TorchRole::dtype, DType::bf16},
-    TorchGlobal{"torch int64", TorchRole::dtype, DType::i64},
-    TorchGlobal{"torch int32", TorchRole::dtype, DType::i32},
-    TorchGlobal{"torch uint8", TorchRole::dtype, DType::u8},
+    TorchGlobal{"torch float64", TorchRole::dtype, NumberFormat::f64},
+    TorchGlobal{"torch float32", TorchRole::dtype, NumberFormat::f32},
+    TorchGlobal{"torch float16", TorchRole::dtype, NumberFormat::f16},
+    TorchGlobal{"torch bfloat16", TorchRole::dtype, NumberFormat::bf16},
+    TorchGlobal{"torch int64", TorchRole::dtype, NumberFormat::i64},
+    TorchGlobal{"torch int32", TorchRole::dtype, NumberFormat::i32},
+    TorchGlobal{"torch uint8", TorchRole::dtype, NumberFormat::u8},
     TorchGlobal{"torch bool", TorchRole::dtype},
     TorchGlobal{"torch int8", TorchRole::dtype},
     TorchGlobal{"torch int16", TorchRole::dtype},
@@ -98,17 +98,6 @@ inline constexpr auto torch_global_names = [] {
   std::ranges::transform(torch_globals, names.begin(), &TorchGlobal::name);
   return names;
 }();
-
-/// Whether a tensor of these strides lies as if it had none. The stride of a size of 1 says nothing.
-constexpr bool is_row_major(std::span<std::int64_t const> shape, std::span<std::int64_t const> strides) noexcept {
-  if (std::ranges::find(shape, 0) != shape.end()) return true;
-  std::int64_t expected = 1;
-  for (std::size_t axis = shape.size(); axis-- > 0;) {
-    if (shape[axis] != 1 && strides[axis] != expected) return false;
-    expected *= shape[axis];
-  }
-  return true;
-}
 
 class TorchReader {
   using Value = Pickle::Value;
@@ -240,8 +229,7 @@ class TorchReader {
     Storage storage = storage_of(arguments[0]);
     if (role == TorchRole::tensor_v3) storage.type = &type_of(arguments[6], TorchRole::dtype);
     if (!storage.type->dtype)
-      fail_tensor("dtype " + in_quotes(storage.type->name) +
-                  " is not supported, expected F64, F32, F16, BF16, I64, I32 or U8");
+      fail_tensor("dtype " + in_quotes(storage.type->name) + " is not supported, expected one of " + list_dtypes());
     TensorEntry entry = view_of(storage, arguments);
     spend(path_.size() + 16 * (1 + entry.shape.size()));
     table_.tensors.emplace(path_, std::move(entry));
@@ -408,18 +396,11 @@ inline TensorTable read_torch(std::span<std::byte const> bytes, std::string_view
 /// pickle; the numbers stay in the file until they are touched. Tensors may have strides, share numbers, and lie on any
 /// boundary; an expanded one may hold 2^20 numbers, or as many as the file has bytes. The pickle is compared with its
 /// checksum, where the file has one; verify() compares the numbers.
+/// Errors: std::runtime_error if the file is of another or an older format, is damaged, names anything that state dicts do
+/// not need, or holds a tensor of a number format that tensor_formats lacks.
 /// Memory: some bytes for each byte of the pickle, which is about 200 bytes for a tensor.
-class TorchCheckpoint : public TensorFile {
- public:
-  /// Maps the file. Throws std::runtime_error if it cannot be read, is of another or an older format, is damaged, names
-  /// anything that state dicts do not need, or holds a tensor of a number type that DType lacks.
-  explicit TorchCheckpoint(std::filesystem::path const& path) : TorchCheckpoint(MappedFile(path), path.string()) {}
-
-  /// Reads a file that is mapped already, or bytes that the caller keeps. `name` stands for the file in messages.
-  TorchCheckpoint(MappedFile file, std::string name)
-      : TensorFile(std::move(file), std::move(name), detail::read_torch) {}
-  explicit TorchCheckpoint(std::span<std::byte const> bytes, std::string name = "memory")
-      : TensorFile(bytes, std::move(name), detail::read_torch) {}
+class TorchCheckpoint : public TensorFileOf<detail::read_torch> {
+  using TensorFileOf::TensorFileOf;
 };
 
 }  // namespace aviary

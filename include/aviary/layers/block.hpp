@@ -2,8 +2,10 @@
 /// A residual block, the same in every RWKV generation:
 ///
 ///   x += TimeMix(LayerNorm1(x))        x += ChannelMix(LayerNorm2(x))
+#include <string>
 #include <utility>
 
+#include "aviary/core/error.hpp"
 #include "aviary/layers/channel_mix.hpp"
 #include "aviary/layers/norm.hpp"
 
@@ -29,10 +31,9 @@ template <class Time> class Block {
         channel_mix_(std::move(channel_mix)) {
     Index const c = channels();
     if (ln1_.channels() != c || ln2_.channels() != c || channel_mix_.channels() != c)
-      throw std::invalid_argument("aviary: Block: ln1, time mix, ln2, channel mix have " +
-                                  std::to_string(ln1_.channels()) + ", " + std::to_string(c) + ", " +
-                                  std::to_string(ln2_.channels()) + ", " + std::to_string(channel_mix_.channels()) +
-                                  " channels, expected one number");
+      detail::refuse("Block: ln1, time mix, ln2, channel mix have " + std::to_string(ln1_.channels()) + ", " +
+                     std::to_string(c) + ", " + std::to_string(ln2_.channels()) + ", " +
+                     std::to_string(channel_mix_.channels()) + " channels, expected one number");
   }
 
   Index channels() const noexcept { return time_mix_.channels(); }

@@ -3,11 +3,11 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <variant>
 
-#include "aviary/dense/rows.hpp"
+#include "aviary/core/error.hpp"
+#include "aviary/dense/weights.hpp"
 
 namespace aviary {
 
@@ -19,12 +19,12 @@ template <class T> class Embedding {
   explicit Embedding(WeightMatrix table, WeightFormat format = WeightFormat::exact)
       : vocab_size_(table.rows()), channels_(table.columns()) {
     if (vocab_size_ <= 0 || channels_ <= 0)
-      throw std::invalid_argument("aviary: Embedding: the table is " + std::to_string(vocab_size_) + " x " +
-                                  std::to_string(channels_) + ", expected at least one token and channel");
-    WeightFormat const kept = resolve<T>(format, table);
-    if (kept == WeightFormat::full)
+      detail::refuse("Embedding: the table is " + std::to_string(vocab_size_) + " x " + std::to_string(channels_) +
+                     ", expected at least one token and channel");
+    NumberFormat const kept = format.resolve<T>(table);
+    if (kept == format_of<T>)
       keep<T>(table);
-    else if (kept == WeightFormat::f16)
+    else if (kept == NumberFormat::f16)
       keep<f16>(table);
     else
       keep<bf16>(table);

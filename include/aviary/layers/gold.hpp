@@ -3,12 +3,12 @@
 /// equations are in gold.hpp of the folder above.
 #include <algorithm>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "aviary/cache/attention.hpp"
 #include "aviary/core/activation.hpp"
+#include "aviary/core/error.hpp"
 #include "aviary/core/math.hpp"
 #include "aviary/dense/low_rank.hpp"
 #include "aviary/layers/low_rank_token_shift.hpp"
@@ -63,9 +63,7 @@ template <class T, KeyStorage S> class GoldContext {
   }
 
  private:
-  [[noreturn]] static void fail(std::string const& what) {
-    throw std::invalid_argument("aviary: GoldContext: " + what);
-  }
+  [[noreturn]] static void fail(std::string const& what) { detail::refuse("GoldContext: " + what); }
 
   TokenCat<T> const* token_cat_;
   TokenCache<S> const* cache_;

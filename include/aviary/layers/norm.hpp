@@ -1,9 +1,9 @@
 #pragma once
 /// Normalisations of rows: layer norm, group norm per head, unit length per head.
 #include <cmath>
-#include <stdexcept>
 #include <string>
 
+#include "aviary/core/error.hpp"
 #include "aviary/dense/rows.hpp"
 #include "aviary/layers/functions.hpp"
 
@@ -40,8 +40,8 @@ template <class T> class GroupNorm {
   GroupNorm(VecView<T const> weight, VecView<T const> bias, Index heads, T eps = T(64e-5))
       : weight_(detail::copy_of(weight)), bias_(detail::copy_of(bias)), heads_(heads), eps_(eps) {
     if (heads <= 0 || weight.size() % heads != 0)
-      throw std::invalid_argument("aviary: norm: " + std::to_string(weight.size()) + " channels do not make " +
-                                  std::to_string(heads) + " heads");
+      detail::refuse("norm: " + std::to_string(weight.size()) + " channels do not make " + std::to_string(heads) +
+                     " heads");
     detail::ExpectShapes{"norm"}("bias", bias, weight.size());
   }
 

@@ -1,10 +1,10 @@
 #pragma once
 /// Rotary position embedding (Su et al. 2021, arXiv:2104.09864).
 #include <cmath>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "aviary/core/error.hpp"
 #include "aviary/core/view.hpp"
 
 namespace aviary {
@@ -17,10 +17,9 @@ class Rotary {
   /// @throws std::invalid_argument unless the head size is even and positive, and base is positive and finite
   explicit Rotary(Index head_size, double base = 10000) {
     if (head_size < 2 || head_size % 2 != 0)
-      throw std::invalid_argument("aviary: Rotary: the head size is " + std::to_string(head_size) +
-                                  ", expected an even number");
+      detail::refuse("Rotary: the head size is " + std::to_string(head_size) + ", expected an even number");
     if (!(base > 0 && std::isfinite(base)))
-      throw std::invalid_argument("aviary: Rotary: the base is " + std::to_string(base) + ", expected above 0");
+      detail::refuse("Rotary: the base is " + std::to_string(base) + ", expected above 0");
     for (Index i = 0; i < head_size; i += 2)
       frequencies_.push_back(std::pow(base, -static_cast<double>(i) / static_cast<double>(head_size)));
   }

@@ -7,6 +7,7 @@
 ///   v2 = W_v X_v2 + tanh(X_v2 value2_w1) value2_w2
 ///   out = W_o LayerNorm(finch_c2(r, log_w, k, v) + v2)      the norm over all channels
 #include "aviary/core/activation.hpp"
+#include "aviary/core/error.hpp"
 #include "aviary/dense/low_rank.hpp"
 #include "aviary/layers/low_rank_token_shift.hpp"
 #include "aviary/layers/sequence_layer.hpp"
@@ -91,9 +92,8 @@ class TimeMix<FinchC2<Number, Size>> : public detail::MatrixTimeMix<FinchC2<Numb
     detail::ExpectShapes const expect{"TimeMix<FinchC2>"};
     Index const c = w.shift.base.size(), a = w.key.rows(), h = w.heads;
     if (h <= 0 || a % h != 0 || (Size != dynamic && a / h != Size))
-      throw std::invalid_argument("aviary: TimeMix<FinchC2>: " + std::to_string(a) + " rows of key do not make " +
-                                  std::to_string(h) + " heads" +
-                                  (Size == dynamic ? "" : " of " + std::to_string(Size)));
+      detail::refuse("TimeMix<FinchC2>: " + std::to_string(a) + " rows of key do not make " + std::to_string(h) +
+                     " heads" + (Size == dynamic ? "" : " of " + std::to_string(Size)));
     Base::expect_shapes(expect, w, c, a);
     expect("time_decay", w.time_decay, a);
     detail::expect_low_rank(expect, "w1", w.w1, c, "w2", w.w2, a);

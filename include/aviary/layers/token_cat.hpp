@@ -7,11 +7,11 @@
 ///   kd = rms(W_b concat(e, c))      eh = rms(e)             rms(x) = x / (sqrt(|x|^2 / C) + 1e-8)
 #include <optional>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "aviary/cache/token_cache.hpp"
+#include "aviary/core/error.hpp"
 #include "aviary/core/scratch.hpp"
 #include "aviary/dense/linear.hpp"
 #include "aviary/layers/embedding.hpp"
@@ -37,8 +37,8 @@ template <class T> class TokenCat {
         compress_(checked(w, embedding_.channels()).compress, w.format),
         expand_(w.expand, w.format) {
     if (ln0_ && ln0_->channels() != channels())
-      throw std::invalid_argument("aviary: TokenCat: ln0 has " + std::to_string(ln0_->channels()) +
-                                  " channels, expected " + std::to_string(channels()));
+      detail::refuse("TokenCat: ln0 has " + std::to_string(ln0_->channels()) + " channels, expected " +
+                     std::to_string(channels()));
   }
 
   Index channels() const noexcept { return expand_.out(); }

@@ -12,7 +12,7 @@
 #include <span>
 
 #include "aviary/core/executor.hpp"
-#include "aviary/matrix/product.hpp"
+#include "aviary/dense/product.hpp"
 #include "aviary/matrix/tile.hpp"
 
 namespace aviary {

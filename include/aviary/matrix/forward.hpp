@@ -7,6 +7,7 @@
 
 #include "aviary/core/executor.hpp"
 #include "aviary/core/packing.hpp"
+#include "aviary/core/tape.hpp"
 #include "aviary/matrix/tile.hpp"
 
 namespace aviary::detail {
@@ -62,19 +63,15 @@ template <class M, class Engine> class ForwardPass {
   static constexpr Index tiles = 8;
 
   void heads(Index first, Index last) noexcept {
-    Index const begin = packing_.begin(sequence_), end = packing_.end(sequence_);
-    bool const keeps = !call_.tape.states.empty();
-    Index const every = call_.tape.every, kept = keeps ? packing_.kept_before(sequence_, every) : 0;
-    Index const tile = first < last ? engine_.tokens(state(first).keys(), state(first).values()) : 1;
-    for (Index t = begin, n = 0; t < end; t += n) {
-      Index const since = keeps ? (t - begin) % every : 0;
-      n = std::min({end - t, tiles * tile, keeps ? every - since : tiles * tile});
+    if (first == last) return;
+    Index const tile = engine_.tokens(state(first).keys(), state(first).values());
+    for_stretches(packing_, sequence_, call_.tape, tiles * tile, [&](Index t, Index n, Index kept) {
       for (Index h = first; h < last; ++h) {
-        if (keeps && since == 0) keep(state(h), call_.tape.states[at(kept + (t - begin) / every, h)]);
+        if (kept >= 0) keep(state(h), call_.tape.states[at(kept, h)]);
         for (Index done = 0; done < n; done += tile)
           engine_(call_, h, t + done, std::min(tile, n - done), state(h), first_value_, last_value_);
       }
-    }
+    });
   }
 
   void keep(View from, View to) const noexcept {

@@ -21,9 +21,13 @@ namespace aviary {
 /// float there. Models are trained with states in float; try before you ship. A step costs 1.4 times (f16) to 2.5 times
 /// (bf16) one in float from first-level cache.
 template <class R, class Number, Index K, Index V = K, Stored S = Number> class MatrixMemory {
-  static_assert(HasTraits<R>, "aviary: a rule needs static constexpr members gate, erase and read");
+  static_assert(HasName<R>, "aviary: a rule needs static constexpr char const* name: what messages and files call it");
+  static_assert(HasTraits<R>, "aviary: a rule needs static constexpr Erase erase and static constexpr Read read");
   static_assert(HasFields<R>, "aviary: a rule needs template <template <Axis> class Per> struct Fields, an aggregate");
-  static_assert(HasDecay<R>, "aviary: a rule with a gate needs a field named log_w");
+  static_assert(HasValue<R>, "aviary: a rule needs a field along values, Per<Axis::value>: what it writes");
+  static_assert(
+      HasProperDecay<R>,
+      "aviary: the field log_w of a rule is along keys or one number, and no field is called w: x.w is exp(log_w)");
   static_assert(std::is_same_v<Number, float> || std::is_same_v<Number, double>,
                 "aviary: arithmetic is float or double; inputs and outputs may be stored in other types");
   static constexpr Index most = detail::largest_head;
@@ -35,8 +39,11 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
 
  public:
   using Rule = R;
+  static constexpr char const* name = detail::name_of_rule<R>();
   using T = Number;
   using StateNumber = S;
+  /// What saved states call the model.
+  static constexpr char const* name = R::name;
   static constexpr Index keys = K, values = V;
   /// The state of one head, a value. State{} is the empty context (with a dynamic size: State{keys, values}).
   using State = aviary::State<StateNumber, K, V>;
@@ -49,12 +56,7 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   using Prepared = typename detail::TileSizes<MatrixMemory>::Token;
   template <class P> using Kernel = typename detail::TileSizes<MatrixMemory>::template Kernel<P>;
 
-  /// What `forward` keeps: the states before tokens 0, every, 2 every ... of each sequence. tape_size(x, offsets, every)
-  /// states, (kept token, head) with the sequences one after another; none: nothing is kept.
-  struct Tape {
-    Index every = 16;
-    std::span<State> states = {};
-  };
+  using Tape = aviary::Tape<State>;
 
   struct ForwardCall {
     Inputs x;
@@ -89,7 +91,7 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   /// has the same bits whatever the executor. Allocates nothing and throws only what the executor throws.
   template <class P = simd::Native<T>, Executor E = Serial>
   static void forward(ForwardCall const& call, E&& executor = {}) {
-    AVIARY_ASSERT(check(call).empty());
+    AVIARY_ASSERT_CALL(check(call));
     detail::ForwardPass<MatrixMemory, detail::Stepped<MatrixMemory, P>>::run(call, executor);
   }
 
@@ -98,7 +100,7 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   template <Index L, class P = simd::Native<T>>
   static void chunk(ForwardCall const& call, std::span<T> workspace) noexcept {
     static_assert(L > 0, "aviary: a chunk has at least one token");
-    AVIARY_ASSERT(check(call).empty());
+    AVIARY_ASSERT_CALL(check(call));
     Serial serial;
     using Engine = detail::Chunked<MatrixMemory, P, L>;
     detail::ForwardPass<MatrixMemory, Engine>::run(call, serial, Engine(workspace));

@@ -1,17 +1,17 @@
 #pragma once
-/// What a model of the matrix family is: three traits, its own inputs, and a pointwise map from these to the terms of
+/// What a model of the matrix family is: a name, two traits, its own inputs, and a pointwise map from these to the terms of
 ///     S' = S diag(w) + (S p) q^T + v k^T            y = S' r   or   S r + (r . (u*k)) v
 /// A rule says nothing else; step, forward and the segment algebra are written once, over it.
+#include <string_view>
+
 #include "aviary/core/fields.hpp"
 #include "aviary/core/sequence.hpp"
 #include "aviary/simd/pack.hpp"
 
 namespace aviary {
 
-/// The decay w: none (w = 1), one number per token, or one per key.
-enum class Gate { none, scalar, vector };
-
-/// The correction (S p) q^T: none; with q = -k, so that it joins the write, S' = S diag(w) + (v - S p) k^T; or a matrix of rank one of its own.
+/// The correction (S p) q^T: none; with q = -k, so that it joins the write, S' = S diag(w) + (v - S p) k^T; or a matrix of
+/// rank one with a q of its own.
 enum class Erase { none, along_key, rank_one };
 
 /// The state that y reads: the one before the token, with the bonus u for the token itself, or the one after it.
@@ -25,7 +25,12 @@ AVIARY_HOST_DEVICE constexpr bool per_token(Axis a) { return a == Axis::key || a
 AVIARY_HOST_DEVICE constexpr bool along_key(Axis a) { return a == Axis::key || a == Axis::head_key; }
 AVIARY_HOST_DEVICE constexpr bool one_number(Axis a) { return a == Axis::one || a == Axis::head_one; }
 
+/// The decay w: none (w = 1), one number, or one per key. It follows from the axis of the field log_w: see gate_of.
+enum class Gate { none, scalar, vector };
+
 namespace lane {  // a namespace of its own: these operators meet lanes only
+
+template <class> inline constexpr bool never = false;
 
 /// A lane of the other axis. It swallows arithmetic, so that one expression serves lanes of keys and lanes of values; the
 /// product of a key and a value is Absent in both, and a term that its lane has does not take that.
@@ -49,41 +54,67 @@ template <Present P> AVIARY_HOST_DEVICE constexpr P operator+(Absent, P const& x
 template <Present P> AVIARY_HOST_DEVICE constexpr P operator-(P const& x, Absent) { return x; }
 template <Present P> AVIARY_HOST_DEVICE constexpr P operator-(Absent, P const& x) { return -x; }
 
-}  // namespace lane
+/// x.w of a rule that has no field log_w. It becomes any number, and says so when it does.
+struct NoDecay {
+  template <class U> AVIARY_HOST_DEVICE constexpr operator U() const {
+    static_assert(never<U>, "aviary: the map of a rule uses x.w, which is exp(log_w): give the rule a field log_w");
+    return U();
+  }
+  template <Present U> AVIARY_HOST_DEVICE friend constexpr U operator*(NoDecay w, U const&) { return w; }
+  template <Present U> AVIARY_HOST_DEVICE friend constexpr U operator*(U const&, NoDecay w) { return w; }
+  template <Present U> AVIARY_HOST_DEVICE friend constexpr U operator+(NoDecay w, U const&) { return w; }
+  template <Present U> AVIARY_HOST_DEVICE friend constexpr U operator+(U const&, NoDecay w) { return w; }
+  template <Present U> AVIARY_HOST_DEVICE friend constexpr U operator-(NoDecay w, U const&) { return w; }
+  template <Present U> AVIARY_HOST_DEVICE friend constexpr U operator-(U const&, NoDecay w) { return w; }
+};
 
-/// The terms that a rule with these traits maps its fields to, each along keys or along values.
-template <Erase E, Read R, template <Axis> class Per> struct Terms;
-template <template <Axis> class Per> struct Terms<Erase::none, Read::before, Per> {
-  Per<Axis::key> r, k;
-  Per<Axis::value> v;
-  Per<Axis::key> u;
+/// A term that its lane has: map must give it, along the right axis.
+template <class P> struct Term {
+  P value;
+
+  template <class Missing = void> AVIARY_HOST_DEVICE constexpr Term() : value() {
+    static_assert(never<Missing>,
+                  "aviary: the map of a rule leaves out a term. It gives r, k and v, p where the rule erases, q with "
+                  "Erase::rank_one, and u with Read::before");
+  }
+  template <class U> AVIARY_HOST_DEVICE constexpr Term(U const& x) : value(converted(x)) {}
+  AVIARY_HOST_DEVICE constexpr operator P const&() const { return value; }
+
+ private:
+  template <class U> AVIARY_HOST_DEVICE static constexpr P converted(U const& x) {
+    if constexpr (std::is_convertible_v<U, P>) {
+      return x;
+    } else {
+      static_assert(
+          never<U>,
+          "aviary: the map of a rule gives a term along the wrong axis. r, p, q, k and u are along keys, v is "
+          "along values, and a key times a value is along neither");
+      return P();
+    }
+  }
 };
-template <template <Axis> class Per> struct Terms<Erase::none, Read::after, Per> {
-  Per<Axis::key> r, k;
-  Per<Axis::value> v;
+
+/// A term that the traits leave out.
+struct NoTerm {
+  constexpr NoTerm() = default;
+  template <class U> AVIARY_HOST_DEVICE constexpr NoTerm(U const&) {
+    static_assert(never<U>,
+                  "aviary: the map of a rule gives a term that its traits leave out. p goes with an erasure, q with "
+                  "Erase::rank_one, and u with Read::before");
+  }
 };
-template <template <Axis> class Per> struct Terms<Erase::along_key, Read::before, Per> {
-  Per<Axis::key> r, p, k;
-  Per<Axis::value> v;
-  Per<Axis::key> u;
-};
-template <template <Axis> class Per> struct Terms<Erase::along_key, Read::after, Per> {
-  Per<Axis::key> r, p, k;
-  Per<Axis::value> v;
-};
-template <template <Axis> class Per> struct Terms<Erase::rank_one, Read::before, Per> {
-  Per<Axis::key> r, p, q, k;
-  Per<Axis::value> v;
-  Per<Axis::key> u;
-};
-template <template <Axis> class Per> struct Terms<Erase::rank_one, Read::after, Per> {
-  Per<Axis::key> r, p, q, k;
-  Per<Axis::value> v;
-};
+
+}  // namespace lane
 
 namespace detail {
 
-// What stands behind a field's name, one struct for each meaning that the field list takes.
+template <Axis A> using AxisTag = std::integral_constant<Axis, A>;
+
+/// The fields of rule R, each as its axis.
+template <class R> using Axes = typename R::template Fields<AxisTag>;
+template <class R> inline constexpr int field_count = count_members<Axes<R>>();
+
+// What stands behind a field's name: one struct for each meaning that the field list takes.
 
 template <Axis A, Index K, Index V> inline constexpr Index axis_size = A == Axis::value ? V : along_key(A) ? K : 1;
 
@@ -96,20 +127,12 @@ template <Index K, Index V> struct InputFields {
   using Per = std::conditional_t<per_token(A), Source<axis_size<A, K, V>>, HeadSource<axis_size<A, K, V>>>;
 };
 
-template <Axis A> using AxisTag = std::integral_constant<Axis, A>;
-
-template <class P> struct KeyLane {
-  template <Axis A> using Per = std::conditional_t<A == Axis::value, lane::Absent, P>;
-  template <Axis A> using Wanted = std::conditional_t<A == Axis::value, lane::Absent, Required<P>>;
+/// A lane of P along keys or along values: the fields and the terms that it has.
+template <class P, bool keys> struct Lane {
+  template <Axis A> static constexpr bool has = one_number(A) || along_key(A) == keys;
+  template <Axis A> using Per = std::conditional_t<has<A>, P, lane::Absent>;
+  template <Axis A> using Term = std::conditional_t<has<A>, lane::Term<P>, lane::Absent>;
 };
-
-template <class P> struct ValueLane {
-  template <Axis A> using Per = std::conditional_t<along_key(A), lane::Absent, P>;
-  template <Axis A> using Wanted = std::conditional_t<along_key(A), lane::Absent, Required<P>>;
-};
-
-template <class R> using Axes = typename R::template Fields<AxisTag>;
-template <class R> inline constexpr int field_count = count_members<Axes<R>>();
 
 /// Out{f(axis, member)...} over the fields of rule R.
 template <class R, class Out, class In, class F>
@@ -128,40 +151,95 @@ template <class R, class In, class F> AVIARY_HOST_DEVICE constexpr void for_each
   });
 }
 
-struct NoDecay {};
-template <class P> struct Decay { P w; };
+/// Whether a field is along values.
+template <class R> consteval bool has_value() {
+  return with_members<field_count<R>>(Axes<R>{}, [](auto... axis) { return ((axis.value == Axis::value) || ...); });
+}
 
-/// What `map` sees of one lane: the model's inputs, and with a gate w = exp(log_w).
-template <class R, class Lane, class P>
-struct LaneFields : R::template Fields<Lane::template Per>,
-                    std::conditional_t<R::gate == Gate::none, NoDecay, Decay<P>> {};
-
-template <class R, class Lane> using TermsOf = Terms<R::erase, R::read, Lane::template Wanted>;
-
-template <class R> AVIARY_HOST_DEVICE constexpr Axis decay_axis() {
-  if constexpr (R::gate == Gate::none)
-    return Axis::one;
-  else
+/// The axis of log_w; Axis::value where there is no such field.
+template <class R> consteval Axis decay_axis() {
+  if constexpr (requires(Axes<R> fields) { fields.log_w; })
     return decltype(Axes<R>{}.log_w)::value;
+  else
+    return Axis::value;
 }
 
 }  // namespace detail
 
+/// The decay of rule R: a vector where its field log_w is along keys, a scalar where that is one number, else none.
 template <class R>
-concept HasTraits = std::is_same_v<decltype(R::gate), Gate const> && std::is_same_v<decltype(R::erase), Erase const> &&
-    std::is_same_v<decltype(R::read), Read const>;
+inline constexpr Gate gate_of = along_key(detail::decay_axis<R>())    ? Gate::vector
+                                : one_number(detail::decay_axis<R>()) ? Gate::scalar
+                                                                      : Gate::none;
+
+/// One decay for a whole head and all time (WKV-5, RetNet). It is applied as an increment, s + s expm1(log_w): a factor
+/// rounded once would repeat the same error at every token.
+template <class R>
+inline constexpr bool constant_decay = gate_of<R> != Gate::none && !per_token(detail::decay_axis<R>());
+
+namespace detail {
+
+template <class W> struct Decay { W w; };
+
+/// What `map` sees of one lane: the model's inputs, and w = exp(log_w).
+template <class R, class P, bool keys>
+struct LaneFields : R::template Fields<Lane<P, keys>::template Per>,
+                    Decay<std::conditional_t<gate_of<R> == Gate::none, lane::NoDecay, P>> {};
+
+/// The terms that `map` makes of them, of which the traits leave some out.
+template <class R, class P, bool keys> struct Terms {
+  using Key = typename Lane<P, keys>::template Term<Axis::key>;
+  template <bool there> using KeyIf = std::conditional_t<there || !keys, Key, lane::NoTerm>;
+  Key r;
+  [[no_unique_address]] KeyIf<R::erase != Erase::none> p = {};
+  [[no_unique_address]] KeyIf<R::erase == Erase::rank_one> q = {};
+  Key k;
+  typename Lane<P, keys>::template Term<Axis::value> v;
+  [[no_unique_address]] KeyIf<R::read == Read::before> u = {};
+};
+
+}  // namespace detail
+
+/// @name What a rule must have
+///@{
+template <class R>
+concept HasName = requires {
+  std::string_view(R::name);
+};
+template <class R>
+concept HasTraits = requires {
+  requires std::is_same_v<decltype(R::erase), Erase const>;
+  requires std::is_same_v<decltype(R::read), Read const>;
+};
 template <class R>
 concept HasFields = requires {
   typename R::template Fields<detail::AxisTag>;
 }
 &&std::is_aggregate_v<detail::Axes<R>>;
 template <class R>
-concept HasDecay = R::gate == Gate::none || requires(detail::Axes<R> fields) {
-  fields.log_w;
-};
+concept HasValue = detail::has_value<R>();
+/// log_w is along keys or one number, and no field is called w, which is what `map` calls its exponential.
+template <class R>
+concept HasProperDecay = !requires(detail::Axes<R> fields) {
+  fields.w;
+}
+&&(!requires(detail::Axes<R> fields) { fields.log_w; } || gate_of<R> != Gate::none);
+///@}
 
-/// One decay for a whole head and all time (WKV-5, RetNet). It is applied as an increment, s + s expm1(log_w): a factor
-/// rounded once would repeat the same error at every token.
-template <class R> inline constexpr bool constant_decay = R::gate != Gate::none && !per_token(detail::decay_axis<R>());
+namespace detail {
+// What a memory derives from its rule, in a form that says nothing more where the rule lacks it.
+template <class R> consteval bool erases() {
+  if constexpr (HasTraits<R>)
+    return R::erase != Erase::none;
+  else
+    return false;
+}
+template <class R> consteval char const* name_of_rule() {
+  if constexpr (HasName<R>)
+    return R::name;
+  else
+    return "";
+}
+}  // namespace detail
 
 }  // namespace aviary

@@ -6,7 +6,7 @@
 
 #include "aviary/core/executor.hpp"
 #include "aviary/core/packing.hpp"
-#include "aviary/matrix/product.hpp"
+#include "aviary/dense/product.hpp"
 #include "aviary/matrix/tile.hpp"
 
 namespace aviary {
@@ -28,7 +28,7 @@ template <class T, Index K, Index V> struct DiagonalSegment {
 namespace detail {
 
 template <class R, class T, Index K, Index V>
-using SegmentOf = std::conditional_t<R::erase == Erase::none, DiagonalSegment<T, K, V>, DenseSegment<T, K, V>>;
+using SegmentOf = std::conditional_t<erases<R>(), DenseSegment<T, K, V>, DiagonalSegment<T, K, V>>;
 
 template <class T, Index K, Index V> void clear(StateView<T, K, V> s) noexcept {
   std::fill(s.s, s.s + s.keys() * s.stride(), T(0));
@@ -130,7 +130,7 @@ template <class M, class P> class SegmentPass {
           if (call_.state_weights) {
             P const r = L::load(tile.token(m).r() + j);
             P const reached = R::read == Read::after ? after : before;
-            put_lanes<T>(call_.state_weights, t + m, head_, j, R::gate == Gate::none ? r : r * L::exp(reached));
+            put_lanes<T>(call_.state_weights, t + m, head_, j, gate_of<R> == Gate::none ? r : r * L::exp(reached));
           }
           L::store(log_a[0] + j, after);
         }

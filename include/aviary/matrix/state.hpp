@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "aviary/core/aligned.hpp"
-#include "aviary/core/storage.hpp"
+#include "aviary/core/convert.hpp"
 #include "aviary/core/view.hpp"
 
 namespace aviary {
@@ -40,6 +40,8 @@ template <class T, Index K, Index V> struct State {
   AVIARY_HOST_DEVICE constexpr StateView<T const, K, V> view() const noexcept { return {&s[0][0], {}, {}}; }
   AVIARY_HOST_DEVICE constexpr operator StateView<T, K, V>() noexcept { return view(); }
   AVIARY_HOST_DEVICE constexpr operator StateView<T const, K, V>() const noexcept { return view(); }
+  /// Makes it the empty context.
+  AVIARY_HOST_DEVICE constexpr void clear() noexcept { *this = State{}; }
   friend bool operator==(State const&, State const&) = default;
 };
 
@@ -56,6 +58,8 @@ requires(K == dynamic || V == dynamic) class State<T, K, V> {
   StateView<T const, K, V> view() const noexcept { return {s_.data(), keys_, values_}; }
   operator StateView<T, K, V>() noexcept { return view(); }
   operator StateView<T const, K, V>() const noexcept { return view(); }
+  /// Makes it the empty context of its size, without an allocation.
+  void clear() noexcept { std::fill(s_.begin(), s_.end(), T{}); }
   friend bool operator==(State const&, State const&) = default;
 
  private:
@@ -71,6 +75,11 @@ enum class Orientation : unsigned char {
 };
 
 namespace detail {
+/// A state as the K x V matrix that it lies as.
+template <class T, Index K, Index V> MatView<T> as_matrix(StateView<T, K, V> s) noexcept {
+  return {s.s, s.keys(), s.values(), s.stride()};
+}
+
 /// What std::vector, std::array and std::span of numbers of any storage type have.
 template <class Numbers>
 concept StoredNumbers = requires(Numbers& numbers) {

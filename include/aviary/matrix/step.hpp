@@ -25,14 +25,14 @@ template <class R, class T, Index Row> class Prepared {
   AVIARY_HOST_DEVICE T* p() const noexcept requires(erases) { return numbers_ + 3 * row_; }
   AVIARY_HOST_DEVICE T* q() const noexcept requires(R::erase == Erase::rank_one) { return numbers_ + 4 * row_; }
   /// The decay, K numbers or one; for a constant decay its distance from 1, exp(log_w) - 1.
-  AVIARY_HOST_DEVICE T* w() const noexcept requires(R::gate != Gate::none) {
-    return numbers_ + (R::gate == Gate::vector ? (rows - 1) * row_ : rows * row_ + 1);
+  AVIARY_HOST_DEVICE T* w() const noexcept requires(gate_of<R> != Gate::none) {
+    return numbers_ + (gate_of<R> == Gate::vector ? (rows - 1) * row_ : rows * row_ + 1);
   }
   /// r . (u*k), the weight of v in its own output.
   AVIARY_HOST_DEVICE T& bonus() const noexcept { return numbers_[rows * row_]; }
 
  private:
-  static constexpr Index rows = 3 + erases + (R::erase == Erase::rank_one) + (R::gate == Gate::vector);
+  static constexpr Index rows = 3 + erases + (R::erase == Erase::rank_one) + (gate_of<R> == Gate::vector);
   T* numbers_;
   [[no_unique_address]] Extent<Row> row_;
 };
@@ -45,23 +45,26 @@ template <class R, class P, class T, Index Row> struct Kernel {
   using L = simd::Pack<P>;
   using Prepared = aviary::Prepared<R, T, Row>;
 
-  template <class Lane, class Token>
-  AVIARY_HOST_DEVICE static AVIARY_INLINE auto element(Token const& x, Index first, Index n) noexcept {
-    auto fields = transform_fields<R, typename R::template Fields<Lane::template Per>>(
+  /// What the rule's map sees of the lanes that begin with number first of n, along keys or along values.
+  template <bool along_keys, class Token>
+  AVIARY_HOST_DEVICE static AVIARY_INLINE LaneFields<R, P, along_keys> element(Token const& x, Index first,
+                                                                               Index n) noexcept {
+    using Lane = detail::Lane<P, along_keys>;
+    auto const fields = transform_fields<R, typename R::template Fields<Lane::template Per>>(
         x, [&]<Axis A>(AxisTag<A>, auto const& member) {
-          if constexpr (!lane::Present<typename Lane::template Per<A>>)
+          if constexpr (!Lane::template has<A>)
             return lane::Absent{};
           else if constexpr (one_number(A))
             return P(member.value);
           else
             return simd::load_part<P>(member.data(), first, n);
         });
-    if constexpr (R::gate == Gate::none)
-      return LaneFields<R, Lane, P>{fields, {}};
-    else if constexpr (lane::Present<decltype(fields.log_w)>)
-      return LaneFields<R, Lane, P>{fields, {L::exp(fields.log_w)}};
+    if constexpr (gate_of<R> == Gate::none)
+      return {fields, {}};
+    else if constexpr (lane::Present<std::remove_cvref_t<decltype(fields.log_w)>>)
+      return {fields, {L::exp(fields.log_w)}};
     else
-      return LaneFields<R, Lane, P>{fields, {P(T(0))}};
+      return {fields, {P(T(0))}};
   }
 
   /// Fills `to`: lanes along keys, then values, the latter with zeros up to the end of the row. Returns
@@ -72,19 +75,19 @@ template <class R, class P, class T, Index Row> struct Kernel {
                                       Index threads = 1) noexcept {
     P bonus(T(0));
     for (Index j = thread * L::lanes; j < keys; j += threads * L::lanes) {
-      auto const e = element<KeyLane<P>>(x, j, keys);
-      auto const m = R::template map<TermsOf<R, KeyLane<P>>>(e);
-      L::store(to.r() + j, m.r);
-      L::store(to.k() + j, m.k);
-      if constexpr (R::gate == Gate::vector) L::store(to.w() + j, factor(e));
-      if constexpr (R::erase != Erase::none) L::store(to.p() + j, m.p);
-      if constexpr (R::erase == Erase::rank_one) L::store(to.q() + j, m.q);
-      if constexpr (R::read == Read::before) bonus = L::fma(P(m.r) * P(m.u), P(m.k), bonus);
+      auto const e = element<true>(x, j, keys);
+      auto const m = R::template map<Terms<R, P, true>>(e);
+      L::store(to.r() + j, m.r.value);
+      L::store(to.k() + j, m.k.value);
+      if constexpr (gate_of<R> == Gate::vector) L::store(to.w() + j, factor(e));
+      if constexpr (R::erase != Erase::none) L::store(to.p() + j, m.p.value);
+      if constexpr (R::erase == Erase::rank_one) L::store(to.q() + j, m.q.value);
+      if constexpr (R::read == Read::before) bonus = L::fma(m.r.value * m.u.value, m.k.value, bonus);
     }
     for (Index i = thread * L::lanes; i < to.row(); i += threads * L::lanes) {
-      auto const e = element<ValueLane<P>>(x, i, values);
-      L::store(to.v() + i, R::template map<TermsOf<R, ValueLane<P>>>(e).v);
-      if constexpr (R::gate == Gate::scalar)
+      auto const e = element<false>(x, i, values);
+      L::store(to.v() + i, R::template map<Terms<R, P, false>>(e).v.value);
+      if constexpr (gate_of<R> == Gate::scalar)
         if (i == 0) simd::store_part(to.w(), 0, 1, factor(e));
     }
     return L::sum(bonus);
@@ -113,15 +116,15 @@ template <class R, class P, class T, Index Row> struct Kernel {
     Q y(T(0)), following(T(0)), write = v;
     if constexpr (R::erase == Erase::along_key) write = v - z;
     [[maybe_unused]] Q scalar_w(T(0));
-    if constexpr (R::gate == Gate::scalar) scalar_w = Q(*x.w());
+    if constexpr (gate_of<R> == Gate::scalar) scalar_w = Q(*x.w());
     for (Index j = 0; j < keys; ++j) {
       Q s = simd::load<Q>(column + j * stride);
       if constexpr (R::read == Read::before) y = W::fma(s, Q(x.r()[j]), y);
-      if constexpr (R::gate == Gate::none) {
+      if constexpr (gate_of<R> == Gate::none) {
         s = W::fma(write, Q(x.k()[j]), s);
       } else {
         Q w = scalar_w;
-        if constexpr (R::gate == Gate::vector) w = Q(x.w()[j]);
+        if constexpr (gate_of<R> == Gate::vector) w = Q(x.w()[j]);
         s = constant_decay<R> ? W::fma(write, Q(x.k()[j]), W::fma(s, w, s)) : W::fma(s, w, write * Q(x.k()[j]));
       }
       if constexpr (R::erase == Erase::rank_one) s = W::fma(z, Q(x.q()[j]), s);

@@ -1,12 +1,10 @@
 #pragma once
 /// A run of tokens of one head, prepared on the stack: what the recurrence is run over while a state lies in first-level
 /// cache.
+#include "aviary/matrix/access.hpp"
 #include "aviary/matrix/step.hpp"
 
 namespace aviary::detail {
-
-/// Keys and values that a head has at most: a token's scratch lies on the stack.
-inline constexpr Index largest_head = 1024;
 
 /// How large the scratch of memory M is.
 template <class M> struct TileSizes {
@@ -35,58 +33,6 @@ template <class M> struct TileSizes {
     return fit < 64 ? fit : 64;
   }
 };
-
-/// @name The inputs of a call, by their rule
-///@{
-template <class R, class Inputs> Index input_tokens(Inputs const& x) noexcept {
-  Index n = 0;
-  for_each_field<R>(x, [&]<Axis A>(AxisTag<A>, auto const& field) {
-    if constexpr (A == Axis::value) n = field.tokens();
-  });
-  return n;
-}
-/// The most heads that a field has.
-template <class R, class Inputs> Index input_heads(Inputs const& x) noexcept {
-  Index n = 0;
-  for_each_field<R>(x, [&](auto, auto const& field) { n = field.heads() > n ? field.heads() : n; });
-  return n;
-}
-/// One head of `heads`, as a sequence with one head.
-template <class R, class Inputs> Inputs input_head(Inputs const& x, Index h, Index heads) noexcept {
-  return transform_fields<R, Inputs>(x, [&](auto, auto const& field) { return field.head(h * field.heads() / heads); });
-}
-/// f(token) for token t of a sequence with one head.
-template <class M, class F> void with_token(typename M::Inputs const& x, Index t, F&& f) noexcept {
-  using T = typename M::T;
-  constexpr Index length = TileSizes<M>::is_static ? TileSizes<M>::fixed_row : largest_head;
-  alignas(alignment) T scratch[field_count<typename M::Rule>][to_size(length)];
-  Index n = 0;
-  f(transform_fields<typename M::Rule, typename M::Token>(x, [&]<Axis A>(AxisTag<A>, auto const& field) {
-    auto const numbers = field.template row<T>(t, 0, scratch[n++]);
-    if constexpr (one_number(A))
-      return Required<T>(numbers[0]);
-    else
-      return numbers;
-  }));
-}
-///@}
-
-/// log_w of a token for the keys from j on, 0 where the rule has no gate.
-template <class R, class P, class Token>
-P log_decay([[maybe_unused]] Token const& token, [[maybe_unused]] Index j, [[maybe_unused]] Index keys) noexcept {
-  using T = typename simd::Pack<P>::value_type;
-  if constexpr (R::gate == Gate::none)
-    return P(T(0));
-  else if constexpr (R::gate == Gate::scalar)
-    return P(T(token.log_w));
-  else
-    return simd::load_part<P>(token.log_w.data(), j, keys);
-}
-
-/// A state as the K x V matrix that it lies as.
-template <class T, Index K, Index V> MatView<T> as_matrix(StateView<T, K, V> s) noexcept {
-  return {s.s, s.keys(), s.values(), s.stride()};
-}
 
 /// Up to TileSizes<M>::tokens(...) tokens of a head of memory M, with packs P.
 template <class M, class P> class Tile {
@@ -134,17 +80,5 @@ template <class M, class P> class Tile {
   [[no_unique_address]] Extent<M::keys> keys_;
   Index tokens_;
 };
-
-/// Writes the lanes of y from value i on as the output of one token and head.
-template <class T, Index V, class Q>
-void put_lanes(Sink<V> const& sink, Index token, Index head, Index i, Q const& y) noexcept {
-  using L = simd::Pack<Q>;
-  Index const values = sink.size();
-  if (T* const row = sink.template row<T>(token, head)) return simd::store_part(row, i, values, y);
-  if (i >= values) return;
-  T lanes[L::lanes];
-  L::store(lanes, y);
-  sink.put(token, head, i, values - i < L::lanes ? values - i : L::lanes, lanes);
-}
 
 }  // namespace aviary::detail

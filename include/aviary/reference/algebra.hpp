@@ -35,7 +35,7 @@ template <class T, class F> Matrix<T> make(Index rows, Index columns, F&& f) {
   return m;
 }
 
-template <class T> Matrix<T> matrix(MatView<T> x) {
+template <class T> Matrix<T> matrix(MatView<T const> x) {
   return make<T>(x.rows(), x.columns(), [&](Index i, Index j) { return x(i, j); });
 }
 template <class T> Matrix<T> column(VecView<T const> x) {
@@ -76,8 +76,8 @@ template <class T> Matrix<T> elementwise(Matrix<T> const& x, Matrix<T> const& y)
   assert(x.rows() == y.rows() && x.columns() == y.columns());
   return make<T>(x.rows(), x.columns(), [&](Index i, Index j) { return x(i, j) * y(i, j); });
 }
+using std::exp;  // of a number
 template <class T> Matrix<T> exp(Matrix<T> const& x) {
-  using std::exp;
   return make<T>(x.rows(), x.columns(), [&](Index i, Index j) { return exp(x(i, j)); });
 }
 /// The inner product of two columns.

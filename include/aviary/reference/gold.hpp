@@ -160,9 +160,7 @@ template <class T = double> struct Gold {
   }
   static Column row_times(Column const& x, Matrix w) { return transpose(matrix(w)) * x; }
   static Column column(Vector x) { return detail::column(x); }
-  static Column matrix(Matrix x) {
-    return detail::make<T>(x.rows(), x.columns(), [&](Index i, Index j) { return x(i, j); });
-  }
+  static Column matrix(Matrix x) { return detail::matrix(x); }
 
   static void check(Weights const& w, Inputs const& in, MatView<T> y) {
     auto const expect = [](char const* name, Index have, Index want) { detail::expect_size("Gold", name, have, want); };

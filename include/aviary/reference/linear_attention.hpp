@@ -8,139 +8,63 @@
 ///
 /// with w = exp(log_w). S is V x K, as in the papers; the scale of q is the caller's. Papers: arXiv 2006.16236, 2307.08621,
 /// 2405.21060 and 2312.06635.
-#include "aviary/reference/algebra.hpp"
-#include "aviary/reference/check.hpp"
+#include "aviary/reference/memory.hpp"
 
 namespace aviary::reference {
+namespace detail {
 
-template <class T = double> struct LinearAttention {
-  using Vector = VecView<T const>;
-  using Matrix = MatView<T const>;
-
-  /// One token.
-  struct Token {
-    Vector q, k;  // (K) each
-    Vector v;     // (V)
+struct LinearAttentionEquation {
+  static constexpr char const* model = "LinearAttention";
+  static constexpr std::array names{"q", "k", "v"};
+  template <template <Axis> class Per> struct Fields {
+    Per<Axis::key> q, k;  // (K) each
+    Per<Axis::value> v;   // (V)
   };
-
-  /// A sequence: row t belongs to token t.
-  struct Inputs {
-    Matrix q, k;  // (tokens, K) each
-    Matrix v;     // (tokens, V)
-  };
-
-  /// Advances s (V x K) by one token and writes the output y (V), which overlaps no input.
-  /// Throws std::invalid_argument when the sizes disagree.
-  static void step(MatView<T> s, Token const& x, VecView<T> y) {
-    using namespace detail;
-    TokenSizes<T>("LinearAttention", s, y).keys("q", x.q).keys("k", x.k).values("v", x.v);
-    auto const q = column(x.q), k = column(x.k), v = column(x.v);
-    store(matrix(s) + v * transpose(k), s);
-    store(matrix(s) * q, y);
-  }
-
-  /// Advances s by all tokens of a sequence; row t of y (tokens, V) is the output of token t.
-  static void forward(MatView<T> s, Inputs const& x, MatView<T> y) {
-    detail::TokenCounts("LinearAttention", y.rows())("q", x.q)("k", x.k)("v", x.v);
-    for (Index t = 0; t < y.rows(); ++t) step(s, {.q = x.q[t], .k = x.k[t], .v = x.v[t]}, y[t]);
+  template <class T> static void step(Matrix<T>& S, auto const& x, Matrix<T>& y) {
+    auto const& [q, k, v] = x;
+    S = S + v * transpose(k);
+    y = S * q;
   }
 };
 
-template <class T = double> struct SimpleGla {
-  using Vector = VecView<T const>;
-  using Matrix = MatView<T const>;
-
-  /// One token.
-  struct Token {
-    Vector q, k;        // (K) each
-    Vector v;           // (V)
-    Required<T> log_w;  // <= 0
+/// RetNet (Axis::head_one) and simple GLA (Axis::one).
+template <Axis decay> struct OneGateEquation {
+  static constexpr char const* model = decay == Axis::one ? "SimpleGla" : "RetNet";
+  static constexpr std::array names{"q", "k", "v", "log_w"};
+  template <template <Axis> class Per> struct Fields {
+    Per<Axis::key> q, k;  // (K) each
+    Per<Axis::value> v;   // (V)
+    Per<decay> log_w;     // <= 0
   };
-
-  /// A sequence: row t belongs to token t.
-  struct Inputs {
-    Matrix q, k;   // (tokens, K) each
-    Matrix v;      // (tokens, V)
-    Vector log_w;  // (tokens)
-  };
-
-  /// Advances s (V x K) by one token and writes the output y (V), which overlaps no input.
-  /// Throws std::invalid_argument when the sizes disagree.
-  static void step(MatView<T> s, Token const& x, VecView<T> y) {
-    using namespace detail;
-    using std::exp;
-    TokenSizes<T>("SimpleGla", s, y).keys("q", x.q).keys("k", x.k).values("v", x.v);
-    auto const q = column(x.q), k = column(x.k), v = column(x.v);
-    T const w = exp(x.log_w.value);
-    store(w * matrix(s) + v * transpose(k), s);
-    store(matrix(s) * q, y);
-  }
-
-  /// Advances s by all tokens of a sequence; row t of y (tokens, V) is the output of token t.
-  static void forward(MatView<T> s, Inputs const& x, MatView<T> y) {
-    detail::TokenCounts("SimpleGla", y.rows())("q", x.q)("k", x.k)("v", x.v)("log_w", x.log_w);
-    for (Index t = 0; t < y.rows(); ++t) step(s, {.q = x.q[t], .k = x.k[t], .v = x.v[t], .log_w = x.log_w[t]}, y[t]);
+  template <class T> static void step(Matrix<T>& S, auto const& x, Matrix<T>& y) {
+    auto const& [q, k, v, log_w] = x;
+    T const w = exp(log_w);
+    S = w * S + v * transpose(k);
+    y = S * q;
   }
 };
 
-template <class T = double> struct RetNet {
-  using Vector = VecView<T const>;
-  using Matrix = MatView<T const>;
-
-  /// One token: that of simple GLA, and its equation.
-  using Token = typename SimpleGla<T>::Token;
-
-  /// A sequence: row t belongs to token t.
-  struct Inputs {
-    Matrix q, k;        // (tokens, K) each
-    Matrix v;           // (tokens, V)
-    Required<T> log_w;  // <= 0, of all tokens
+struct GlaEquation {
+  static constexpr char const* model = "Gla";
+  static constexpr std::array names{"q", "k", "v", "log_w"};
+  template <template <Axis> class Per> struct Fields {
+    Per<Axis::key> q, k;   // (K) each
+    Per<Axis::value> v;    // (V)
+    Per<Axis::key> log_w;  // (K), <= 0
   };
-
-  /// Advances s (V x K) by one token and writes the output y (V), which overlaps no input.
-  /// Throws std::invalid_argument when the sizes disagree.
-  static void step(MatView<T> s, Token const& x, VecView<T> y) { SimpleGla<T>::step(s, x, y); }
-
-  /// Advances s by all tokens of a sequence; row t of y (tokens, V) is the output of token t.
-  static void forward(MatView<T> s, Inputs const& x, MatView<T> y) {
-    detail::TokenCounts("RetNet", y.rows())("q", x.q)("k", x.k)("v", x.v);
-    for (Index t = 0; t < y.rows(); ++t) step(s, {.q = x.q[t], .k = x.k[t], .v = x.v[t], .log_w = x.log_w}, y[t]);
+  template <class T> static void step(Matrix<T>& S, auto const& x, Matrix<T>& y) {
+    auto const& [q, k, v, log_w] = x;
+    auto const w = exp(log_w);
+    S = S * diag(w) + v * transpose(k);
+    y = S * q;
   }
 };
 
-template <class T = double> struct Gla {
-  using Vector = VecView<T const>;
-  using Matrix = MatView<T const>;
+}  // namespace detail
 
-  /// One token.
-  struct Token {
-    Vector q, k;   // (K) each
-    Vector v;      // (V)
-    Vector log_w;  // (K), <= 0
-  };
-
-  /// A sequence: row t belongs to token t.
-  struct Inputs {
-    Matrix q, k;   // (tokens, K) each
-    Matrix v;      // (tokens, V)
-    Matrix log_w;  // (tokens, K)
-  };
-
-  /// Advances s (V x K) by one token and writes the output y (V), which overlaps no input.
-  /// Throws std::invalid_argument when the sizes disagree. Cost: about 2 K^2 V flops.
-  static void step(MatView<T> s, Token const& x, VecView<T> y) {
-    using namespace detail;
-    TokenSizes<T>("Gla", s, y).keys("q", x.q).keys("k", x.k).values("v", x.v).keys("log_w", x.log_w);
-    auto const q = column(x.q), k = column(x.k), v = column(x.v), w = exp(column(x.log_w));
-    store(matrix(s) * diag(w) + v * transpose(k), s);
-    store(matrix(s) * q, y);
-  }
-
-  /// Advances s by all tokens of a sequence; row t of y (tokens, V) is the output of token t.
-  static void forward(MatView<T> s, Inputs const& x, MatView<T> y) {
-    detail::TokenCounts("Gla", y.rows())("q", x.q)("k", x.k)("v", x.v)("log_w", x.log_w);
-    for (Index t = 0; t < y.rows(); ++t) step(s, {.q = x.q[t], .k = x.k[t], .v = x.v[t], .log_w = x.log_w[t]}, y[t]);
-  }
-};
+template <class T = double> using LinearAttention = detail::Memory<detail::LinearAttentionEquation, T>;
+template <class T = double> using RetNet = detail::Memory<detail::OneGateEquation<detail::Axis::head_one>, T>;
+template <class T = double> using SimpleGla = detail::Memory<detail::OneGateEquation<detail::Axis::one>, T>;
+template <class T = double> using Gla = detail::Memory<detail::GlaEquation, T>;
 
 }  // namespace aviary::reference

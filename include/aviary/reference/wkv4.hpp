@@ -17,39 +17,41 @@
 #include <algorithm>
 #include <cmath>
 
-#include "aviary/core/config.hpp"
-#include "aviary/core/view.hpp"
-#include "aviary/reference/check.hpp"
+#include "aviary/reference/fields.hpp"
 
 namespace aviary::reference {
+namespace detail {
+
+/// The inputs, with one number for each channel: a channel is its own key and value.
+struct Wkv4Inputs {
+  static constexpr char const* model = "Wkv4";
+  static constexpr std::array names{"log_w", "k", "v", "u"};
+  template <template <Axis> class Per> struct Fields {
+    Per<Axis::head_key> log_w;  // (C), <= 0, the same for all tokens
+    Per<Axis::key> k, v;        // (C) each
+    Per<Axis::head_key> u;      // (C), the same for all tokens
+  };
+};
+
+}  // namespace detail
 
 template <class T = double> struct Wkv4 {
-  using Vector = VecView<T const>;
-  using Matrix = MatView<T const>;
-
   struct State {
     VecView<T> aa, bb, pp;  // (C) each
   };
+  using Token = typename detail::InputsOf<detail::Wkv4Inputs, T>::Token;
 
-  /// One token.
-  struct Token {
-    Vector log_w;  // (C), <= 0, the same for all tokens
-    Vector k, v;   // (C) each
-    Vector u;      // (C), the same for all tokens
-  };
-
-  /// A sequence: row t belongs to token t.
-  struct Inputs {
-    Vector log_w;  // (C)
-    Matrix k, v;   // (tokens, C) each
-    Vector u;      // (C)
-  };
+  /// A sequence: row t of k and v, (tokens, C) each, belongs to token t.
+  using Inputs = typename detail::InputsOf<detail::Wkv4Inputs, T>::Sequence;
 
   /// Advances s by one token and writes the output y (C), which overlaps no input.
   /// Throws std::invalid_argument when the sizes disagree. Cost: 4 exponentials per channel.
   static void step(State const& s, Token const& x, VecView<T> y) {
     using std::exp;
-    check(s, x, y);
+    detail::expect_size("Wkv4", "aa", s.aa.size(), y.size());
+    detail::expect_size("Wkv4", "bb", s.bb.size(), y.size());
+    detail::expect_size("Wkv4", "pp", s.pp.size(), y.size());
+    detail::InputsOf<detail::Wkv4Inputs, T>::check(x, y.size(), y.size());
     for (Index c = 0; c < y.size(); ++c) {
       T &aa = s.aa[c], &bb = s.bb[c], &pp = s.pp[c];
       T const log_w = x.log_w[c], k = x.k[c], v = x.v[c], u = x.u[c];
@@ -66,19 +68,9 @@ template <class T = double> struct Wkv4 {
 
   /// Advances s by all tokens of a sequence; row t of y (tokens, C) is the output of token t.
   static void forward(State const& s, Inputs const& x, MatView<T> y) {
-    detail::TokenCounts("Wkv4", y.rows())("k", x.k)("v", x.v);
-    for (Index t = 0; t < y.rows(); ++t) step(s, {.log_w = x.log_w, .k = x.k[t], .v = x.v[t], .u = x.u}, y[t]);
-  }
-
- private:
-  static void check(State const& s, Token const& x, VecView<T> y) {
-    detail::expect_size("Wkv4", "aa", s.aa.size(), y.size());
-    detail::expect_size("Wkv4", "bb", s.bb.size(), y.size());
-    detail::expect_size("Wkv4", "pp", s.pp.size(), y.size());
-    detail::expect_size("Wkv4", "log_w", x.log_w.size(), y.size());
-    detail::expect_size("Wkv4", "k", x.k.size(), y.size());
-    detail::expect_size("Wkv4", "v", x.v.size(), y.size());
-    detail::expect_size("Wkv4", "u", x.u.size(), y.size());
+    using detail::InputsOf, detail::Wkv4Inputs;
+    InputsOf<Wkv4Inputs, T>::check(x, y.rows());
+    for (Index t = 0; t < y.rows(); ++t) step(s, InputsOf<Wkv4Inputs, T>::token(x, t), y[t]);
   }
 };
 

@@ -6,80 +6,46 @@
 ///
 /// with w = exp(log_w) of every token. S is V x K, as in the papers. Papers: "Eagle and Finch", arXiv 2404.05892, and
 /// "GoldFinch", arXiv 2407.12077.
-#include "aviary/reference/algebra.hpp"
-#include "aviary/reference/check.hpp"
+#include "aviary/reference/memory.hpp"
 
 namespace aviary::reference {
+namespace detail {
 
-template <class T = double> struct Wkv6 {
-  using Vector = VecView<T const>;
-  using Matrix = MatView<T const>;
-
-  /// One token.
-  struct Token {
-    Vector r, log_w, k;  // (K) each, log_w <= 0
-    Vector v;            // (V)
-    Vector u;            // (K)
+struct Wkv6Equation {
+  static constexpr char const* model = "Wkv6";
+  static constexpr std::array names{"r", "log_w", "k", "v", "u"};
+  template <template <Axis> class Per> struct Fields {
+    Per<Axis::key> r, log_w, k;  // (K) each, log_w <= 0
+    Per<Axis::value> v;          // (V)
+    Per<Axis::head_key> u;       // (K)
   };
-
-  /// A sequence: row t belongs to token t. u does not change with time.
-  struct Inputs {
-    Matrix r, log_w, k;  // (tokens, K) each
-    Matrix v;            // (tokens, V)
-    Vector u;            // (K)
-  };
-
-  /// Advances s (V x K) by one token and writes the output y (V), which overlaps no input.
-  /// Throws std::invalid_argument when the sizes disagree. Cost: about 2 K^2 V flops.
-  static void step(MatView<T> s, Token const& x, VecView<T> y) {
-    using namespace detail;
-    TokenSizes<T>("Wkv6", s, y).keys("r", x.r).keys("log_w", x.log_w).keys("k", x.k).values("v", x.v).keys("u", x.u);
-    auto const r = column(x.r), w = exp(column(x.log_w)), k = column(x.k), v = column(x.v), u = column(x.u);
-    auto const S = matrix(s);
-    store(S * r + dot(r, elementwise(u, k)) * v, y);
-    store(S * diag(w) + v * transpose(k), s);
-  }
-
-  /// Advances s by all tokens of a sequence; row t of y (tokens, V) is the output of token t.
-  static void forward(MatView<T> s, Inputs const& x, MatView<T> y) {
-    detail::TokenCounts("Wkv6", y.rows())("r", x.r)("log_w", x.log_w)("k", x.k)("v", x.v);
-    for (Index t = 0; t < y.rows(); ++t)
-      step(s, {.r = x.r[t], .log_w = x.log_w[t], .k = x.k[t], .v = x.v[t], .u = x.u}, y[t]);
+  template <class T> static void step(Matrix<T>& S, auto const& x, Matrix<T>& y) {
+    auto const& [r, log_w, k, v, u] = x;
+    auto const w = exp(log_w);
+    y = S * r + dot(r, elementwise(u, k)) * v;
+    S = S * diag(w) + v * transpose(k);
   }
 };
 
-template <class T = double> struct FinchC2 {
-  using Vector = VecView<T const>;
-  using Matrix = MatView<T const>;
-
-  /// One token.
-  struct Token {
-    Vector r, log_w, k;  // (K) each, log_w <= 0
-    Vector v;            // (V)
+struct FinchC2Equation {
+  static constexpr char const* model = "FinchC2";
+  static constexpr std::array names{"r", "log_w", "k", "v"};
+  template <template <Axis> class Per> struct Fields {
+    Per<Axis::key> r, log_w, k;  // (K) each, log_w <= 0
+    Per<Axis::value> v;          // (V)
   };
-
-  /// A sequence: row t belongs to token t.
-  struct Inputs {
-    Matrix r, log_w, k;  // (tokens, K) each
-    Matrix v;            // (tokens, V)
-  };
-
-  /// Advances s (V x K) by one token and writes the output y (V), which overlaps no input.
-  /// Throws std::invalid_argument when the sizes disagree. Cost: about 2 K^2 V flops.
-  static void step(MatView<T> s, Token const& x, VecView<T> y) {
-    using namespace detail;
-    TokenSizes<T>("FinchC2", s, y).keys("r", x.r).keys("log_w", x.log_w).keys("k", x.k).values("v", x.v);
-    auto const r = column(x.r), w = exp(column(x.log_w)), k = column(x.k), v = column(x.v);
-    auto const S = matrix(s), I = identity<T>(s.columns());
-    store(S * r, y);
-    store(S * diag(w) + v * transpose((I - diag(w)) * k), s);
-  }
-
-  /// Advances s by all tokens of a sequence; row t of y (tokens, V) is the output of token t.
-  static void forward(MatView<T> s, Inputs const& x, MatView<T> y) {
-    detail::TokenCounts("FinchC2", y.rows())("r", x.r)("log_w", x.log_w)("k", x.k)("v", x.v);
-    for (Index t = 0; t < y.rows(); ++t) step(s, {.r = x.r[t], .log_w = x.log_w[t], .k = x.k[t], .v = x.v[t]}, y[t]);
+  template <class T> static void step(Matrix<T>& S, auto const& x, Matrix<T>& y) {
+    auto const& [r, log_w, k, v] = x;
+    auto const I = identity<T>(S.columns());
+    auto const w = exp(log_w);
+    y = S * r;
+    S = S * diag(w) + v * transpose((I - diag(w)) * k);
   }
 };
+
+}  // namespace detail
+
+template <class T = double> using Wkv6 = detail::Memory<detail::Wkv6Equation, T>;
+template <class T = double> using FinchC2 = detail::Memory<detail::FinchC2Equation, T>;
 
 }  // namespace aviary::reference

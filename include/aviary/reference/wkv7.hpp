@@ -17,71 +17,35 @@
 #include <cmath>
 #include <vector>
 
-#include "aviary/core/config.hpp"
-#include "aviary/core/view.hpp"
-#include "aviary/reference/check.hpp"
+#include "aviary/reference/memory.hpp"
 
 namespace aviary::reference {
+namespace detail {
 
-template <class T = double> struct Wkv7 {
-  using Vector = VecView<T const>;
-  using Matrix = MatView<T const>;
-
-  /// One token.
-  struct Token {
-    Vector r, log_w, k;   // (K) each, log_w <= 0
-    Vector v;             // (V)
-    Vector kappa_hat, a;  // (K) each, |kappa_hat| = 1
+struct Wkv7Equation {
+  static constexpr char const* model = "Wkv7";
+  static constexpr std::array names{"r", "log_w", "k", "v", "kappa_hat", "a"};
+  template <template <Axis> class Per> struct Fields {
+    Per<Axis::key> r, log_w, k;   // (K) each, log_w <= 0
+    Per<Axis::value> v;           // (V)
+    Per<Axis::key> kappa_hat, a;  // (K) each, |kappa_hat| = 1
   };
-
-  /// A sequence: row t belongs to token t.
-  struct Inputs {
-    Matrix r, log_w, k;   // (tokens, K) each
-    Matrix v;             // (tokens, V)
-    Matrix kappa_hat, a;  // (tokens, K) each
-  };
-
-  /// Advances s (V x K) by one token and writes the output y (V), which overlaps no input.
-  /// Throws std::invalid_argument when the sizes disagree. Cost: about 10 K V flops.
-  static void step(MatView<T> s, Token const& x, VecView<T> y) {
-    using std::exp;
-    check(s, x, y);
+  template <class T> static void step(MatView<T> s, auto const& x, VecView<T> y) {
     std::vector<T> w;
-    for (T const log_w : x.log_w) w.push_back(exp(log_w));
+    for (T const log_w : x.log_w) w.push_back(std::exp(log_w));
     for (Index i = 0; i < s.rows(); ++i) {
       T s_kappa_hat(0);
       for (Index m = 0; m < s.columns(); ++m) s_kappa_hat += s(i, m) * x.kappa_hat[m];
       for (Index j = 0; j < s.columns(); ++j)
-        s(i, j) = s(i, j) * w[static_cast<std::size_t>(j)] - s_kappa_hat * (x.a[j] * x.kappa_hat[j]) + x.v[i] * x.k[j];
+        s(i, j) = s(i, j) * w[to_size(j)] - s_kappa_hat * (x.a[j] * x.kappa_hat[j]) + x.v[i] * x.k[j];
       y[i] = T(0);
       for (Index j = 0; j < s.columns(); ++j) y[i] += s(i, j) * x.r[j];
     }
   }
-
-  /// Advances s by all tokens of a sequence; row t of y (tokens, V) is the output of token t.
-  static void forward(MatView<T> s, Inputs const& x, MatView<T> y) {
-    Index const tokens = x.r.rows();
-    detail::expect_size("Wkv7", "log_w (tokens)", x.log_w.rows(), tokens);
-    detail::expect_size("Wkv7", "k (tokens)", x.k.rows(), tokens);
-    detail::expect_size("Wkv7", "v (tokens)", x.v.rows(), tokens);
-    detail::expect_size("Wkv7", "kappa_hat (tokens)", x.kappa_hat.rows(), tokens);
-    detail::expect_size("Wkv7", "a (tokens)", x.a.rows(), tokens);
-    detail::expect_size("Wkv7", "y (tokens)", y.rows(), tokens);
-    for (Index t = 0; t < tokens; ++t)
-      step(s, {.r = x.r[t], .log_w = x.log_w[t], .k = x.k[t], .v = x.v[t], .kappa_hat = x.kappa_hat[t], .a = x.a[t]},
-           y[t]);
-  }
-
- private:
-  static void check(MatView<T> s, Token const& x, VecView<T> y) {
-    detail::expect_size("Wkv7", "r", x.r.size(), s.columns());
-    detail::expect_size("Wkv7", "log_w", x.log_w.size(), s.columns());
-    detail::expect_size("Wkv7", "k", x.k.size(), s.columns());
-    detail::expect_size("Wkv7", "v", x.v.size(), s.rows());
-    detail::expect_size("Wkv7", "kappa_hat", x.kappa_hat.size(), s.columns());
-    detail::expect_size("Wkv7", "a", x.a.size(), s.columns());
-    detail::expect_size("Wkv7", "y", y.size(), s.rows());
-  }
 };
+
+}  // namespace detail
+
+template <class T = double> using Wkv7 = detail::Memory<detail::Wkv7Equation, T>;
 
 }  // namespace aviary::reference

@@ -1,145 +1,153 @@
 #pragma once
-/// Packs from and to bf16 and f16 in memory, the same numbers as widen and narrow of core/storage.hpp give one by one, and
+/// Packs from and to bf16 and f16 in memory, the same numbers as widen and narrow of core/convert.hpp give one by one, and
 /// from 8-bit integers. For pack.hpp, which includes it; include that.
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
-#include "aviary/core/storage.hpp"
+#include "aviary/core/convert.hpp"
 
-#if !defined(__CUDACC__)
+#if !AVIARY_DEVICE_COMPILER
 #include <xsimd/xsimd.hpp>
 #endif
 
 namespace aviary::simd::detail {
 
-#if !defined(__CUDACC__)
-/// What a batch of floats does with 16-bit numbers.
-template <class A> struct HalfBatch {
+/// What a pack P does with 16-bit and 8-bit numbers. This one, for a single number and for packs of double: nothing; their
+/// lanes are converted one by one.
+template <class P> struct Half { static constexpr bool in_batches = false; };
+
+#if !AVIARY_DEVICE_COMPILER
+/// The same bits as lanes of type To.
+template <class To, class From, class A>
+AVIARY_INLINE xsimd::batch<To, A> same_bits(xsimd::batch<From, A> const& x) noexcept {
+#if XSIMD_VERSION_MAJOR >= 11
+  return xsimd::bitwise_cast<To>(x);
+#else
+  return xsimd::bitwise_cast<xsimd::batch<To, A>>(x);
+#endif
+}
+
+/// @name What differs between instruction sets A
+/// Floats from and to f16; the bits of bf16 from and to the lower half of 32-bit lanes; floats from 8-bit integers; a
+/// choice between 32-bit integers.
+///@{
+
+/// On every instruction set: lane by lane. The others inherit what they cannot do better.
+template <class A> struct EachLane {
   using F = xsimd::batch<float, A>;
   using U = xsimd::batch<std::uint32_t, A>;
   static constexpr std::size_t lanes = F::size;
 
-  static AVIARY_INLINE F as_float(U const& u) noexcept {
-#if XSIMD_VERSION_MAJOR >= 11
-    return xsimd::bitwise_cast<float>(u);
-#else
-    return xsimd::bitwise_cast<F>(u);
-#endif
+  static AVIARY_INLINE F load_f16(f16 const* p) noexcept {
+    float x[lanes];
+    for (std::size_t i = 0; i < lanes; ++i) x[i] = widen(p[i]);
+    return F::load_unaligned(x);
   }
-  static AVIARY_INLINE U as_bits(F const& x) noexcept {
-#if XSIMD_VERSION_MAJOR >= 11
-    return xsimd::bitwise_cast<std::uint32_t>(x);
-#else
-    return xsimd::bitwise_cast<U>(x);
-#endif
+  static AVIARY_INLINE void store_f16(f16* p, F const& x) noexcept {
+    float numbers[lanes];
+    x.store_unaligned(numbers);
+    for (std::size_t i = 0; i < lanes; ++i) p[i] = narrow<f16>(numbers[i]);
   }
-  /// 16-bit numbers, each in the lower half of a lane.
-  template <class H> static AVIARY_INLINE U load_bits(H const* p) noexcept {
-#if XSIMD_WITH_AVX512F
-    if constexpr (lanes == 16)
-      return U(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(p))));
-    else
-#endif
-#if XSIMD_WITH_AVX2
-        if constexpr (lanes == 8)
-      return U(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<__m128i const*>(p))));
-    else
-#endif
-    {
-      std::uint32_t bits[lanes];
-      for (std::size_t i = 0; i < lanes; ++i) bits[i] = p[i].bits;
-      return U::load_unaligned(bits);
-    }
+  static AVIARY_INLINE U load_bits(bf16 const* p) noexcept {
+    std::uint32_t bits[lanes];
+    for (std::size_t i = 0; i < lanes; ++i) bits[i] = p[i].bits;
+    return U::load_unaligned(bits);
   }
-  template <class H> static AVIARY_INLINE void store_bits(H* p, U const& u) noexcept {
-#if XSIMD_WITH_AVX512F
-    if constexpr (lanes == 16)
-      return _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(u));
-    else
-#endif
-    {
-      std::uint32_t bits[lanes];
-      u.store_unaligned(bits);
-      for (std::size_t i = 0; i < lanes; ++i) p[i].bits = static_cast<std::uint16_t>(bits[i]);
-    }
+  static AVIARY_INLINE void store_bits(bf16* p, U const& u) noexcept {
+    std::uint32_t bits[lanes];
+    u.store_unaligned(bits);
+    for (std::size_t i = 0; i < lanes; ++i) p[i].bits = static_cast<std::uint16_t>(bits[i]);
   }
+  static AVIARY_INLINE F load_int8(std::int8_t const* p) noexcept {
+    float x[lanes];
+    for (std::size_t i = 0; i < lanes; ++i) x[i] = static_cast<float>(p[i]);
+    return F::load_unaligned(x);
+  }
+  template <class Mask> static AVIARY_INLINE U select(Mask const& condition, U const& yes, U const& no) noexcept {
+    return xsimd::select(condition, yes, no);
+  }
+};
 
-  static AVIARY_INLINE F load(std::int8_t const* p) noexcept {
-#if XSIMD_WITH_AVX512F
-    if constexpr (lanes == 16)
-      return F(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<__m128i const*>(p)))));
-    else
-#endif
-#if XSIMD_WITH_AVX2
-        if constexpr (lanes == 8)
-      return F(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<__m128i const*>(p)))));
-    else
-#endif
-    {
-      float x[lanes];
-      for (std::size_t i = 0; i < lanes; ++i) x[i] = static_cast<float>(p[i]);
-      return F::load_unaligned(x);
-    }
-  }
+/// f16 of `lanes` floats, which came before AVX2 and is a flag of its own.
+template <class A, std::size_t lanes> struct F16 : EachLane<A> {};
 
-  static AVIARY_INLINE F load(bf16 const* p) noexcept { return as_float(load_bits(p) << 16); }
-  static AVIARY_INLINE void store(bf16* p, F const& x) noexcept {
-    U const u = as_bits(x);
-    U const rounded = (u + U(0x7fffu) + ((u >> 16) & U(1u))) >> 16;
-    U const quiet = (u >> 16) | U(0x40u);
-    store_bits(p, select(u, rounded, quiet));
-  }
-
-  static AVIARY_INLINE F load(f16 const* p) noexcept {
-#if XSIMD_WITH_AVX512F
-    if constexpr (lanes == 16)
-      return F(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(p))));
-    else
-#endif
 #if defined(__F16C__)
-        if constexpr (lanes == 8)
-      return F(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<__m128i const*>(p))));
-    else
-#endif
-    {
-      float x[lanes];
-      for (std::size_t i = 0; i < lanes; ++i) x[i] = widen(p[i]);
-      return F::load_unaligned(x);
-    }
-  }
-  static AVIARY_INLINE void store(f16* p, F const& x) noexcept {
-#if XSIMD_WITH_AVX512F
-    if constexpr (lanes == 16)
-      return _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
-                                 _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-    else
-#endif
-#if defined(__F16C__)
-        if constexpr (lanes == 8)
-      return _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
-                              _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-    else
-#endif
-    {
-      float numbers[lanes];
-      x.store_unaligned(numbers);
-      for (std::size_t i = 0; i < lanes; ++i) p[i] = narrow<f16>(numbers[i]);
-    }
-  }
+template <class A> struct F16<A, 8> : EachLane<A> {
+  using typename EachLane<A>::F;
 
- private:
-  /// `number` where u are the bits of a number, else `other`.
-  static AVIARY_INLINE U select(U const& u, U const& number, U const& other) noexcept {
-    return xsimd::select((u & U(0x7fffffffu)) <= U(0x7f800000u), number, other);
+  static AVIARY_INLINE F load_f16(f16 const* p) noexcept {
+    return F(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<__m128i const*>(p))));
+  }
+  static AVIARY_INLINE void store_f16(f16* p, F const& x) noexcept {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
 };
 #endif
 
-/// Lanes one by one: for a number, and for packs of double.
-template <class P> struct Half { static constexpr bool in_batches = false; };
-#if !defined(__CUDACC__)
-template <class A> struct Half<xsimd::batch<float, A>> : HalfBatch<A> { static constexpr bool in_batches = true; };
+template <class A, std::size_t lanes> struct HalfTraits : F16<A, lanes> {};
+
+#if XSIMD_WITH_AVX2
+template <class A> struct HalfTraits<A, 8> : F16<A, 8> {
+  using typename EachLane<A>::F;
+  using typename EachLane<A>::U;
+
+  static AVIARY_INLINE U load_bits(bf16 const* p) noexcept {
+    return U(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<__m128i const*>(p))));
+  }
+  static AVIARY_INLINE F load_int8(std::int8_t const* p) noexcept {
+    return F(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<__m128i const*>(p)))));
+  }
+};
+#endif
+
+#if XSIMD_WITH_AVX512F
+template <class A> struct HalfTraits<A, 16> : EachLane<A> {
+  using typename EachLane<A>::F;
+  using typename EachLane<A>::U;
+
+  static AVIARY_INLINE F load_f16(f16 const* p) noexcept {
+    return F(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(p))));
+  }
+  /// All lanes by a mask, because without one g++ warns of its own header at -O0.
+  static AVIARY_INLINE void store_f16(f16* p, F const& x) noexcept {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm512_maskz_cvtps_ph(0xffff, x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+  static AVIARY_INLINE U load_bits(bf16 const* p) noexcept {
+    return U(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(p))));
+  }
+  static AVIARY_INLINE void store_bits(bf16* p, U const& u) noexcept {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(u));
+  }
+  static AVIARY_INLINE F load_int8(std::int8_t const* p) noexcept {
+    return F(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<__m128i const*>(p)))));
+  }
+  /// xsimd 8.1's does not compile with g++ at -O0.
+  template <class Mask> static AVIARY_INLINE U select(Mask const& condition, U const& yes, U const& no) noexcept {
+    return U(_mm512_mask_mov_epi32(no, condition, yes));
+  }
+};
+#endif
+///@}
+
+template <class A> struct Half<xsimd::batch<float, A>> {
+  using F = xsimd::batch<float, A>;
+  using U = xsimd::batch<std::uint32_t, A>;
+  using Traits = HalfTraits<A, F::size>;
+  static constexpr bool in_batches = true;
+
+  static AVIARY_INLINE F load(std::int8_t const* p) noexcept { return Traits::load_int8(p); }
+  static AVIARY_INLINE F load(f16 const* p) noexcept { return Traits::load_f16(p); }
+  static AVIARY_INLINE void store(f16* p, F const& x) noexcept { Traits::store_f16(p, x); }
+  static AVIARY_INLINE F load(bf16 const* p) noexcept { return same_bits<float>(Traits::load_bits(p) << 16); }
+  static AVIARY_INLINE void store(bf16* p, F const& x) noexcept {
+    U const u = same_bits<std::uint32_t>(x), upper = u >> 16;
+    U const rounded = (u + U(0x7fffu) + (upper & U(1u))) >> 16, quiet = upper | U(0x40u);
+    auto const is_number = (u & U(0x7fffffffu)) <= U(0x7f800000u);
+    Traits::store_bits(p, Traits::select(is_number, rounded, quiet));
+  }
+};
 #endif
 
 }  // namespace aviary::simd::detail

@@ -17,7 +17,7 @@ template <class P> struct InstructionSet {
 /// flags must allow all of them.
 template <class T, class F> void for_each_instruction_set(F&& f) {
   f(InstructionSet<T>{"scalar"});
-#if !defined(__CUDACC__)
+#if !AVIARY_DEVICE_COMPILER
 #if XSIMD_WITH_SSE2
   f(InstructionSet<xsimd::batch<T, xsimd::sse2>>{"sse2"});
 #endif

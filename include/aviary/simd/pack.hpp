@@ -7,10 +7,10 @@
 #include <type_traits>
 #include <utility>
 
-#include "aviary/core/storage.hpp"
+#include "aviary/core/convert.hpp"
 #include "aviary/simd/half.hpp"
 
-#if !defined(__CUDACC__)  // xsimd 13 and newer does not compile under nvcc
+#if !AVIARY_DEVICE_COMPILER  // xsimd 13 and newer does not compile under nvcc
 #include <xsimd/xsimd.hpp>
 #endif
 
@@ -39,7 +39,7 @@ template <class P> struct Pack {
   AVIARY_HOST_DEVICE static void store(P* p, P x) noexcept { *p = x; }
   /// a b + c, rounded once where the machine can.
   AVIARY_HOST_DEVICE static P fma(P a, P b, P c) noexcept {
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__CUDA_ARCH__)
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__CUDA_ARCH__) || defined(__HIP_DEVICE_COMPILE__)
     using std::fma;
     return fma(a, b, c);
 #else
@@ -75,7 +75,7 @@ template <class P> struct Pack {
   }
 };
 
-#if !defined(__CUDACC__)
+#if !AVIARY_DEVICE_COMPILER
 template <class T, class A> struct Pack<xsimd::batch<T, A>> {
   using P = xsimd::batch<T, A>;
   using value_type = T;
@@ -122,23 +122,17 @@ template <class T, class A> struct Pack<xsimd::batch<T, A>> {
       return _mm512_scalef_pd(x, n);
     else
 #endif
-      return x * cast<T>(cast<Bits>(n + P(detail::Exponent<T>::shift)) << detail::Exponent<T>::fraction);
+      return x * detail::same_bits<T>(detail::same_bits<Bits>(n + P(detail::Exponent<T>::shift))
+                                      << detail::Exponent<T>::fraction);
   }
   static AVIARY_INLINE P exponent(P const& x) noexcept {
     using E = detail::Exponent<T>;
-    return cast<T>((cast<Bits>(x) >> E::fraction) | cast<Bits>(P(E::unit))) - P(E::unit + E::bias);
+    return detail::same_bits<T>((detail::same_bits<Bits>(x) >> E::fraction) | detail::same_bits<Bits>(P(E::unit))) -
+           P(E::unit + E::bias);
   }
 
  private:
   using Bits = typename detail::Exponent<T>::Bits;
-  /// The same bits as lanes of To.
-  template <class To, class From> static AVIARY_INLINE xsimd::batch<To, A> cast(From const& x) noexcept {
-#if XSIMD_VERSION_MAJOR >= 11
-    return xsimd::bitwise_cast<To>(x);
-#else
-    return xsimd::bitwise_cast<xsimd::batch<To, A>>(x);
-#endif
-  }
 };
 #endif
 
@@ -197,7 +191,7 @@ template <class Q, int N> struct Pack<Wide<Q, N>> {
   }
 };
 
-#if !defined(__CUDACC__) && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+#if !AVIARY_DEVICE_COMPILER && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
 /// The widest batch of the instruction set that the build allows; T itself where there is none, and in device code.
 template <class T> using Native = xsimd::batch<T>;
 #else

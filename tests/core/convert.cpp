@@ -1,6 +1,6 @@
 /// bf16 and f16 against arithmetic of their own: a format is a number of fraction bits, the place of the last bit of the
 /// smallest numbers, and the largest number.
-#include "aviary/core/storage.hpp"
+#include "aviary/core/convert.hpp"
 
 #include <doctest/doctest.h>
 
@@ -88,7 +88,7 @@ template <class T, class F> void for_each_neighbours(F&& f) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("storage: every 16-bit number widens exactly and comes back", T, bf16, f16) {
+TEST_CASE_TEMPLATE("convert: every 16-bit number widens exactly and comes back", T, bf16, f16) {
   long wrong = 0, changed = 0;
   for (unsigned bits = 0; bits < 0x10000u; ++bits) {
     T const x{static_cast<std::uint16_t>(bits)};
@@ -106,7 +106,7 @@ TEST_CASE_TEMPLATE("storage: every 16-bit number widens exactly and comes back",
   CHECK(changed == 0);
 }
 
-TEST_CASE_TEMPLATE("storage: floats round to nearest, ties to even", T, bf16, f16) {
+TEST_CASE_TEMPLATE("convert: floats round to nearest, ties to even", T, bf16, f16) {
   Check<T> check;
   for_each_neighbours<T>([&](double low, double high) {
     auto const middle = static_cast<float>((low + high) / 2);  // exact
@@ -115,7 +115,7 @@ TEST_CASE_TEMPLATE("storage: floats round to nearest, ties to even", T, bf16, f1
   check.report();
 }
 
-TEST_CASE_TEMPLATE("storage: floats from all over round to nearest", T, bf16, f16) {
+TEST_CASE_TEMPLATE("convert: floats from all over round to nearest", T, bf16, f16) {
   Check<T> check;
   for (std::uint64_t bits = 0; bits < 0x100000000u; bits += 1021)
     check(std::bit_cast<float>(static_cast<std::uint32_t>(bits)));
@@ -127,7 +127,7 @@ TEST_CASE_TEMPLATE("storage: floats from all over round to nearest", T, bf16, f1
   check.report();
 }
 
-TEST_CASE_TEMPLATE("storage: doubles round once", T, bf16, f16) {
+TEST_CASE_TEMPLATE("convert: doubles round once", T, bf16, f16) {
   Check<T> check;
   for_each_neighbours<T>([&](double low, double high) {
     double const middle = (low + high) / 2;
@@ -141,7 +141,7 @@ TEST_CASE_TEMPLATE("storage: doubles round once", T, bf16, f16) {
   check.report();
 }
 
-TEST_CASE("storage: the numbers that one knows") {
+TEST_CASE("convert: the numbers that one knows") {
   CHECK(narrow<f16>(1.0f).bits == 0x3c00);
   CHECK(narrow<f16>(-2.0f).bits == 0xc000);
   CHECK(narrow<f16>(65504.0f).bits == 0x7bff);
@@ -157,7 +157,7 @@ TEST_CASE("storage: the numbers that one knows") {
   CHECK(narrow<float>(0x1.000001p0) == 1.0f);
 }
 
-TEST_CASE_TEMPLATE("storage: rows of any length convert to every type, and to nothing beside", From, float, double,
+TEST_CASE_TEMPLATE("convert: rows of any length convert to every type, and to nothing beside", From, float, double,
                    bf16, f16) {
   auto const to = [&]<class To>(To const guard, Index n) {
     CAPTURE(n);
@@ -177,7 +177,7 @@ TEST_CASE_TEMPLATE("storage: rows of any length convert to every type, and to no
   }
 }
 
-TEST_CASE_TEMPLATE("storage: a row that keeps its type keeps its bits, those of NaN too", T, bf16, f16) {
+TEST_CASE_TEMPLATE("convert: a row that keeps its type keeps its bits, those of NaN too", T, bf16, f16) {
   std::vector<T> every, copy;
   for (unsigned bits = 0; bits < 0x10000u; ++bits) every.push_back({static_cast<std::uint16_t>(bits)});
   copy.resize(every.size());
@@ -185,7 +185,7 @@ TEST_CASE_TEMPLATE("storage: a row that keeps its type keeps its bits, those of 
   CHECK(copy == every);
 }
 
-TEST_CASE("storage: a row of 16-bit numbers converts as each of them does") {
+TEST_CASE("convert: a row of 16-bit numbers converts as each of them does") {
   std::vector<f16> every;
   for (unsigned bits = 0; bits < 0x10000u; ++bits) every.push_back({static_cast<std::uint16_t>(bits)});
   std::vector<float> wide(every.size());

@@ -1,24 +1,12 @@
 #pragma once
-/// Number types that only lie in memory (bf16, f16), and rows of numbers converted from one type to another.
-/// Arithmetic is float or double everywhere; a conversion to a narrower type rounds to nearest, ties to even.
+/// Floating numbers converted from one format to another, one by one and in rows. A conversion to a narrower format rounds
+/// to nearest, ties to even.
 #include <cstdint>
 #include <type_traits>
 
-#include "aviary/core/config.hpp"
+#include "aviary/core/number_format.hpp"
 
 namespace aviary {
-
-/// The upper half of a float: 8 bits of exponent, 7 of fraction. A relative rounding error of up to 2^-9.
-struct bf16 {
-  std::uint16_t bits;
-  friend bool operator==(bf16, bf16) = default;
-};
-
-/// IEEE 754 binary16: 5 bits of exponent, 10 of fraction. Up to 65504; a relative rounding error of up to 2^-12.
-struct f16 {
-  std::uint16_t bits;
-  friend bool operator==(f16, f16) = default;
-};
 
 namespace detail {
 AVIARY_HOST_DEVICE constexpr std::uint32_t bits_of(float x) noexcept { return __builtin_bit_cast(std::uint32_t, x); }
@@ -105,22 +93,6 @@ AVIARY_HOST_DEVICE constexpr T narrow(From x) noexcept
     return static_cast<T>(x);
 }
 
-/// The number types that a sequence may be stored in.
-enum class Storage : unsigned char { f32, f64, bf16, f16 };
-
-template <class T>
-concept Stored =
-    std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
-
-template <Stored T>
-inline constexpr Storage storage_of = std::is_same_v<T, float>    ? Storage::f32
-                                      : std::is_same_v<T, double> ? Storage::f64
-                                      : std::is_same_v<T, bf16>   ? Storage::bf16
-                                                                  : Storage::f16;
-
-/// Bytes of one number.
-constexpr Index size_of(Storage s) noexcept { return s == Storage::f64 ? 8 : s == Storage::f32 ? 4 : 2; }
-
 /// to[i] = from[i] for n numbers; the rows must not overlap. A row that keeps its type keeps its bits.
 /// Cost: with AVX2 one instruction a number (bf16 to float) to six (float to f16); twelve from double to 16 bits.
 template <Stored From, Stored To> void convert(From const* __restrict from, To* __restrict to, Index n) noexcept {
@@ -140,18 +112,20 @@ template <Stored From, Stored To> void convert(From const* __restrict from, To* 
   }
 }
 
-/// Calls f(pointer) with the pointer in the type that its storage says.
-template <class Void, class F> void with_type(Storage storage, Void* data, F&& f) noexcept {
+/// Calls f(pointer) with the pointer in the C++ type of its floating format.
+template <class Void, class F> void with_type(NumberFormat format, Void* data, F&& f) noexcept {
   auto as = [&]<class T>(T*) { f(static_cast<std::conditional_t<std::is_const_v<Void>, T const, T>*>(data)); };
-  switch (storage) {
-    case Storage::f32:
+  switch (format) {
+    case NumberFormat::f32:
       return as(static_cast<float*>(nullptr));
-    case Storage::f64:
+    case NumberFormat::f64:
       return as(static_cast<double*>(nullptr));
-    case Storage::bf16:
+    case NumberFormat::bf16:
       return as(static_cast<bf16*>(nullptr));
-    case Storage::f16:
+    case NumberFormat::f16:
       return as(static_cast<f16*>(nullptr));
+    default:
+      AVIARY_ASSERT(false);  // no Stored type has another format
   }
 }
 

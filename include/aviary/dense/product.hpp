@@ -1,0 +1,259 @@
+#pragma once
+/// Products of matrices, c += a b, with lanes along the columns of b and c.
+///
+/// One tile makes them all: sums for a few rows and packs of c stay in registers while the rows of b go by, and each number
+/// of a is broadcast to the packs. There are no horizontal sums, and every number of c is the sum
+/// fma(b_n, a_n, ... fma(b_0, a_0, c)) whatever the tile, so that a row has the same bits alone and among others.
+///
+/// `add_product` reads b where it lies: the small matrices of segments and chunks, on a device as well. `PanelProduct` reads
+/// b in panels of 32 columns: matrices of weights, keys and values, which are large or are read many times.
+#include <algorithm>
+#include <array>
+#include <type_traits>
+#include <utility>
+
+#include "aviary/core/view.hpp"
+#include "aviary/simd/pack.hpp"
+
+namespace aviary {
+
+/// A matrix that is read one coefficient at a time: a(i, l) = data[i * row + l * column].
+template <class T> struct Coefficients {
+  T const* data;
+  Index rows, columns, row, column;
+
+  AVIARY_HOST_DEVICE constexpr Coefficients(T const* d, Index m, Index n, Index row_stride,
+                                            Index column_stride) noexcept
+      : data(d), rows(m), columns(n), row(row_stride), column(column_stride) {}
+  AVIARY_HOST_DEVICE constexpr Coefficients(MatView<T const> m) noexcept
+      : Coefficients(m.data(), m.rows(), m.columns(), m.stride(), 1) {}
+  AVIARY_HOST_DEVICE constexpr T operator()(Index i, Index l) const noexcept { return data[i * row + l * column]; }
+  AVIARY_HOST_DEVICE constexpr Coefficients transposed() const noexcept { return {data, columns, rows, column, row}; }
+};
+
+namespace detail {
+
+/// f(n, r) for n < N and r < R. The language unrolls it, not the optimizer: sums stay in registers.
+template <int N, int R, class F> AVIARY_HOST_DEVICE AVIARY_INLINE void each(F&& f) noexcept {
+  [&]<int... m>(std::integer_sequence<int, m...>) AVIARY_INLINE_LAMBDA { (f(m / R, m % R), ...); }
+  (std::make_integer_sequence<int, N * R>{});
+}
+
+/// R rows and N packs Q of the columns of c.
+template <class Q, int R, int N = 1> struct ProductTile {
+  using L = simd::Pack<Q>;
+  static constexpr Index columns = N * L::lanes;
+  Q sum[to_size(N)][to_size(R)];
+
+  AVIARY_HOST_DEVICE AVIARY_INLINE void clear() noexcept {
+    each<N, R>([&](int n, int r) AVIARY_INLINE_LAMBDA { sum[n][r] = Q(typename L::value_type(0)); });
+  }
+
+  /// The tile that begins with row i and column j of c. Beyond the last column there are zeros, and nothing is stored.
+  template <class C> AVIARY_HOST_DEVICE AVIARY_INLINE void load(MatView<C> c, Index i, Index j) noexcept {
+    if (j + columns <= c.columns()) return load_from(&c(i, j), c.stride());
+    C edge[to_size(R * columns)] = {};
+    for (Index r = 0; r < R; ++r)
+      for (Index m = 0; j + m < c.columns(); ++m) edge[r * columns + m] = c(i + r, j + m);
+    load_from(edge, columns);
+  }
+  template <class C> AVIARY_HOST_DEVICE AVIARY_INLINE void store(MatView<C> c, Index i, Index j) const noexcept {
+    if (j + columns <= c.columns()) return store_to(&c(i, j), c.stride());
+    C edge[to_size(R * columns)];
+    store_to(edge, columns);
+    for (Index r = 0; r < R; ++r)
+      for (Index m = 0; j + m < c.columns(); ++m) c(i + r, j + m) = edge[r * columns + m];
+  }
+
+  /// sum += a(r, l) b(l, n) for l = first ... last - 1: a(r, l) is a number, b(l, n) a pack.
+  template <class A, class B>
+  AVIARY_HOST_DEVICE AVIARY_INLINE void add(Index first, Index last, A const& a, B const& b) noexcept {
+    for (Index l = first; l < last; ++l) {
+      each<N, 1>([&](int n, int) AVIARY_INLINE_LAMBDA {
+        Q const pack = b(l, n);
+        each<1, R>([&](int, int r) AVIARY_INLINE_LAMBDA { sum[n][r] = L::fma(pack, Q(a(r, l)), sum[n][r]); });
+      });
+    }
+  }
+  /// sum += scale(n) part
+  template <class Scale>
+  AVIARY_HOST_DEVICE AVIARY_INLINE void add_scaled(ProductTile const& part, Scale const& scale) noexcept {
+    each<N, 1>([&](int n, int) AVIARY_INLINE_LAMBDA {
+      Q const pack = scale(n);
+      each<1, R>([&](int, int r) AVIARY_INLINE_LAMBDA { sum[n][r] = L::fma(pack, part.sum[n][r], sum[n][r]); });
+    });
+  }
+
+ private:
+  template <class C> AVIARY_HOST_DEVICE AVIARY_INLINE void load_from(C const* c, Index stride) noexcept {
+    each<N, R>([&](int n, int r) AVIARY_INLINE_LAMBDA { sum[n][r] = simd::load<Q>(c + r * stride + n * L::lanes); });
+  }
+  template <class C> AVIARY_HOST_DEVICE AVIARY_INLINE void store_to(C* c, Index stride) const noexcept {
+    each<N, R>([&](int n, int r) AVIARY_INLINE_LAMBDA { simd::store(c + r * stride + n * L::lanes, sum[n][r]); });
+  }
+};
+
+/// f.operator()<R>(i) for tiles of R rows that make up n: as many as fit of `most` rows, then of a third, then of one.
+template <int most, class F> AVIARY_HOST_DEVICE AVIARY_INLINE void for_row_tiles(Index n, F&& f) noexcept {
+  constexpr int fewer = most / 3 > 1 ? most / 3 : 1;
+  Index i = 0;
+  for (; i + most <= n; i += most) f.template operator()<most>(i);
+  for (; i + fewer <= n; i += fewer) f.template operator()<fewer>(i);
+  for (; i < n; ++i) f.template operator()<1>(i);
+}
+
+}  // namespace detail
+
+/// c += a b, in the order of a's columns.  c: M x N, a: M x L, b: L x N; c overlaps neither. Numbers of c and b may be stored
+/// in other types than P's.  Cost: 2 L M N flops.
+template <class P, class C, class T, class B>
+AVIARY_HOST_DEVICE void add_product(MatView<C> c, Coefficients<T> a, MatView<B> b) noexcept {
+  AVIARY_ASSERT(c.rows() == a.rows && c.columns() == b.columns() && a.columns == b.rows());
+  simd::for_packs<P>(0, c.columns(), [&]<class Q>(Index j) {
+    auto const packs = [&](Index l, int) AVIARY_INLINE_LAMBDA { return simd::load_part<Q>(&b(l, 0), j, b.columns()); };
+    detail::for_row_tiles<4>(c.rows(), [&]<int R>(Index i) {
+      detail::ProductTile<Q, R> tile;
+      tile.load(c, i, j);
+      tile.add(
+          0, a.columns, [&](int r, Index l) AVIARY_INLINE_LAMBDA { return a(i + r, l); }, packs);
+      tile.store(c, i, j);
+    });
+  });
+}
+
+namespace detail {
+
+inline constexpr Index panel_outputs = 32;     ///< whatever the instruction set: so is the layout
+inline constexpr Index inputs_per_scale = 32;  ///< of q8
+
+/// Where the weights of a panel lie from some input on, the first input of a scale: 32 numbers for each input.
+template <class S> struct PanelSlice {
+  S const* numbers;
+  bf16 const* scales;  ///< of q8: 32 of them for every 32 inputs
+};
+
+/// y = x w, of rows x and weights w in panels (see panels.hpp), with packs P. A product with one row reads all weights once,
+/// in the order in which they lie; one with many rows copies blocks of x and w to where they lie side by side.
+template <class P> class PanelProduct {
+  using L = simd::Pack<P>;
+  using T = typename L::value_type;
+  static constexpr int packs = static_cast<int>(panel_outputs / L::lanes);
+  using Row = simd::Wide<P, packs>;  // a row of a panel
+  using LR = simd::Pack<Row>;
+
+  /// Panels and rows of a tile: three quarters of the registers hold their sums, the rest what enters them. There are about
+  /// as many packs as rows, as both are loaded.
+  static constexpr int tile_panels = std::max(1, 4 / packs);
+  static constexpr int tile_rows = std::max(1, L::registers * 3 / 4 / packs / tile_panels);
+  /// Panels that a single row takes: eight sums hide how long an addition takes.
+  static constexpr int row_panels = std::max(1, 8 / packs);
+  /// Inputs and rows of a block: 32 KiB of x, and 32 KiB of weights, are copied to lie side by side as T.
+  static constexpr Index depth = 512 / static_cast<Index>(sizeof(T));
+  static constexpr Index block_rows = (64 + tile_rows - 1) / tile_rows * tile_rows;
+
+  /// Inputs first ... last - 1.
+  struct Range {
+    Index first, last;
+    Index size() const noexcept { return last - first; }
+  };
+
+ public:
+  /// y(t, o) for rows x (tokens, in) and the outputs o of panels first ... last - 1, as far as y has them.
+  template <class Panels>
+  static void run(Panels const& w, MatView<T const> x, MatView<T> y, Index first, Index last) noexcept {
+    if (x.rows() == 1) return one_row<row_panels>(w, x.data(), {0, x.columns()}, y, 0, first, last);
+    alignas(64) T block[to_size(depth * block_rows)];
+    for (Index t = 0; t < x.rows(); t += block_rows)
+      for (Index i = 0; i < x.columns(); i += depth) {
+        Range const inputs{i, std::min(i + depth, x.columns())};
+        Index const count = std::min(block_rows, x.rows() - t);
+        for (Index at = 0; at < count; ++at) std::copy_n(&x(t + at, i), inputs.size(), block + at * depth);
+        if constexpr (tile_rows == 1)
+          for (Index at = 0; at < count; ++at)
+            one_row<row_panels>(w, block + at * depth, inputs, y, t + at, first, last);
+        else
+          rows_of_block<tile_panels>(w, block, count, inputs, y, t, first, last);
+      }
+  }
+
+ private:
+  /// One row and all panels, N at a time and the rest by fewer.
+  template <int N, class Panels>
+  static void one_row(Panels const& w, T const* x, Range inputs, MatView<T> y, Index t, Index first,
+                      Index last) noexcept {
+    Index p = first;
+    for (; p + N <= last; p += N) tile<1, N, Panels::has_scales>(slices<N>(w, p, inputs.first), x, inputs, y, t, p);
+    if constexpr (N > 1) one_row<N / 2>(w, x, inputs, y, t, p, last);
+  }
+
+  /// The rows of a block and all panels, N at a time and the rest one by one.
+  template <int N, class Panels>
+  static void rows_of_block(Panels const& w, T const* block, Index count, Range inputs, MatView<T> y, Index t,
+                            Index first, Index last) noexcept {
+    alignas(64) T numbers[to_size(N)][to_size(depth * panel_outputs)];
+    Index p = first;
+    for (; p + N <= last; p += N) {
+      auto const widened = as_numbers(slices<N>(w, p, inputs.first), inputs.size(), numbers);
+      for_row_tiles<tile_rows>(count, [&]<int R>(Index at) {
+        tile<R, N, Panels::has_scales>(widened, block + at * depth, inputs, y, t + at, p);
+      });
+    }
+    if constexpr (N > 1) rows_of_block<1>(w, block, count, inputs, y, t, p, last);
+  }
+
+  template <int N, class Panels> static AVIARY_INLINE auto slices(Panels const& w, Index p, Index first) noexcept {
+    return [&]<int... n>(std::integer_sequence<int, n...>) AVIARY_INLINE_LAMBDA {
+      return std::array{w.slice(p + n, first)...};
+    }
+    (std::make_integer_sequence<int, N>{});
+  }
+
+  /// The weights of n inputs as numbers of type T, which many rows read: where they lie, or in `to`. Scales stay apart.
+  template <std::size_t N, class S>
+  static auto as_numbers(std::array<PanelSlice<S>, N> const& from, Index n,
+                         T (&to)[N][to_size(depth * panel_outputs)]) noexcept {
+    if constexpr (std::is_same_v<S, T>) {
+      return from;
+    } else {
+      std::array<PanelSlice<T>, N> widened;
+      for (std::size_t p = 0; p < N; ++p) {
+        for (Index i = 0; i < n * panel_outputs; i += panel_outputs)
+          LR::store(to[p] + i, simd::load<Row>(from[p].numbers + i));
+        widened[p] = {to[p], from[p].scales};
+      }
+      return widened;
+    }
+  }
+
+  /// y(t + r, outputs of panel p and further ones) over a range of inputs, for R rows of x that lie `depth` apart; a range
+  /// that does not begin with the first input goes on from what is in y. Not inlined: a caller's own numbers would take
+  /// registers from the sums.
+  template <int R, int N, bool scaled, class S>
+  [[gnu::noinline]] static void tile(std::array<PanelSlice<S>, to_size(N)> const& w, T const* x, Range inputs,
+                                     MatView<T> y, Index t, Index p) noexcept {
+    auto const a = [x](int r, Index i) AVIARY_INLINE_LAMBDA { return x[r * depth + i]; };
+    auto const b = [&w](Index i, int n)
+                       AVIARY_INLINE_LAMBDA { return simd::load<Row>(w[to_size(n)].numbers + i * panel_outputs); };
+    ProductTile<Row, R, N> sums;
+    if (inputs.first == 0)
+      sums.clear();
+    else
+      sums.load(y, t, p * panel_outputs);
+    if constexpr (scaled) {
+      for (Index i = 0; i < inputs.size(); i += inputs_per_scale) {
+        ProductTile<Row, R, N> part;
+        part.clear();
+        part.add(i, std::min(i + inputs_per_scale, inputs.size()), a, b);
+        sums.add_scaled(part, [&](int n) AVIARY_INLINE_LAMBDA {
+          return simd::load<Row>(w[to_size(n)].scales + i / inputs_per_scale * panel_outputs);
+        });
+      }
+    } else {
+      sums.add(0, inputs.size(), a, b);
+    }
+    sums.store(y, t, p * panel_outputs);
+  }
+};
+
+}  // namespace detail
+}  // namespace aviary
