@@ -3,9 +3,16 @@
 include(FetchContent)
 include(cmake/find.cmake)
 
-# Downloads a release whose headers are all there is to it: its own build, with its options, is left alone.
-macro(aviary_fetch_headers package target include_folder url hash)
-  message(STATUS "aviary: downloading ${package} from ${url}")
+# Downloads a release whose headers are all there is to it: its own build, with its options, is left alone. FOLDER is what
+# the release is called, and unpacks as: where AVIARY_DEPENDENCY_SOURCES has it, nothing is downloaded.
+macro(aviary_fetch_headers package target folder include_folder url hash)
+  if(AVIARY_DEPENDENCY_SOURCES AND EXISTS "${AVIARY_DEPENDENCY_SOURCES}/${folder}")
+    string(TOUPPER ${package} aviary_upper)
+    set(FETCHCONTENT_SOURCE_DIR_${aviary_upper} "${AVIARY_DEPENDENCY_SOURCES}/${folder}")
+    message(STATUS "aviary: ${package} is ${AVIARY_DEPENDENCY_SOURCES}/${folder}")
+  else()
+    message(STATUS "aviary: downloading ${package} from ${url}")
+  endif()
   FetchContent_Declare(
     ${package}
     URL ${url}
@@ -39,14 +46,16 @@ else()
   set(aviary_programs FALSE)
 endif()
 
-aviary_find_xsimd()
+if(NOT AVIARY_NEWEST_DEPENDENCIES)
+  aviary_find_xsimd()
+endif()
 if(NOT xsimd_FOUND)
   if(NOT AVIARY_FETCH_DEPENDENCIES)
     aviary_missing(xsimd "the library" libxsimd-dev)
   endif()
   aviary_fetch_headers(
-    xsimd xsimd::xsimd include https://github.com/xtensor-stack/xsimd/archive/refs/tags/13.2.0.tar.gz
-    edd8cd3d548c185adc70321c53c36df41abe64c1fe2c67bc6d93c3ecda82447a
+    xsimd xsimd::xsimd xsimd-14.3.0 include https://github.com/xtensor-stack/xsimd/archive/refs/tags/14.3.0.tar.gz
+    b3d50e7a73fbf4642ceef30131c93414901d69eee41c2a5302db650b03e2c792
   )
 endif()
 
@@ -54,7 +63,7 @@ endif()
 aviary_find_json()
 if(NOT nlohmann_json_FOUND AND AVIARY_FETCH_DEPENDENCIES)
   aviary_fetch_headers(
-    nlohmann_json nlohmann_json::nlohmann_json single_include
+    nlohmann_json nlohmann_json::nlohmann_json json-3.11.2 single_include
     https://github.com/nlohmann/json/archive/refs/tags/v3.11.2.tar.gz
     d69f9deb6a75e2580465c6c4c5111b89c4dc2fa94e3a85fcd2ffcd9a143d9273
   )
@@ -71,7 +80,7 @@ if(AVIARY_BUILD_TESTS)
       aviary_missing(doctest AVIARY_BUILD_TESTS doctest-dev)
     endif()
     aviary_fetch_headers(
-      doctest doctest::doctest "" https://github.com/doctest/doctest/archive/refs/tags/v2.4.12.tar.gz
+      doctest doctest::doctest doctest-2.4.12 "" https://github.com/doctest/doctest/archive/refs/tags/v2.4.12.tar.gz
       73381c7aa4dee704bd935609668cf41880ea7f19fa0504a200e13b74999c2d70
     )
     set(doctest_DIR "${doctest_SOURCE_DIR}/scripts/cmake")
@@ -86,7 +95,7 @@ if(AVIARY_BUILD_EXAMPLES OR AVIARY_BUILD_TESTS)
       aviary_missing(CLI11 "a program with a command line" libcli11-dev)
     endif()
     aviary_fetch_headers(
-      CLI11 CLI11::CLI11 include https://github.com/CLIUtils/CLI11/archive/refs/tags/v2.4.2.tar.gz
+      CLI11 CLI11::CLI11 CLI11-2.4.2 include https://github.com/CLIUtils/CLI11/archive/refs/tags/v2.4.2.tar.gz
       f2d893a65c3b1324c50d4e682c0cdc021dd0477ae2c048544f39eed6654b699a
     )
   endif()
@@ -114,8 +123,16 @@ endif()
 
 # What some programs try or compare, where it is; everything else works without: Eigen's matrices as views, its products as
 # a baseline, threads.
-if(aviary_programs)
+if(aviary_programs AND AVIARY_NEWEST_DEPENDENCIES)
+  aviary_fetch_headers(
+    Eigen3 Eigen3::Eigen eigen-5.0.1 "" https://gitlab.com/libeigen/eigen/-/archive/5.0.1/eigen-5.0.1.tar.gz
+    e9c326dc8c05cd1e044c71f30f1b2e34a6161a3b6ecf445d56b53ff1669e3dec
+  )
+  set(Eigen3_FOUND TRUE)
+elseif(aviary_programs)
   aviary_find(Eigen3 Eigen3::Eigen 3.4 6)
+endif()
+if(aviary_programs)
   find_package(OpenMP QUIET COMPONENTS CXX)
 endif()
 if(AVIARY_BUILD_TESTS)
