@@ -5,6 +5,7 @@
 
 #include "golden_check/block.hpp"
 #include "support/block_case.hpp"
+#include "support/generations.hpp"
 
 namespace aviary::golden_check {
 
@@ -12,10 +13,10 @@ namespace aviary::golden_check {
 template <class T> inline constexpr double layers_bound = std::is_same_v<T, float> ? 2e-5 : 1e-12;
 
 /// All tokens in one call per layer.
-template <class Generation> void check_layers(test::BlockGolden const& file, std::string const& type, Report& report) {
-  using T = typename Generation::T;
+template <class Model> void check_layers(test::BlockGolden const& file, std::string const& type, Report& report) {
+  using T = typename Model::T;
   Index const tokens = file.tokens(), channels = file.channels();
-  test::BlockCase<Generation> blocks(file.tensors(), channels, tokens);
+  test::BlockCase<Model> blocks(file.tensors(), channels, tokens);
   for (std::size_t i = 0; i < blocks.states.size(); ++i) file.read_state(static_cast<Index>(i), blocks.states[i]);
   auto x = file.tensors().tensor("x").template read<T>();
   blocks.run({x.data(), tokens, channels});
@@ -25,15 +26,16 @@ template <class Generation> void check_layers(test::BlockGolden const& file, std
       report.compare(file.path(), part.tensor, type, part.got, part.expected, layers_bound<T>);
 }
 
-/// A generation with heads.
-template <template <class T, Index Size> class Generation>
-void check_heads(std::filesystem::path const& path, Report& report) {
+template <class Generation> void check_block(std::filesystem::path const& path, Report& report) {
   test::BlockGolden const file(path);
-  check_layers<Generation<float, dynamic>>(file, "float", report);
-  check_layers<Generation<double, dynamic>>(file, "double", report);
-  if (Generation<float, dynamic>::heads(file.tensors()).size != 16) return;
-  check_layers<Generation<float, 16>>(file, "float<16>", report);
-  check_layers<Generation<double, 16>>(file, "double<16>", report);
+  using Floats = typename Generation::template Model<float, dynamic>;
+  check_layers<Floats>(file, "float", report);
+  check_layers<typename Generation::template Model<double, dynamic>>(file, "double", report);
+  if constexpr (requires { Floats::heads(file.tensors()); }) {
+    if (Floats::heads(file.tensors()).size != 16) return;
+    check_layers<typename Generation::template Model<float, 16>>(file, "float<16>", report);
+    check_layers<typename Generation::template Model<double, 16>>(file, "double<16>", report);
+  }
 }
 
 }  // namespace aviary::golden_check
