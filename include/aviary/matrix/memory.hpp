@@ -39,11 +39,10 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
 
  public:
   using Rule = R;
-  static constexpr char const* name = detail::name_of_rule<R>();
   using T = Number;
   using StateNumber = S;
   /// What saved states call the model.
-  static constexpr char const* name = R::name;
+  static constexpr char const* name = detail::name_of_rule<R>();
   static constexpr Index keys = K, values = V;
   /// The state of one head, a value. State{} is the empty context (with a dynamic size: State{keys, values}).
   using State = aviary::State<StateNumber, K, V>;
