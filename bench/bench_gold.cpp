@@ -138,7 +138,7 @@ class Queries {
 
   void attend(TokenCache<bf16> const& cache) {
     Layer const& layer = Layer::shared();
-    layer.gold(x(), state_, y(), scratch_, Serial{}, GoldContext(layer.token_cat, cache, queries_, workspace_));
+    layer.gold(x(), state_, y(), scratch_, GoldContext(layer.token_cat, cache, queries_, workspace_));
     benchmark::ClobberMemory();
   }
   void attend(KeyValueCache<float> const& kept) {

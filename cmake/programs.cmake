@@ -21,10 +21,16 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
   )
 endif()
 
+# The JSON of the library's files, compiled once for all programs.
+file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/safetensors_json.cpp" CONTENT "#include \"aviary/io/safetensors_json.hpp\"\n")
+add_library(aviary_json STATIC "${PROJECT_BINARY_DIR}/safetensors_json.cpp")
+target_compile_definitions(aviary_json PUBLIC AVIARY_IO_SEPARATE)
+target_link_libraries(aviary_json PUBLIC aviary::io PRIVATE aviary_warnings)
+
 # Adds program NAME of the sources that follow, in bin/ of the build folder, with every part of the library.
 function(aviary_add_program name)
   add_executable(${name} ${ARGN})
-  target_link_libraries(${name} PRIVATE aviary::aviary aviary::io aviary_warnings)
+  target_link_libraries(${name} PRIVATE aviary::aviary aviary::io aviary_json aviary_warnings)
   if(OpenMP_CXX_FOUND)
     target_link_libraries(${name} PRIVATE OpenMP::OpenMP_CXX)
   endif()

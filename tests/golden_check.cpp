@@ -13,6 +13,7 @@
 #include "golden_check/gold.hpp"
 #include "golden_check/matrix.hpp"
 #include "golden_check/report.hpp"
+#include "support/generations.hpp"
 #include "support/golden_models.hpp"
 
 namespace {
@@ -26,35 +27,20 @@ struct Op {
   void (*check)(std::filesystem::path const&, Report&);
 };
 
-template <class Golden> constexpr Op matrix{Golden::op, check_matrix<Golden>};
-
-constexpr Op ops[] = {
-    {"wkv4", check_wkv4},
-    matrix<Wkv5PerHeadGolden>,
-    matrix<Wkv5Golden>,
-    matrix<Wkv6Golden>,
-    matrix<Wkv7Golden>,
-    matrix<GlaGolden>,
-    matrix<DeltaNetGolden>,
-    matrix<GatedDeltaNetGolden>,
-    matrix<KdaGolden>,
-    matrix<DplrGolden>,
-    matrix<IplrGolden>,
-    {"block_rwkv4", check_rwkv4_block},
-    {"block_rwkv5_v50", check_rwkv5_per_head_block},
-    {"block_rwkv5_v51", check_rwkv5_per_head_block},
-    {"block_rwkv5", check_rwkv5_block},
-    {"block_rwkv6", check_rwkv6_block},
-    {"block_rwkv7", check_rwkv7_block},
-    {"gold_attention", check_gold_attention},
-    {"goldfinch_model", check_goldfinch_model},
-};
+std::vector<Op> all_ops() {
+  std::vector<Op> ops{
+      {"wkv4", check_wkv4}, {"gold_attention", check_gold_attention}, {"goldfinch_model", check_goldfinch_model}};
+  MatrixGoldens::for_each([&]<class Golden>() { ops.push_back({Golden::op, check_matrix<Golden>}); });
+  Generations::for_each([&]<class Generation>() { ops.push_back({Generation::golden, check_block<Generation>}); });
+  return ops;
+}
 
 void check_file(std::filesystem::path const& path, Report& report) {
   try {
     std::string const op = GoldenFile(path).op();
-    auto const known = std::find_if(std::begin(ops), std::end(ops), [&](Op const& o) { return o.name == op; });
-    if (known != std::end(ops)) return known->check(path, report);
+    static std::vector<Op> const ops = all_ops();
+    auto const known = std::find_if(ops.begin(), ops.end(), [&](Op const& o) { return o.name == op; });
+    if (known != ops.end()) return known->check(path, report);
     report.skip(path.string(), op.empty() ? "no op in its metadata" : "op " + op + " is not among the known ones");
   } catch (std::exception const& error) {
     report.fail(path.string(), error.what());

@@ -1,4 +1,4 @@
-/// One head of WKV-7: a hundred tokens, a step each, beside the same equations in double.
+/// One head of WKV-7 takes a step for each of a hundred tokens, and is compared with the same equations in double.
 #include <aviary/reference/wkv7.hpp>
 #include <aviary/wkv7.hpp>
 #include <cmath>

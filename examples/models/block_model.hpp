@@ -34,7 +34,7 @@ template <class BlockType> class BlockStack {
   template <class Ids> void run(Ids const&, aviary::MatView<T> x, Context& context, bool, Threads threads) {
     for (std::size_t i = 0; i < blocks_.size(); ++i) {
       if constexpr (Block::TimeMix::shares_values)
-        blocks_[i](x, context[i], scratch_, threads, aviary::MatView<T>(shared_.data(), x.rows(), shared_channels()));
+        blocks_[i](x, context[i], scratch_, aviary::MatView<T>(shared_.data(), x.rows(), shared_channels()), threads);
       else
         blocks_[i](x, context[i], scratch_, threads);
     }

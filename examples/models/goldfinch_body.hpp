@@ -177,8 +177,8 @@ template <class Number, Index Size> class GoldFinchBody {
   template <class C> void attend(aviary::MatView<T> rows, C const& cache, Context& context, Threads threads) {
     for (std::size_t i = 0; i < attention_.size(); ++i) {
       auto* const rebuilt = keep_keys_ ? &context.rebuilt[i] : nullptr;
-      attention_[i](rows, context.attention[i], scratch_, threads,
-                    aviary::GoldContext(token_cat_, cache, rows.rows(), workspace_, rebuilt));
+      attention_[i](rows, context.attention[i], scratch_,
+                    aviary::GoldContext(token_cat_, cache, rows.rows(), workspace_, rebuilt), threads);
     }
   }
 

@@ -31,7 +31,7 @@ template <class T> struct Case {
     v = Matrix<T>(n, channels, random);
   }
 
-  /// Of the last m positions.
+  /// What the last m positions read.
   std::vector<double> plain(Index m) const {
     std::vector<double> y(to_size(m * channels));
     for (Index t = positions - m; t < positions; ++t)

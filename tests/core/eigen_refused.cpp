@@ -1,5 +1,5 @@
-/// What views and sequences refuse of Eigen when only the object says it: with an assertion, which is replaced here by one
-/// that counts. The instantiations below are of types and sizes of this file's own, so none is shared with another source.
+/// Views and sequences refuse with an assertion what only the object shows of an Eigen matrix. Here the assertion counts.
+/// Numbers are double, and sizes 37: no other test makes these instantiations, so none is shared with another source.
 #if __has_include(<Eigen/Core>)
 namespace {
 int refusals = 0;
@@ -15,9 +15,9 @@ int refusals = 0;
 using namespace aviary;
 
 namespace {
-using Vector = Eigen::Map<Eigen::VectorXf, 0, Eigen::InnerStride<>>;
+using Vector = Eigen::Map<Eigen::VectorXd, 0, Eigen::InnerStride<>>;
 template <int order>
-using Matrix = Eigen::Map<Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, order>, 0,
+using Matrix = Eigen::Map<Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, order>, 0,
                           Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
 using ColumnMajor = Matrix<Eigen::ColMajor>;
 using RowMajor = Matrix<Eigen::RowMajor>;
@@ -30,22 +30,22 @@ template <class View, class... From> int refused(From&&... from) {
   static_cast<void>(view);
   return refusals - before;
 }
-float numbers[1000];
+double numbers[1000];
 }  // namespace
 
 TEST_CASE("view: an Eigen stride that a view cannot hold is refused") {
-  CHECK(refused<VecView<float>>(Vector(numbers, 5, Eigen::InnerStride<>(1))) == 0);
-  CHECK(refused<VecView<float>>(Vector(numbers, 5, Eigen::InnerStride<>(2))) > 0);
-  CHECK(refused<VecView<float>>(Vector(numbers, 1, Eigen::InnerStride<>(2))) == 0);  // there is no second number
-  CHECK(refused<MatView<float>>(RowMajor(numbers, 3, 4, Stride(10, 1))) == 0);
-  CHECK(refused<MatView<float>>(RowMajor(numbers, 3, 4, Stride(10, 2))) > 0);
+  CHECK(refused<VecView<double>>(Vector(numbers, 5, Eigen::InnerStride<>(1))) == 0);
+  CHECK(refused<VecView<double>>(Vector(numbers, 5, Eigen::InnerStride<>(2))) > 0);
+  CHECK(refused<VecView<double>>(Vector(numbers, 1, Eigen::InnerStride<>(2))) == 0);  // there is no second number
+  CHECK(refused<MatView<double>>(RowMajor(numbers, 3, 4, Stride(10, 1))) == 0);
+  CHECK(refused<MatView<double>>(RowMajor(numbers, 3, 4, Stride(10, 2))) > 0);
 }
 
 TEST_CASE("view: an Eigen vector or matrix of another size is refused") {
-  CHECK(refused<VecView<float, 37>>(Vector(numbers, 37, Eigen::InnerStride<>(1))) == 0);
-  CHECK(refused<VecView<float, 37>>(Vector(numbers, 36, Eigen::InnerStride<>(1))) > 0);
-  CHECK(refused<MatView<float, 37, 4>>(RowMajor(numbers, 37, 4, Stride(4, 1))) == 0);
-  CHECK(refused<MatView<float, 37, 4>>(RowMajor(numbers, 4, 37, Stride(37, 1))) > 0);
+  CHECK(refused<VecView<double, 37>>(Vector(numbers, 37, Eigen::InnerStride<>(1))) == 0);
+  CHECK(refused<VecView<double, 37>>(Vector(numbers, 36, Eigen::InnerStride<>(1))) > 0);
+  CHECK(refused<MatView<double, 37, 4>>(RowMajor(numbers, 37, 4, Stride(4, 1))) == 0);
+  CHECK(refused<MatView<double, 37, 4>>(RowMajor(numbers, 4, 37, Stride(37, 1))) > 0);
 }
 
 TEST_CASE("sequence: an Eigen stride that a sequence cannot hold is refused") {

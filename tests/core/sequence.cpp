@@ -9,10 +9,10 @@
 using namespace aviary;
 
 namespace {
-/// The number at one place of a sequence; small enough to be exact in every type.
+/// The number at one place of a sequence. It is small enough to be exact in every type.
 double number(Index token, Index head, Index i) { return static_cast<double>(token * 16 + head * 4 + i) / 8; }
 
-/// (tokens, heads, size) numbers with the given strides, -1 where there is none.
+/// (tokens, heads, size) numbers with the given strides. The places between them hold -1.
 template <class T>
 std::vector<T> filled(Index tokens, Index heads, Index size, Index token_stride, Index head_stride, Index total) {
   std::vector<T> data(to_size(total), narrow<T>(-1.0));
@@ -33,7 +33,7 @@ template <class S, class T> void check_rows(S const& source, T* scratch, Index h
 }
 }  // namespace
 
-// "Not wanted" is a choice for what is written, never for what is read; constant numbers are not written.
+// An output may be unwanted, an input may not. Constant numbers are not written.
 static_assert(std::is_default_constructible_v<Sink<>> && !std::is_default_constructible_v<Source<>>);
 static_assert(std::is_constructible_v<Sink<4>, float*, Index, Index>);
 static_assert(!std::is_constructible_v<Sink<4>, float const*, Index, Index>);

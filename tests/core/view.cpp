@@ -20,7 +20,7 @@ static_assert(sizeof(VecView<float>) == 2 * sizeof(float*));
 static_assert(sizeof(MatView<float, 4, 8>) == sizeof(float*) + sizeof(Index));
 static_assert(std::is_trivially_copyable_v<VecView<float, 8>> && std::is_trivially_copyable_v<MatView<float>>);
 
-// Numbers to write can be read, not the reverse; sizes that are both known must agree.
+// Numbers to write can be read, but not the reverse. Sizes that are both known must agree.
 static_assert(std::is_convertible_v<VecView<float, 8>, VecView<float const, 8>>);
 static_assert(std::is_convertible_v<VecView<float, 8>, VecView<float>>);
 static_assert(!std::is_convertible_v<VecView<float const>, VecView<float>>);
@@ -30,7 +30,7 @@ static_assert(!std::is_convertible_v<std::vector<double>&, VecView<float>>);
 static_assert(!std::is_convertible_v<std::vector<float> const&, VecView<float>>);
 static_assert(!std::is_convertible_v<MatView<float, 4, 8>, MatView<float, 8, 4>>);
 
-// Nor is anything of a fixed size taken for another size; a C array does not decay to a pointer, whose size is not known.
+// A container of a fixed size must have the size of the view. A C array does not decay to a pointer, which has no size.
 static_assert(!std::is_constructible_v<VecView<float, 4>, std::array<float, 3>&>);
 static_assert(!std::is_constructible_v<VecView<float, 4>, std::array<float, 5>&>);
 static_assert(!std::is_constructible_v<VecView<float, 4>, std::span<float, 3>>);

@@ -252,3 +252,39 @@ TEST_CASE("weight format: a layer keeps its own numbers, bf16, f16 or q8") {
   CHECK_THROWS_WITH(Linear<double>(w, NumberFormat::f32),
                     "aviary: a layer of f64 keeps its weights as f64, bf16, f16 or q8, not as f32");
 }
+
+TEST_CASE_TEMPLATE("linear: a bias is added to the product, in any format and with any executor", T, float, double) {
+  Random random(12);
+  for (WeightFormat const format : all_formats)
+    for (Index const out : {1, 31, 64, 1000})
+      for (Index const tokens : {1, 9}) {
+        Matrix<T> const w(out, 300, random), x(tokens, 300, random), bias(1, out, random);
+        Matrix<T> guarded(tokens, out + 2, T(7)), expected(tokens, out);
+        Linear<T> const plain(w.view(), format), linear(w.view(), bias.view()[0], format);
+        CHECK(linear.bytes() == plain.bytes() + to_size(out) * sizeof(T));
+        plain(x.view(), expected.view());
+        for (Index t = 0; t < tokens; ++t)
+          for (Index o = 0; o < out; ++o) expected(t, o) += bias(0, o);
+        for (Index const tasks : {1, 3}) {
+          MatView<T> const y(guarded.numbers.data() + 1, tokens, out, out + 2);
+          linear(x.view(), y, test::Backwards{tasks});
+          for (Index t = 0; t < tokens; ++t) {
+            CHECK(std::equal(y[t].begin(), y[t].end(), expected.view()[t].begin()));
+            CHECK(guarded(t, 0) == T(7));
+            CHECK(guarded(t, out + 1) == T(7));
+          }
+        }
+      }
+}
+
+TEST_CASE("linear: a bias in the other layout, and one of a wrong size") {
+  Random random(13);
+  Matrix<float> const w(5, 7, random), x(2, 5, random), bias(1, 7, random);
+  Matrix<float> y(2, 7), plain(2, 7);
+  Linear<float>(w.view(), WeightFormat::full, WeightLayout::in_out)(x.view(), plain.view());
+  Linear<float>(w.view(), bias.view()[0], WeightFormat::full, WeightLayout::in_out)(x.view(), y.view());
+  for (Index t = 0; t < 2; ++t)
+    for (Index o = 0; o < 7; ++o) CHECK(y(t, o) == plain(t, o) + bias(0, o));
+  CHECK_THROWS_WITH_AS(Linear<float>(w.view(), bias.view()[0]), "aviary: Linear: bias is 7, expected 5",
+                       std::invalid_argument);
+}

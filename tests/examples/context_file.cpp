@@ -4,8 +4,8 @@
 
 #include <functional>
 
-#include "models/any.hpp"
-#include "support/checkpoint_case.hpp"
+#include "models/rwkv7.hpp"
+#include "support/generations.hpp"
 #include "support/temporary_folder.hpp"
 
 using namespace aviary;
@@ -17,13 +17,9 @@ namespace {
 
 using Ids = std::vector<TokenId>;
 
-models::Loaded load(RwkvShape const& shape) {
-  std::string const text = test::random_rwkv(shape).text();
-  return models::load_any<float>(SafeTensors(test::bytes_of(text)));
-}
+models::Loaded load(RwkvShape const& shape) { return models::load_any<float>(test::random_rwkv(shape).file()); }
 models::Loaded load_double(RwkvShape const& shape) {
-  std::string const text = test::random_rwkv(shape).text();
-  return models::load_rwkv7<double>(SafeTensors(test::bytes_of(text)));
+  return models::load_rwkv7<double>(test::random_rwkv(shape).file());
 }
 
 /// Logits to compare, bit by bit.
@@ -64,7 +60,7 @@ TEST_CASE("context file: a loaded context goes on to the same bits") {
     second.load_state(path);  // into a context that is not empty
     CHECK(copy(second.step(9)) == next);
   };
-  for (test::Version const version : test::all_versions) {
+  for (test::Version const version : test::Generations::versions) {
     check(load, {.version = version});
     check(load, {.version = version, .layers = 3, .heads = 2, .head_size = 64, .first_state = true});
   }

@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "models/rwkv7.hpp"
+#include "models/any.hpp"
 #include "support/allocation_counter.hpp"
 #include "support/checkpoint_case.hpp"
 #include "support/temporary_folder.hpp"
@@ -213,8 +213,8 @@ TEST_CASE("conversation: equal seeds and prompts make equal replies, again and a
 }
 
 TEST_CASE("conversation: nothing is allocated per token") {
-  std::string const file = test::random_rwkv({.vocab = 256, .heads = 1, .head_size = 64}).text();
-  auto const loaded = models::load_rwkv7<float>(SafeTensors(test::bytes_of(file)));
+  auto const weights = test::random_rwkv({.vocab = 256, .heads = 1, .head_size = 64});
+  auto const loaded = models::load_rwkv7<float>(weights.file());
   for (ReplyOptions options : {ReplyOptions{}, greedy()}) {
     options.sampling.top_p = 0.9;
     options.penalties = {.presence = 0.3, .frequency = 0.2};
@@ -235,9 +235,8 @@ TEST_CASE("conversation: nothing is allocated per token") {
 
 TEST_CASE("conversation: goes on from a file as if it had not stopped") {
   test::TemporaryFolder const folder;
-  std::string const file = test::random_rwkv({.vocab = 256, .heads = 1, .head_size = 64}).text();
-  SafeTensors const weights(test::bytes_of(file));
-  auto const loaded = models::load_rwkv7<float>(weights), fresh = models::load_rwkv7<float>(weights);
+  auto const weights = test::random_rwkv({.vocab = 256, .heads = 1, .head_size = 64});
+  auto const loaded = models::load_rwkv7<float>(weights.file()), fresh = models::load_rwkv7<float>(weights.file());
   Conversation talk(*loaded.model, Text(256), greedy()), later(*fresh.model, Text(256), greedy());
   talk.read(Ids{'h', 'i'}, quiet);
   reply(talk, 5);

@@ -10,6 +10,7 @@
 
 #include "models/threads.hpp"
 #include "support/compare.hpp"
+#include "support/generations.hpp"
 #include "support/plain_rwkv.hpp"
 #include "support/process.hpp"
 #include "support/terminal.hpp"
@@ -332,8 +333,8 @@ TEST_CASE("generate: wrong arguments are status 2 and say what was expected and 
     check({"--penalty-decay", x}, "--penalty-decay: expected a number from 0 to 1, found '" + std::string(x) + "'");
   for (char const* x : {"fp16", "", "F32", "4"})
     check({"--weights", x}, "--weights: expected exact, f32, bf16, f16 or q8, found '" + std::string(x) + "'");
-  for (char const* x : {"f32", "", "bf16 ", "8"})
-    check({"--cache", x}, "--cache: expected full, bf16, f16 or int8, found '" + std::string(x) + "'");
+  for (char const* x : {"full", "exact", "int8", "i32", "", "bf16 ", "8"})
+    check({"--cache", x}, "--cache: expected f32, bf16, f16 or q8, found '" + std::string(x) + "'");
   for (char const* x : {"0", "-1", "nan", "inf", "1e999", ""})
     check({"--rotary-base", x}, "--rotary-base: expected a number above 0, found '" + std::string(x) + "'");
   for (char const* option : {"--tokens", "--stop"}) {
@@ -512,10 +513,10 @@ TEST_CASE("generate: GoldFinch, with its token cache in any form") {
     return run.out;
   };
   std::string const full = logits({});
-  CHECK(logits({"--cache", "full"}) == full);
+  CHECK(logits({"--cache", "f32"}) == full);
   CHECK(logits({"--keep-keys"}) == full);
   CHECK(logits({"--threads", two_threads}) == full);
-  for (char const* format : {"bf16", "f16", "int8"}) {
+  for (char const* format : {"bf16", "f16", "q8"}) {
     CHECK(logits({"--cache", format}) != full);
     CHECK(max_error(numbers_in(logits({"--cache", format})), numbers_in(full)) <= 0x1p-8);
   }
@@ -528,10 +529,10 @@ TEST_CASE("generate: GoldFinch, with its token cache in any form") {
       generate(arguments + Arguments{"--prompt", "Hello", "--length", "12", "--save-state", state}).out;
   Arguments const rest = arguments + Arguments{"--load-state", state, "--length", "18"};
   CHECK(first + generate(rest + Arguments{"--keep-keys"}).out == whole);
-  check_failure(rest + Arguments{"--cache", "int8"}, 1,
+  check_failure(rest + Arguments{"--cache", "q8"}, 1,
                 state +
                     ": expected the context of a model of finch_c2, 2 layers, 32 channels, 2 of attention, cache of "
-                    "int8, 256 tokens, found 'finch_c2, 2 layers, 32 channels, 2 of attention, cache of full "
+                    "q8, 256 tokens, found 'finch_c2, 2 layers, 32 channels, 2 of attention, cache of full "
                     "numbers, 256 tokens'");
 }
 
@@ -659,7 +660,7 @@ TEST_CASE("generate: the prompt loop says what is wrong with a line and goes on"
 
 TEST_CASE("generate: all generations, from either file format") {
   TemporaryFolder const folder;
-  for (test::Version const version : test::all_versions) {
+  for (test::Version const version : test::Generations::versions) {
     CAPTURE(test::name(version));
     auto const weights = test::random_rwkv({.version = version, .vocab = 256, .heads = 2, .head_size = 16});
     std::string const safetensors = weights.write(folder / "m.safetensors").string(),

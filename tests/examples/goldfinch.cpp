@@ -8,7 +8,6 @@
 #include "support/temporary_folder.hpp"
 
 using namespace aviary;
-using models::CacheFormat;
 using models::LoadOptions;
 using test::CheckpointCase;
 using test::max_error;
@@ -21,18 +20,17 @@ using Ids = std::vector<TokenId>;
 /// max|x - ref| / max|ref| of logits.
 template <class T> constexpr double bound = std::is_same_v<T, float> ? 5e-5 : 1e-12;
 
-constexpr CacheFormat rounding[] = {CacheFormat::bf16, CacheFormat::f16, CacheFormat::int8};
+constexpr NumberFormat rounding[] = {NumberFormat::bf16, NumberFormat::f16, NumberFormat::q8};
 
 /// Heads of 64 numbers in float have a compile-time size.
-template <class T, class File> models::Loaded load_file(File const& file, LoadOptions const& options) {
+template <class T> models::Loaded load_file(TensorFile const& file, LoadOptions const& options) {
   if constexpr (std::is_same_v<T, float>)
     return models::load_goldfinch<float>(file, options);
   else
     return models::load_goldfinch_with<models::GoldFinch<T, dynamic>>(file, options);
 }
 template <class T = float> models::Loaded load(CheckpointCase const& weights, LoadOptions const& options = {}) {
-  std::string const text = weights.text();
-  return load_file<T>(SafeTensors(test::bytes_of(text), "FILE"), options);
+  return load_file<T>(weights.file(), options);
 }
 
 /// The model in its own number type.
@@ -98,7 +96,7 @@ TEST_CASE_TEMPLATE("goldfinch: logits of the published code, token by token and 
 TEST_CASE("goldfinch: rounded caches move the published logits by less than they round") {
   auto const file = published();
   if (!file) return;
-  auto const error = [&](CacheFormat format) {
+  auto const error = [&](NumberFormat format) {
     auto const loaded = load_file<float>(file->tensors(), {.cache = format});
     std::vector<float> got;
     for (auto const& logits : steps(*loaded.model, file->ids("tokens")))
@@ -106,7 +104,7 @@ TEST_CASE("goldfinch: rounded caches move the published logits by less than they
     return max_error(got, file->numbers("logits"));
   };
   for (auto const& [format, measured] :
-       {std::pair{CacheFormat::bf16, 2.5e-4}, {CacheFormat::f16, 2.3e-5}, {CacheFormat::int8, 3.8e-4}}) {
+       {std::pair{NumberFormat::bf16, 2.5e-4}, {NumberFormat::f16, 2.3e-5}, {NumberFormat::q8, 3.8e-4}}) {
     CHECK(error(format) <= 1.1 * measured);  // as token_cache.hpp says
     CHECK(error(format) > 0.5 * measured);
   }
@@ -165,7 +163,7 @@ TEST_CASE("goldfinch: a rotary embedding is what it is told") {
 
 TEST_CASE(
     "goldfinch: kept keys and threads make no difference, beyond a stretch of the prompt and a block of the cache") {
-  constexpr Index stretch = models::LanguageModel<models::GoldFinchBody<float, 64>>::stretch;
+  constexpr Index stretch = models::Model::stretch;
   Ids const tokens = tokens_for(11, 2 * stretch + 20);
   std::span<TokenId const> const all(tokens);
   auto const weights = test::random_goldfinch({.layers = 3, .head_size = 64});
@@ -191,9 +189,9 @@ TEST_CASE("goldfinch: rounded caches move logits by less than they round, and by
   Ids const tokens = tokens_for(11, 40);
   auto const full = load(weights);
   auto const expected = steps(*full.model, tokens);
-  for (CacheFormat const format : rounding) {
-    CAPTURE(name_of(format));
-    double const rounds = format == CacheFormat::f16 ? 0x1p-11 : 0x1p-8;
+  for (NumberFormat const format : rounding) {
+    CAPTURE(std::string(name_of(format)));
+    double const rounds = format == NumberFormat::f16 ? 0x1p-11 : 0x1p-8;
     auto const loaded = load(weights, {.cache = format}), kept = load(weights, {.cache = format, .keep_keys = true});
     auto const logits = steps(*loaded.model, tokens);
     for (std::size_t t = 0; t < tokens.size(); ++t) CHECK(max_error(logits[t], expected[t]) <= rounds);
@@ -206,9 +204,9 @@ TEST_CASE("goldfinch: a saved state is a value, in memory and in a file") {
   test::TemporaryFolder const folder;
   auto const weights = test::random_goldfinch();
   Ids const before = tokens_for(11, 9), after{7, 2, 0, 10, 4, 4, 1};
-  for (CacheFormat const format : {CacheFormat::full, CacheFormat::bf16, CacheFormat::f16, CacheFormat::int8})
+  for (NumberFormat const format : models::kept_formats)
     for (bool const keep : {false, true}) {
-      CAPTURE(name_of(format));
+      CAPTURE(std::string(name_of(format)));
       CAPTURE(keep);
       auto const loaded = load(weights, {.cache = format, .keep_keys = keep});
       models::Model& model = *loaded.model;
@@ -239,6 +237,29 @@ TEST_CASE("goldfinch: a saved state is a value, in memory and in a file") {
     }
 }
 
+TEST_CASE("goldfinch: states that older programs saved with a cache of q8, which they called int8") {
+  test::TemporaryFolder const folder;
+  auto const weights = test::random_goldfinch();
+  auto const loaded = load(weights, {.cache = NumberFormat::q8});
+  models::Model& model = *loaded.model;
+  model.prefill(tokens_for(11, 9));
+  model.save_state(folder / "new");
+  auto const expected = copy(model.step(3));
+  SafeTensors const file(folder / "new");
+  SafeTensorsWriter older;
+  for (std::string_view const name : file.names()) older.add(file.tensor(name));
+  for (auto const& [key, text] : file.metadata()) older.set_metadata(key, text);
+  older.set_metadata("aviary.context", "finch_c2, 2 layers, 32 channels, 2 of attention, cache of int8, 11 tokens");
+  older.set_metadata("aviary.token_cache.cache.storage", "I8").write(folder / "old");
+  model.load_state(folder / "old");
+  CHECK(copy(model.step(3)) == expected);
+}
+
+TEST_CASE("goldfinch: a cache has one of its formats") {
+  CHECK(message_of<std::invalid_argument>([] { load(test::random_goldfinch(), {.cache = NumberFormat::f64}); }) ==
+        "expected a cache of f32, bf16, f16 or q8, found f64");
+}
+
 TEST_CASE("goldfinch: states of another cache or other shapes are refused, and change nothing") {
   test::TemporaryFolder const folder;
   auto const weights = test::random_goldfinch();
@@ -261,7 +282,7 @@ TEST_CASE("goldfinch: states of another cache or other shapes are refused, and c
           "this state belongs to another model");
     CHECK(copy(model.logits()) == logits);
   };
-  for (CacheFormat const format : rounding)
+  for (NumberFormat const format : rounding)
     check(load(weights, {.cache = format}),
           "finch_c2, 2 layers, 32 channels, 2 of attention, cache of " + std::string(name_of(format)) + ", 11 tokens");
   check(load(test::random_goldfinch({.layers = 3})),

@@ -8,6 +8,7 @@
 #include "models/any.hpp"
 #include "support/allocation_counter.hpp"
 #include "support/compare.hpp"
+#include "support/generations.hpp"
 #include "support/plain_rwkv.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -24,7 +25,7 @@ namespace {
 constexpr double bound = 2e-5;
 
 /// Tokens that a model reads at once.
-constexpr Index stretch = models::BlockModel<models::Rwkv4<float>::Block>::stretch;
+constexpr Index stretch = models::Model::stretch;
 
 /// Any tokens, always the same.
 std::vector<TokenId> tokens_for(Index vocab, Index n) {
@@ -35,8 +36,7 @@ std::vector<TokenId> tokens_for(Index vocab, Index n) {
 }
 
 models::Loaded load(CheckpointCase const& weights, models::LoadOptions const& options = {}) {
-  std::string const text = weights.text();
-  return models::load_any<float>(SafeTensors(test::bytes_of(text), "FILE"), options);
+  return models::load_any<float>(weights.file(), options);
 }
 
 std::vector<float> copy(std::span<float const> x) { return {x.begin(), x.end()}; }
@@ -58,14 +58,16 @@ struct Trained {
   static std::vector<Trained> all() {
     std::filesystem::path const folder = std::filesystem::path(AVIARY_TEST_DATA_DIR) / "models";
     std::vector<Trained> found;
-    for (std::string const name : {"tiny-rwkv-4v0", "tiny-rwkv-5v2", "tiny-rwkv-6v0", "tiny-rwkv-7v0"}) {
+    test::Generations::for_each([&]<class G>() {
+      std::string const name = G::trained;
+      if (name.empty()) return;
       if (std::string_view(AVIARY_TEST_DATA_DIR).empty() || !exists(folder / (name + ".json"))) {
         MESSAGE("not run: AVIARY_TEST_DATA_DIR has no models/" << name << ".json");
-        continue;
+        return;
       }
       std::ifstream json(folder / (name + ".json"));
       found.push_back({name, SafeTensors(folder / (name + ".safetensors")), nlohmann::json::parse(json)});
-    }
+    });
     return found;
   }
   std::vector<TokenId> tokens(char const* key) const { return expected.at(key).get<std::vector<TokenId>>(); }
@@ -88,7 +90,7 @@ double max_difference(std::span<float const> x, std::vector<double> const& ref) 
 }  // namespace
 
 TEST_CASE("models: logits of the equations, for all generations, sizes of heads, ranks and layers") {
-  for (Version const version : test::all_versions)
+  for (Version const version : test::Generations::versions)
     for (RwkvShape shape :
          {RwkvShape{}, RwkvShape{.layers = 1, .heads = 1, .head_size = 8, .rank_w = 1, .rank_mix = 1},
           RwkvShape{.layers = 3, .heads = 3, .head_size = 64, .rank_v = 20, .more_channels = -7},
@@ -144,7 +146,7 @@ TEST_CASE("models: a trained state of RWKV-6 is the empty context") {
 }
 
 TEST_CASE("models: a prompt at once, token by token, and split anywhere") {
-  for (Version const version : test::all_versions) {
+  for (Version const version : test::Generations::versions) {
     CAPTURE(test::name(version));
     auto const weights = test::random_rwkv({.version = version, .layers = 2, .heads = 1, .head_size = 64});
     auto const tokens = tokens_for(11, 2 * stretch + 20);
@@ -172,7 +174,7 @@ TEST_CASE("models: a prompt at once, token by token, and split anywhere") {
 TEST_CASE("models: a saved state is a value, in memory and in a file") {
   test::TemporaryFolder const folder;
   auto const other = load(test::random_rwkv({.layers = 3}));
-  for (Version const version : test::all_versions) {
+  for (Version const version : test::Generations::versions) {
     CAPTURE(test::name(version));
     auto const loaded = load(test::random_rwkv({.version = version}));
     models::Model& model = *loaded.model;
@@ -200,7 +202,7 @@ TEST_CASE("models: a saved state is a value, in memory and in a file") {
 
 TEST_CASE("models: reading tokens allocates nothing, and bad tokens change nothing") {
   auto const tokens = tokens_for(11, stretch + 10);
-  for (Version const version : test::all_versions) {
+  for (Version const version : test::Generations::versions) {
     CAPTURE(test::name(version));
     auto const loaded = load(test::random_rwkv({.version = version, .head_size = 64}));
     models::Model& model = *loaded.model;
@@ -223,7 +225,7 @@ TEST_CASE("models: reading tokens allocates nothing, and bad tokens change nothi
 }
 
 TEST_CASE("models: every tensor is needed, with its shape") {
-  for (Version const version : test::all_versions) {
+  for (Version const version : test::Generations::versions) {
     CAPTURE(test::name(version));
     auto const weights = test::random_rwkv({.version = version});
     for (auto const& entry : weights.tensors) {
@@ -311,17 +313,11 @@ TEST_CASE("models: unknown tensors are mentioned, vectors may be stored flat") {
 
 TEST_CASE("models: generations are told apart by names and shapes") {
   using models::Generation;
-  auto const generation = [](CheckpointCase const& weights) {
-    std::string const text = weights.text();
-    return models::generation_of(SafeTensors(test::bytes_of(text)));
-  };
-  for (auto const& [version, expected] :
-       {std::pair{Version::v4, Generation::rwkv4}, std::pair{Version::v5_0, Generation::rwkv5_0},
-        std::pair{Version::v5_1, Generation::rwkv5_1}, std::pair{Version::v5_2, Generation::rwkv5_2},
-        std::pair{Version::v6, Generation::rwkv6}, std::pair{Version::v7, Generation::rwkv7}}) {
-    CHECK(generation(test::random_rwkv({.version = version})) == expected);
-    CHECK(name_of(expected) == std::string("RWKV-") + test::name(version));
-  }
+  auto const generation = [](CheckpointCase const& weights) { return models::generation_of(weights.file()); };
+  test::Generations::for_each([&]<class G>() {
+    CHECK(generation(test::random_rwkv({.version = G::version})) == G::generation);
+    CHECK(name_of(G::generation) == std::string("RWKV-") + test::name(G::version));
+  });
 
   CheckpointCase unknown;
   CHECK(message_of([&] { load(unknown); }) == "FILE: has no tensor 'emb.weight' among its 0");

@@ -4,9 +4,8 @@
 #include <utility>
 
 #include "aviary/io/safetensors.hpp"
-#include "models/goldfinch.hpp"
+#include "models/any.hpp"
 #include "models/random_checkpoint.hpp"
-#include "models/rwkv7.hpp"
 #include "support/compare.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -21,10 +20,10 @@ constexpr models::GoldFinchSizes goldfinch{.layers = 4, .channels = 32, .head_si
 constexpr models::Rwkv7Sizes rwkv7{.layers = 2, .channels = 32, .head_size = 16, .vocab = 50, .rank_w = 8, .rank_g = 8};
 
 std::unique_ptr<models::Model> make(models::GoldFinchSizes const& sizes, models::LoadOptions const& options = {}) {
-  return models::load_goldfinch<float>(models::random_checkpoint(sizes), options).model;
+  return models::load_goldfinch<float>(models::random_checkpoint(sizes).file(), options).model;
 }
 std::unique_ptr<models::Model> make(models::Rwkv7Sizes const& sizes) {
-  return models::load_rwkv7<float>(models::random_checkpoint(sizes)).model;
+  return models::load_rwkv7<float>(models::random_checkpoint(sizes).file()).model;
 }
 
 Ids some_tokens(Index n) {
@@ -67,7 +66,7 @@ TEST_CASE("read_on: a prompt in pieces has the logits of the whole") {
     CAPTURE(length);
     check_pieces(0, length, [] { return make(goldfinch); });
     check_pieces(0, length, [] { return make(goldfinch, {.keep_keys = true}); });
-    check_pieces(0, length, [] { return make(goldfinch, {.cache = models::CacheFormat::int8}); });
+    check_pieces(0, length, [] { return make(goldfinch, {.cache = NumberFormat::q8}); });
     check_pieces(2e-5, length, [] { return make(rwkv7); });
   }
 }

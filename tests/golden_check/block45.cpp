@@ -4,18 +4,9 @@
 
 namespace aviary::golden_check {
 
-void check_rwkv4_block(std::filesystem::path const& path, Report& report) {
-  test::BlockGolden const file(path);
-  check_layers<models::Rwkv4<float>>(file, "float", report);
-  check_layers<models::Rwkv4<double>>(file, "double", report);
-}
-
-void check_rwkv5_per_head_block(std::filesystem::path const& path, Report& report) {
-  check_heads<models::Rwkv5PerHead>(path, report);
-}
-
-void check_rwkv5_block(std::filesystem::path const& path, Report& report) {
-  check_heads<models::Rwkv5PerChannel>(path, report);
-}
+template void check_block<test::Rwkv4>(std::filesystem::path const&, Report&);
+template void check_block<test::Rwkv5_0>(std::filesystem::path const&, Report&);
+template void check_block<test::Rwkv5_1>(std::filesystem::path const&, Report&);
+template void check_block<test::Rwkv5_2>(std::filesystem::path const&, Report&);
 
 }  // namespace aviary::golden_check

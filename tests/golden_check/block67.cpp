@@ -4,8 +4,7 @@
 
 namespace aviary::golden_check {
 
-void check_rwkv6_block(std::filesystem::path const& path, Report& report) { check_heads<models::Rwkv6>(path, report); }
-
-void check_rwkv7_block(std::filesystem::path const& path, Report& report) { check_heads<models::Rwkv7>(path, report); }
+template void check_block<test::Rwkv6>(std::filesystem::path const&, Report&);
+template void check_block<test::Rwkv7>(std::filesystem::path const&, Report&);
 
 }  // namespace aviary::golden_check

@@ -3,15 +3,12 @@
 
 #include <doctest/doctest.h>
 
-#include "models/rwkv4.hpp"
-#include "models/rwkv5.hpp"
-#include "models/rwkv6.hpp"
-#include "models/rwkv7.hpp"
 #include "support/allocation_counter.hpp"
 #include "support/block_case.hpp"
 #include "support/checkpoint_case.hpp"
 #include "support/compare.hpp"
 #include "support/layer_case.hpp"
+#include "support/rwkv_layers.hpp"
 #include "support/temporary_folder.hpp"
 
 using namespace aviary;
@@ -25,30 +22,33 @@ namespace {
 
 template <class T> constexpr double bound = std::is_same_v<T, float> ? 2e-5 : 1e-12;
 
-/// A generation, and the committed golden file or the version that it is tried with.
-template <class G> struct Golden6 {
-  using Generation = G;
+/// A memory, and the committed golden file or the version of RWKV that its blocks are tried with.
+template <class M> struct Golden6 {
+  using Memory = M;
   static constexpr char const* path = AVIARY_TEST_GOLDEN_DIR "/block_rwkv6_t12_c32_h2.safetensors";
 };
-template <class G> struct Golden7 {
-  using Generation = G;
+template <class M> struct Golden7 {
+  using Memory = M;
   static constexpr char const* path = AVIARY_TEST_GOLDEN_DIR "/block_rwkv7_t12_c32_h2.safetensors";
 };
-template <class G, Version v> struct Of {
-  using Generation = G;
+template <class M, Version v> struct Of {
+  using Memory = M;
   static constexpr Version version = v;
 };
-using Block4 = Of<models::Rwkv4<float>, Version::v4>;
-using Block5 = Of<models::Rwkv5PerHead<float, dynamic>, Version::v5_1>;
-using Block6 = Of<models::Rwkv6<float, 64>, Version::v6>;
-using Block7 = Of<models::Rwkv7<float, 64>, Version::v7>;
+using Block4 = Of<Wkv4<float>, Version::v4>;
+using Block5 = Of<Wkv5PerHead<float, dynamic>, Version::v5_1>;
+using Block6 = Of<Wkv6<float, 64>, Version::v6>;
+using Block7 = Of<Wkv7<float, 64>, Version::v7>;
+
+/// The blocks around a memory.
+template <class Kind> using BlocksOf = BlockCase<Block<TimeMix<typename Kind::Memory>>>;
 
 /// Two blocks with enough to do for threads.
-template <class Kind> struct Blocks : BlockCase<typename Kind::Generation> {
-  using Base = BlockCase<typename Kind::Generation>;
+template <class Kind> struct Blocks : BlocksOf<Kind> {
   static constexpr Index channels = 256;
 
-  explicit Blocks(Index tokens_at_once) : Base(file(), channels, tokens_at_once) {}
+  explicit Blocks(Index tokens_at_once)
+      : BlocksOf<Kind>(test::read_blocks<typename Kind::Memory>(file()), tokens_at_once) {}
 
   static SafeTensors const& file() {
     static std::string const text =
@@ -61,17 +61,16 @@ template <class Kind> struct Blocks : BlockCase<typename Kind::Generation> {
 }  // namespace
 
 TEST_CASE_TEMPLATE("block: published blocks from a non-empty state, whole, token by token and split", Kind,
-                   Golden6<models::Rwkv6<float, 16>>, Golden6<models::Rwkv6<double, dynamic>>,
-                   Golden7<models::Rwkv7<float, 16>>, Golden7<models::Rwkv7<float, dynamic>>,
-                   Golden7<models::Rwkv7<double, 16>>, Golden7<models::Rwkv7<double, dynamic>>) {
-  using T = typename Kind::Generation::T;
+                   Golden6<Wkv6<float, 16>>, Golden6<Wkv6<double, dynamic>>, Golden7<Wkv7<float, 16>>,
+                   Golden7<Wkv7<float, dynamic>>, Golden7<Wkv7<double, 16>>, Golden7<Wkv7<double, dynamic>>) {
+  using T = typename Kind::Memory::T;
   test::BlockGolden const file(Kind::path);
   Index const channels = file.channels();
   REQUIRE(file.tokens() == 12);
   for (std::vector<Index> const& split :
        {std::vector<Index>{12}, {1, 11}, {5, 7}, {0, 12}, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}})
     for (Index const tokens_at_once : {1, 5, 12}) {
-      BlockCase<typename Kind::Generation> blocks(file.tensors(), channels, tokens_at_once);
+      BlocksOf<Kind> blocks(test::read_blocks<typename Kind::Memory>(file.tensors()), tokens_at_once);
       for (std::size_t i = 0; i < blocks.states.size(); ++i) file.read_state(static_cast<Index>(i), blocks.states[i]);
       auto x = file.tensors().tensor("x").template read<T>();
       Index first = 0;
@@ -86,21 +85,19 @@ TEST_CASE_TEMPLATE("block: published blocks from a non-empty state, whole, token
     }
 }
 
-TEST_CASE_TEMPLATE("block: the time mix alone adds what published blocks add", Kind, Golden6<models::Rwkv6<float, 16>>,
-                   Golden6<models::Rwkv6<double, 16>>, Golden7<models::Rwkv7<float, 16>>,
-                   Golden7<models::Rwkv7<double, 16>>) {
-  using T = typename Kind::Generation::T;
+TEST_CASE_TEMPLATE("block: the time mix alone adds what published blocks add", Kind, Golden6<Wkv6<float, 16>>,
+                   Golden6<Wkv6<double, 16>>, Golden7<Wkv7<float, 16>>, Golden7<Wkv7<double, 16>>) {
+  using T = typename Kind::Memory::T;
   test::BlockGolden const file(Kind::path);
-  BlockCase<typename Kind::Generation> blocks(file.tensors(), 32, 12);
+  BlocksOf<Kind> blocks(test::read_blocks<typename Kind::Memory>(file.tensors()), 12);
   file.read_state(0, blocks.states[0]);
   auto x = file.tensors().tensor("x").template read<T>();
   auto const before = x;
   Matrix<T> v_first(12, 32), increment(12, 32), normal(12, 32);
-  models::WeightReader<T> read(file.tensors());
-  read.layer_norm("blocks.0.ln1", 32)({x.data(), 12, 32}, normal.view());
+  test::LayerTensors<T>(file.tensors(), "blocks.0.").layer_norm("ln1")({x.data(), 12, 32}, normal.view());
   auto const& mix = blocks.blocks[0].time_mix();
-  if constexpr (Kind::Generation::Block::TimeMix::shares_values)
-    mix(normal.view(), blocks.states[0].time_mix, increment.view(), blocks.scratch, Serial{}, v_first.view());
+  if constexpr (TimeMix<typename Kind::Memory>::shares_values)
+    mix(normal.view(), blocks.states[0].time_mix, increment.view(), blocks.scratch, v_first.view());
   else
     mix(normal.view(), blocks.states[0].time_mix, increment.view(), blocks.scratch);
   std::vector<double> expected;  // att_dx is (token, channel), or (token, layer, channel)
@@ -154,10 +151,9 @@ TEST_CASE_TEMPLATE("block: allocates nothing", Kind, Block4, Block5, Block6, Blo
   for (Index const count : {130, 1, 64})
     for (std::size_t i = 0; i < given.blocks.size(); ++i) {
       if constexpr (Kind::version == Version::v7)
-        given.blocks[i](x.view().rows(0, count), given.states[i], given.scratch, Serial{},
-                        v_first.view().rows(0, count));
+        given.blocks[i](x.view().rows(0, count), given.states[i], given.scratch, v_first.view().rows(0, count));
       else
-        given.blocks[i](x.view().rows(0, count), given.states[i], given.scratch, Serial{});
+        given.blocks[i](x.view().rows(0, count), given.states[i], given.scratch);
     }
   CHECK(allocations.count() == 0);
 }
@@ -173,11 +169,27 @@ TEST_CASE("block: layers of different widths are refused") {
   std::vector<float> const ones(32, 1.0f), few(31, 1.0f);
   auto const text = test::random_rwkv({.version = Version::v4}).text();
   SafeTensors const file(test::bytes_of(text));
-  BlockCase<models::Rwkv4<float>> const given(file, 32, 1);
+  auto const blocks = test::read_blocks<Wkv4<float>>(file);
   Matrix<float> const key(8, 32), value(32, 8);
   ChannelMix<float> const channel_mix({.x_k = ones, .key = key.view(), .value = value.view()});
   LayerNorm<float> const fitting(ones, ones), narrow(few, few);
   CHECK(test::message_of<std::invalid_argument>([&] {
-          Block<models::Rwkv4<float>::TimeMix>(fitting, given.blocks[0].time_mix(), narrow, channel_mix);
+          Block<TimeMix<Wkv4<float>>>(fitting, blocks[0].time_mix(), narrow, channel_mix);
         }) == "aviary: Block: ln1, time mix, ln2, channel mix have 32, 32, 31, 32 channels, expected one number");
+}
+
+TEST_CASE_TEMPLATE("block: reset makes a state that of the empty context, without allocation", Kind, Block4, Block5,
+                   Block6, Block7) {
+  Blocks<Kind> given(13);
+  auto const empty = given.states;
+  Random random(5);
+  Matrix<float> x(13, Blocks<Kind>::channels, random);
+  given.run(x.view());
+  CHECK_FALSE(given.states == empty);
+  test::AllocationCounter const allocations;
+  for (std::size_t i = 0; i < given.blocks.size(); ++i) given.blocks[i].reset(given.states[i]);
+  CHECK(allocations.count() == 0);
+  auto const& block = given.blocks[0];
+  static_assert(noexcept(block.reset(std::declval<decltype(given.states[0])>())));
+  CHECK(given.states == empty);
 }

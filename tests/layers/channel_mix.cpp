@@ -127,6 +127,25 @@ TEST_CASE("channel mix: allocates nothing, gives its scratch back") {
   CHECK(scratch.left() == 4 * mix.scratch_size());
 }
 
+TEST_CASE("channel mix: reset makes a state that of the empty context, without allocation") {
+  Case<float> const given;
+  ChannelMix<float> const mix = given.make(true);
+  Scratch<float> scratch(13 * mix.scratch_size());
+  auto state = mix.empty_state();
+  Matrix<float> y(13, given.c), again(13, given.c);
+  mix(given.x.view(), state, y.view(), scratch);
+  CHECK_FALSE(state == mix.empty_state());
+  {
+    test::AllocationCounter const allocations;
+    mix.reset(state);
+    CHECK(allocations.count() == 0);
+  }
+  static_assert(noexcept(mix.reset(state)));
+  CHECK(state == mix.empty_state());
+  mix(given.x.view(), state, again.view(), scratch);
+  CHECK(again == y);
+}
+
 TEST_CASE("channel mix: shapes that do not fit are refused") {
   Case<float> given;
   given.value = Matrix<float>(given.c, 49);

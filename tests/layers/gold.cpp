@@ -95,7 +95,7 @@ TEST_CASE("gold: the last queries alone, from the state before them, are those o
   tail.token_cat.append(std::span<std::int32_t const>(given.ids), given.hidden.view(), tail.cache, tail.scratch);
   tail.state.x.assign(given.x.view()[144].begin(), given.x.view()[144].end());
   Matrix<float> y(5, given.channels);
-  tail.layer(given.x.rows_of(145, 5), tail.state, y.view(), tail.scratch, Serial{}, tail.context(5));
+  tail.layer(given.x.rows_of(145, 5), tail.state, y.view(), tail.scratch, tail.context(5));
   for (Index t = 0; t < 5; ++t)
     for (Index i = 0; i < given.channels; ++i) CHECK(y(t, i) == expected(145 + t, i));
 }
@@ -110,7 +110,7 @@ TEST_CASE("gold: truncated and appended again is as if never appended, rebuilt k
     auto const state = run.state;
     run.token_cat.append(std::span(other.ids).first(30), other.hidden.rows_of(0, 30), run.cache, run.scratch);
     Matrix<float> wrong(30, given.channels);
-    run.layer(other.x.rows_of(0, 30), run.state, wrong.view(), run.scratch, Serial{}, run.context(30));
+    run.layer(other.x.rows_of(0, 30), run.state, wrong.view(), run.scratch, run.context(30));
     run.cache.truncate(90);
     run.state = state;
     if (keep) run.rebuilt->truncate(90);
@@ -140,8 +140,7 @@ TEST_CASE("gold: is the time mix of a block") {
     for (Index const count : split) {
       auto const ids = std::span(given.ids).subspan(to_size(first), to_size(count));
       run.token_cat.append(ids, given.hidden.rows_of(first, count), cache, scratch);
-      block(x.view().rows(first, count), state, scratch, Serial{},
-            GoldContext(run.token_cat, cache, count, run.workspace));
+      block(x.view().rows(first, count), state, scratch, GoldContext(run.token_cat, cache, count, run.workspace));
       first += count;
     }
     return x;
@@ -254,5 +253,35 @@ TEST_CASE("gold: published layers") {
       for (Index cut = 1; cut < given.tokens; ++cut)
         CHECK(GoldRun<double>(given, 3).run({cut, given.tokens - cut}) == y);
     }
+  }
+}
+
+TEST_CASE("gold: reset and an empty cache begin a sequence anew, without allocation") {
+  GoldCase<float> given(12, 40);
+  std::fill(given.before.begin(), given.before.end(), 0.0f);
+  GoldRun<float> run(given, 40, true);
+  Matrix<float> const expected = run.run({40});
+  {
+    test::AllocationCounter const allocations;
+    run.layer.reset(run.state);
+    run.cache.truncate(0);
+    run.rebuilt->truncate(0);
+    CHECK(allocations.count() == 0);
+  }
+  static_assert(noexcept(run.layer.reset(run.state)));
+  CHECK(run.state == run.layer.empty_state());
+  CHECK(run.run({40}) == expected);
+}
+
+TEST_CASE("gold: the form for one token") {
+  GoldCase<float> const given(13, 20);
+  GoldRun<float> rows(given, 1), run(given, 1);
+  Matrix<float> const expected = rows.run(ones(20));
+  std::vector<float> y(to_size(given.channels));
+  for (Index t = 0; t < 20; ++t) {
+    run.token_cat.append(std::span(given.ids).subspan(to_size(t), 1), given.hidden.rows_of(t, 1), run.cache,
+                         run.scratch);
+    run.layer(given.x.view()[t], run.state, y, run.scratch, run.context(1));
+    CHECK(std::equal(y.begin(), y.end(), expected.view()[t].begin()));
   }
 }

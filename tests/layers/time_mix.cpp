@@ -3,15 +3,12 @@
 
 #include <doctest/doctest.h>
 
-#include "models/rwkv4.hpp"
-#include "models/rwkv5.hpp"
-#include "models/rwkv6.hpp"
-#include "models/rwkv7.hpp"
 #include "support/allocation_counter.hpp"
-#include "support/block_case.hpp"
+#include "support/checkpoint_case.hpp"
 #include "support/compare.hpp"
 #include "support/layer_case.hpp"
 #include "support/plain_rwkv.hpp"
+#include "support/rwkv_layers.hpp"
 #include "support/temporary_folder.hpp"
 
 using namespace aviary;
@@ -22,13 +19,19 @@ using test::Version;
 
 namespace {
 
-/// A generation and the version that it is tried with.
-template <class G, Version v, Index head_size = 16> struct Kind {
-  using Generation = G;
-  using T = typename G::T;
+/// A memory and the version of RWKV that its time mix is tried with.
+template <class M, Version v, Index head_size = 16> struct Kind {
+  using Memory = M;
+  using T = typename M::T;
   static constexpr Version version = v;
   static constexpr Index size = head_size;
   static constexpr double bound = std::is_same_v<T, float> ? 2e-5 : 1e-12;
+};
+
+/// The same with states of the memory's own number type.
+template <class M> struct WideStates;
+template <class R, class T, Index N, class S> struct WideStates<MatrixMemory<R, T, N, N, S>> {
+  using Memory = MatrixMemory<R, T, N>;
 };
 
 /// The time mixes of a random checkpoint, each with its state, and rows to give them.
@@ -40,7 +43,7 @@ template <class Kind> class Case {
   explicit Case(test::RwkvShape shape, Index tokens = 13)
       : weights_(test::random_rwkv(with_version(shape))),
         text_(weights_.text()),
-        blocks_(SafeTensors(test::bytes_of(text_)), shape.channels(), 1),
+        blocks_(test::read_blocks<typename Kind::Memory>(SafeTensors(test::bytes_of(text_)))),
         random_(3),
         x_(tokens, shape.channels(), random_) {}
 
@@ -49,7 +52,7 @@ template <class Kind> class Case {
   Index scratch_size() const { return std::max(mix(0).scratch_size(), mix(1).scratch_size()); }
   Matrix<T> const& x() const { return x_; }
   test::CheckpointCase const& weights() const { return weights_; }
-  auto const& mix(std::size_t layer) const { return blocks_.blocks[layer].time_mix(); }
+  auto const& mix(std::size_t layer) const { return blocks_[layer].time_mix(); }
 
   /// The states before the first token.
   auto states() const { return std::vector{mix(0).empty_state(), mix(1).empty_state()}; }
@@ -65,7 +68,7 @@ template <class Kind> class Case {
       for (std::size_t i = 0; i < 2; ++i) {
         auto const to = y[i].view().rows(first, count);
         if constexpr (Kind::version == Version::v7)
-          mix(i)(x_.rows_of(first, count), states[i], to, scratch, executor, v_first.view().rows(first, count));
+          mix(i)(x_.rows_of(first, count), states[i], to, scratch, v_first.view().rows(first, count), executor);
         else
           mix(i)(x_.rows_of(first, count), states[i], to, scratch, executor);
       }
@@ -83,18 +86,16 @@ template <class Kind> class Case {
 
   test::CheckpointCase weights_;
   std::string text_;
-  test::BlockCase<typename Kind::Generation> blocks_;
+  std::vector<Block<TimeMix<typename Kind::Memory>>> blocks_;
   Random random_;
   Matrix<T> x_;
 };
 
-#define ALL_KINDS                                                                                                     \
-  Kind<models::Rwkv4<float>, Version::v4>, Kind<models::Rwkv4<double>, Version::v4>,                                  \
-      Kind<models::Rwkv5PerHead<float, 16>, Version::v5_0>,                                                           \
-      Kind<models::Rwkv5PerHead<double, dynamic>, Version::v5_1>,                                                     \
-      Kind<models::Rwkv5PerChannel<float, dynamic>, Version::v5_2>, Kind<models::Rwkv6<float, dynamic>, Version::v6>, \
-      Kind<models::Rwkv6<double, 16>, Version::v6>, Kind<models::Rwkv7<float, 16>, Version::v7>,                      \
-      Kind<models::Rwkv7<double, dynamic>, Version::v7>
+#define ALL_KINDS                                                                                               \
+  Kind<Wkv4<float>, Version::v4>, Kind<Wkv4<double>, Version::v4>, Kind<Wkv5PerHead<float, 16>, Version::v5_0>, \
+      Kind<Wkv5PerHead<double, dynamic>, Version::v5_1>, Kind<Wkv5<float, dynamic>, Version::v5_2>,             \
+      Kind<Wkv6<float, dynamic>, Version::v6>, Kind<Wkv6<double, 16>, Version::v6>,                             \
+      Kind<Wkv7<float, 16>, Version::v7>, Kind<Wkv7<double, dynamic>, Version::v7>
 
 }  // namespace
 
@@ -131,9 +132,9 @@ TEST_CASE_TEMPLATE("time mix: split anywhere and with any scratch, within roundi
     }
 }
 
-TEST_CASE_TEMPLATE("time mix: the same bits whatever the executor", K, Kind<models::Rwkv4<float>, Version::v4>,
-                   Kind<models::Rwkv5PerChannel<float, dynamic>, Version::v5_2>,
-                   Kind<models::Rwkv6<float, dynamic>, Version::v6>, Kind<models::Rwkv7<float, 64>, Version::v7>) {
+TEST_CASE_TEMPLATE("time mix: the same bits whatever the executor", K, Kind<Wkv4<float>, Version::v4>,
+                   Kind<Wkv5<float, dynamic>, Version::v5_2>, Kind<Wkv6<float, dynamic>, Version::v6>,
+                   Kind<Wkv7<float, 64>, Version::v7>) {
   Case<K> const given({.heads = 4, .head_size = 64}, 128);  // enough to do for tasks
   auto states = given.states();
   auto const expected = given.run({128}, states, 128);
@@ -156,7 +157,7 @@ TEST_CASE_TEMPLATE("time mix: the form for one token", K, ALL_KINDS) {
   for (Index t = 0; t < 13; ++t)
     for (std::size_t i = 0; i < 2; ++i) {
       if constexpr (K::version == Version::v7)
-        given.mix(i)(given.x().view()[t], states[i], y, scratch, Serial{}, VecView<T>(v_first));
+        given.mix(i)(given.x().view()[t], states[i], y, scratch, VecView<T>(v_first));
       else
         given.mix(i)(given.x().view()[t], states[i], y, scratch);
       CHECK(std::equal(y.begin(), y.end(), expected[i].view()[t].begin()));
@@ -172,11 +173,59 @@ TEST_CASE_TEMPLATE("time mix: a scratch for less than a token is refused", K, AL
   Matrix<T> y(13, given.channels()), v_first(13, given.mix(0).inner_channels());
   auto const call = [&] {
     if constexpr (K::version == Version::v7)
-      given.mix(0)(given.x().view(), state, y.view(), scratch, Serial{}, v_first.view());
+      given.mix(0)(given.x().view(), state, y.view(), scratch, v_first.view());
     else
       given.mix(0)(given.x().view(), state, y.view(), scratch);
   };
   CHECK(test::message_of<std::invalid_argument>(call) == "aviary: scratch has " + std::to_string(scratch.left()) +
                                                              " numbers left, one token needs " +
                                                              std::to_string(scratch.left() + 1));
+}
+
+TEST_CASE_TEMPLATE("time mix: reset makes a state that of the empty context, without allocation", K, ALL_KINDS) {
+  Case<K> const given({.head_size = K::size, .first_state = true});
+  auto states = given.states();
+  auto const expected = given.run({13}, states, 13);
+  CHECK_FALSE(states == given.states());
+  {
+    test::AllocationCounter const allocations;
+    for (std::size_t i = 0; i < 2; ++i) given.mix(i).reset(states[i]);
+    CHECK(allocations.count() == 0);
+  }
+  TimeMix<typename K::Memory> const& mix = given.mix(0);
+  static_assert(noexcept(mix.reset(states[0])));
+  CHECK(states == given.states());
+  CHECK(given.run({13}, states, 13) == expected);
+}
+
+/// MatrixMemory states an error of 7 unit roundoffs where decays are slow.
+TEST_CASE_TEMPLATE("time mix: narrow states give the layer's outputs within their roundoff", K,
+                   Kind<Wkv5PerHead<float, 16, 16, bf16>, Version::v5_1>,
+                   Kind<Wkv5<float, dynamic, dynamic, f16>, Version::v5_2>,
+                   Kind<Wkv6<float, 16, 16, bf16>, Version::v6>, Kind<Wkv6<float, dynamic, dynamic, f16>, Version::v6>,
+                   Kind<Wkv7<float, 16, 16, bf16>, Version::v7>,
+                   Kind<Wkv7<double, dynamic, dynamic, bf16>, Version::v7>,
+                   Kind<Wkv7<float, 16, 16, f16>, Version::v7>) {
+  using S = typename K::Memory::StateNumber;
+  using T = typename K::T;
+  Case<K> const narrow({.head_size = K::size});
+  Case<Kind<typename WideStates<typename K::Memory>::Memory, K::version>> const wide({.head_size = K::size});
+  double const roundoff = std::is_same_v<S, bf16> ? 0x1p-9 : 0x1p-12;
+  auto states = narrow.states();
+  auto wide_states = wide.states();
+  auto const y = narrow.run({13}, states, 13);
+  auto const expected = wide.run({13}, wide_states, 13);
+  for (std::size_t i = 0; i < 2; ++i) {
+    auto const error = test::l2_error(y[i].numbers, expected[i].numbers);
+    CHECK(error <= 7 * roundoff);
+    CHECK(error > 0);
+    for (std::size_t h = 0; h < states[i].s.size(); ++h) {
+      std::vector<T> a(to_size(K::size * K::size)), b = a;
+      export_state(states[i].s[h].view(), a, Orientation::key_value);
+      export_state(wide_states[i].s[h].view(), b, Orientation::key_value);
+      CHECK(test::l2_error(a, b) <= 7 * roundoff);
+    }
+  }
+  for (std::size_t i = 0; i < 2; ++i) narrow.mix(i).reset(states[i]);
+  CHECK(states == narrow.states());
 }

@@ -11,7 +11,7 @@ using namespace aviary;
 
 namespace {
 
-/// Packs of 16-bit numbers are those of widen and narrow, lane by lane and bit by bit (of a NaN, that it is one).
+/// Packs of 16-bit numbers have the bits that widen and narrow give for each lane. A NaN only has to be a NaN.
 template <class H, class P> void check_half() {
   using L = simd::Pack<P>;
   using T = typename L::value_type;

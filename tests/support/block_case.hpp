@@ -1,5 +1,5 @@
 #pragma once
-/// The blocks of a checkpoint, and golden files of blocks.
+/// Blocks that are run one after another, and golden files of blocks.
 #include <algorithm>
 #include <string>
 #include <utility>
@@ -7,41 +7,37 @@
 
 #include "aviary/channel/state.hpp"
 #include "aviary/io/safetensors.hpp"
+#include "aviary/layers/block.hpp"
 #include "aviary/matrix/state.hpp"
-#include "models/load.hpp"
 #include "support/golden.hpp"
 
 namespace aviary::test {
 
-/// All blocks of a file, a sequence's states, and a scratch for some tokens. Generation: models::Rwkv7<float, 16> ...
-template <class Generation> struct BlockCase {
-  using T = typename Generation::T;
-  using Block = typename Generation::Block;
+/// The blocks of a model, the states of a sequence, and a scratch for some tokens.
+template <class BlockType> struct BlockCase {
+  using Block = BlockType;
+  using T = typename Block::T;
 
   std::vector<Block> blocks;
   std::vector<typename Block::State> states;
   Scratch<T> scratch;
 
-  BlockCase(TensorFile const& file, Index channels, Index tokens_at_once, models::LoadOptions const& options = {})
-      : scratch(0) {
-    models::WeightReader<T> read(file);
+  BlockCase(std::vector<Block> made, Index tokens_at_once) : blocks(std::move(made)), scratch(0) {
     Index most = 0;
-    for (Index layer = 0; layer < models::count_layers(file); ++layer) {
-      models::BlockReader<T> reader(file, read, layer, channels, options);
-      blocks.push_back(Generation::read_block(reader));
-      states.push_back(blocks.back().empty_state());
-      most = std::max(most, blocks.back().scratch_size());
+    for (Block const& block : blocks) {
+      states.push_back(block.empty_state());
+      most = std::max(most, block.scratch_size());
     }
     scratch = Scratch<T>(tokens_at_once * most);
   }
 
-  /// All blocks, one after another, in place. Allocates only where blocks share values.
+  /// Takes x through all blocks, in place. It allocates only if blocks share values.
   template <class E = Serial> void run(MatView<T> x, E&& executor = {}) {
     if constexpr (Block::TimeMix::shares_values) {
       Index const inner = blocks.front().time_mix().inner_channels();
       std::vector<T> v_first(to_size(x.rows() * inner));
       for (std::size_t i = 0; i < blocks.size(); ++i)
-        blocks[i](x, states[i], scratch, executor, MatView<T>(v_first.data(), x.rows(), inner));
+        blocks[i](x, states[i], scratch, MatView<T>(v_first.data(), x.rows(), inner), executor);
     } else {
       for (std::size_t i = 0; i < blocks.size(); ++i) blocks[i](x, states[i], scratch, executor);
     }
@@ -52,7 +48,7 @@ template <class Generation> struct BlockCase {
 /// the layer where there is more than one.
 class BlockGolden : public GoldenFile {
  public:
-  /// Numbers of a state, ours and those of the file.
+  /// Numbers of a state: ours, and those of the file.
   struct Part {
     std::string tensor;
     std::vector<double> got, expected;

@@ -30,6 +30,16 @@ class CheckpointCase {
   std::vector<float> const& operator[](std::string const& name) const { return tensors.at(name).numbers; }
   std::int64_t size(std::string const& name, std::size_t axis) const { return tensors.at(name).shape.at(axis); }
 
+  /// What models are loaded from. Its numbers are those of this object, which must outlive it.
+  TensorFile file(std::string name = "FILE") const {
+    std::vector<Tensor> all;
+    for (auto const& [key, entry] : tensors)
+      all.push_back({.name = key,
+                     .dtype = NumberFormat::f32,
+                     .shape = entry.shape,
+                     .bytes = std::as_bytes(std::span(entry.numbers))});
+    return TensorFile(all, std::move(name));
+  }
   std::filesystem::path write(std::filesystem::path const& path) const {
     writer().write(path);
     return path;
@@ -51,9 +61,6 @@ class CheckpointCase {
 
 /// The generations of RWKV, and GoldFinch.
 enum class Version { v4, v5_0, v5_1, v5_2, v6, v7, goldfinch };
-/// Those of RWKV.
-inline constexpr Version all_versions[] = {Version::v4,   Version::v5_0, Version::v5_1,
-                                           Version::v5_2, Version::v6,   Version::v7};
 
 inline std::string name(Version version) {
   constexpr char const* names[] = {"4", "5.0", "5.1", "5.2", "6", "7", "GoldFinch"};

@@ -29,8 +29,8 @@ struct GoldShape {
   Index channels = 64, heads = 4, width = 4, mix_rank = 6, rank = 9, vocab = 20;
 };
 
-/// Weights by their names in released files, without time_ and .weight, in numbers that are floats; what one sequence of
-/// `tokens` tokens brings; and what is made of them. Views refer to the case.
+/// Weights by their names in released files, without time_ and .weight, and the inputs of one sequence of `tokens` tokens.
+/// All numbers are floats. The layers and weights that it makes refer to it.
 template <class T> struct GoldCase {
   Index channels, heads, tokens;
   std::optional<double> rotary_base;
@@ -38,7 +38,7 @@ template <class T> struct GoldCase {
   std::vector<std::int32_t> ids;
   Matrix<T> table, hidden, x;  // (vocab, C), (tokens, C), (tokens, C)
   AlignedVector<T> before;     // (C): x of the token before
-  bool normalized = false;     // the table: no ln0
+  bool normalized = false;     // whether the table is, so that there is no ln0
 
   GoldCase(std::uint64_t seed, Index n, GoldShape const& shape = {}, std::optional<double> rotary = {})
       : channels(shape.channels),
@@ -102,7 +102,7 @@ template <class T> struct GoldCase {
   }
 
   static Index sequences(GoldenFile const& file) { return file.size("x", 0); }
-  /// (tokens, columns) of sequence b of a tensor, and (columns) of one without tokens.
+  /// Sequence b of a tensor: (tokens, columns), or (1, columns) of one without tokens.
   static Matrix<T> rows(GoldenFile const& file, std::string const& name, Index b) {
     auto const all = file.tensors().tensor(name).template read<T>();
     Index const axes = static_cast<Index>(file.tensors().tensor(name).shape.size());
@@ -210,13 +210,13 @@ template <class T, class S = T> struct GoldRun {
     if (keep_rebuilt) rebuilt.emplace(layer.empty_rebuilt());
   }
 
-  /// Tokens first, first + 1 ... of the case, which follow those of the cache; y (count, C).
+  /// Takes tokens first, first + 1 ... of the case, which follow those of the cache; y (count, C).
   template <class E = Serial> void run(Index first, Index count, MatView<T> y, E&& executor = {}) {
     token_cat.append(std::span(given.ids).subspan(to_size(first), to_size(count)), given.hidden.rows_of(first, count),
                      cache, scratch, executor);
-    layer(given.x.rows_of(first, count), state, y, scratch, executor, context(count));
+    layer(given.x.rows_of(first, count), state, y, scratch, context(count), executor);
   }
-  /// All tokens, in pieces.
+  /// Takes all tokens, in pieces.
   template <class E = Serial> Matrix<T> run(std::vector<Index> const& split, E&& executor = {}) {
     Matrix<T> y(given.tokens, given.channels);
     Index first = 0;

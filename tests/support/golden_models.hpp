@@ -106,6 +106,13 @@ struct IplrGolden : Model<Iplr<float, 64>, reference::Iplr> {
   }
 };
 
+template <class... G> struct GoldenList {
+  /// f.operator()<G>() for each of them.
+  template <class F> static void for_each(F&& f) { (f.template operator()<G>(), ...); }
+};
+using MatrixGoldens = GoldenList<Wkv5PerHeadGolden, Wkv5Golden, Wkv6Golden, Wkv7Golden, GlaGolden, DeltaNetGolden,
+                                 GatedDeltaNetGolden, KdaGolden, DplrGolden, IplrGolden>;
+
 /// A file of the model's op: its batch as packed sequences, its inputs and initial states.
 template <class Golden> RuleCase<typename Golden::Rule> golden_case(MatrixGolden const& file) {
   Shape shape{file.keys(), file.values(), file.heads(), {}};

@@ -12,7 +12,7 @@ template <class T> struct Matrix {
   Index rows, columns;
   std::vector<T> numbers;
 
-  /// All the same number.
+  /// All numbers are the same.
   Matrix(Index r, Index c, T number = T(0)) : rows(r), columns(c), numbers(to_size(r * c), number) {}
   Matrix(Index r, Index c, Random& random, double scale = 1)
       : rows(r), columns(c), numbers(random.normals<T>(r * c, scale)) {}
@@ -25,7 +25,7 @@ template <class T> struct Matrix {
   friend bool operator==(Matrix const&, Matrix const&) = default;
 };
 
-/// Tasks last to first, as many at once as it says: what a call hands out must not depend on their order.
+/// An executor that runs the last task first and claims any concurrency: results must not depend on the order of tasks.
 struct Backwards {
   Index tasks = 4;
   Index concurrency() const noexcept { return tasks; }

@@ -1,5 +1,6 @@
 #pragma once
-/// RWKV-4 to RWKV-7 as their equations say it, in double, one token at a time, with loops and nothing of the library.
+/// RWKV-4 to RWKV-7 as their equations say, in double, one token at a time. It is made of loops and shares nothing with the
+/// library.
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -18,7 +19,7 @@ class PlainRwkv {
     Vector s;  ///< (heads, value, key); RWKV-4: sums of values, of weights, and the exponent of both, (3, channel)
   };
 
-  /// Refers to the weights; their names say of what generation they are.
+  /// Refers to the weights, whose names tell the generation.
   explicit PlainRwkv(CheckpointCase const& weights, double group_norm_eps = 64e-5)
       : w_(weights), eps_(group_norm_eps), channels_(weights.size("emb.weight", 1)) {
     Index const inner = w_.size("blocks.0.att.key.weight", 0);
@@ -47,7 +48,7 @@ class PlainRwkv {
     return multiply("head.weight", norm(x, "ln_out", 1, 1e-5));
   }
 
-  /// What the time mix of a layer makes of its next input. Of RWKV-7, that of layer 0 goes first.
+  /// What the time mix of a layer makes of its next input. In RWKV-7 that of layer 0 goes first.
   Vector time_mix(Index layer, Vector const& x) {
     Vector const y = version_ == 4   ? time_mix4(layer, x)
                      : version_ == 5 ? time_mix5(layer, x)

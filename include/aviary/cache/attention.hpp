@@ -3,11 +3,11 @@
 ///
 ///   y_t = sum_s p_ts v_s / sum_s p_ts,   p_ts = exp(q_t . k_s)      s = 0 ... t, per head
 ///
-/// Blocks are taken one after another, as in "online" softmax (Milakov and Gimelshein 2018, arXiv:1805.02867): what a query
-/// has seen is the largest score, the sum of the p relative to it, and y, so that neither n scores nor n keys are ever held.
-/// A block is 128 positions from a multiple of 128 on, and the numbers of a query are summed in the order of positions,
-/// masked ones counting as exact zeros. Hence a query has the same bits alone and among others, whatever the blocks hold
-/// beyond it, and whatever the executor.
+/// It takes one block after another, as in "online" softmax (Milakov and Gimelshein 2018, arXiv:1805.02867). For each query
+/// it keeps the largest score so far, the sum of the p relative to that score, and y, so it never holds n scores or n keys.
+/// A block is 128 positions and begins at a multiple of 128. The sums of a query run in the order of positions, and masked
+/// positions add exact zeros. Hence a query has the same bits alone and among others, whatever the blocks hold after it,
+/// and whatever the executor.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -25,11 +25,11 @@ namespace aviary {
 
 namespace detail {
 
-/// Positions of a block: those of a few panels, and few enough that a block stays in cache while many queries read it.
+/// The positions of a block: they fill a few panels, and a block stays in cache while many queries read it.
 inline constexpr Index attention_block = 128;
 
-/// How the keys and values of a block lie: for each head as panels of which products with rows of numbers are made, keys
-/// (N inputs, positions as outputs), then values (positions as inputs, N outputs).
+/// How the keys and values of a block lie: as panels for PanelProduct. Each head has its keys (N inputs, positions as
+/// outputs), then its values (positions as inputs, N outputs).
 struct AttentionShape {
   Index heads, head_size;
 
@@ -37,7 +37,7 @@ struct AttentionShape {
   Index keys_size() const noexcept { return attention_block * head_size; }
   Index values_size() const noexcept { return value_panels() * attention_block * panel_outputs; }
   Index value_panels() const noexcept { return (head_size + panel_outputs - 1) / panel_outputs; }
-  /// Numbers of a block.
+  /// The numbers of a block.
   Index size() const noexcept { return heads * (keys_size() + values_size()); }
 
   template <class T> PanelsView<T> keys(T const* block, Index head) const noexcept {
@@ -68,7 +68,8 @@ struct AttentionShape {
   }
 };
 
-/// Throws unless the channels make heads.
+/// The shape of attention with so many channels and heads.
+/// @throws std::invalid_argument unless the channels are a multiple of the heads
 inline AttentionShape attention_shape(char const* layer, Index channels, Index heads) {
   if (heads < 1 || channels < heads || channels % heads != 0)
     refuse(std::string(layer) + ": " + std::to_string(channels) + " channels do not make " + std::to_string(heads) +
@@ -76,7 +77,7 @@ inline AttentionShape attention_shape(char const* layer, Index channels, Index h
   return {heads, channels / heads};
 }
 
-/// The largest of n > 0 numbers; of NaN any.
+/// The largest of n > 0 numbers; any of them if one is NaN.
 template <class T> T largest(T const* x, Index n) noexcept {
   using P = simd::Native<T>;
   using L = simd::Pack<P>;
@@ -93,14 +94,14 @@ template <class T> T largest(T const* x, Index n) noexcept {
   return most;
 }
 
-/// The attention of some queries, while blocks are handed in.
+/// The attention of some queries to blocks that are added one after another.
 template <class T> class OnlineAttention {
  public:
-  /// Numbers of scratch for a query.
+  /// The numbers of scratch that a query needs.
   static Index scratch_size(Index heads) noexcept { return 2 * padded<T>(heads); }
 
-  /// @param q  queries (m, C) of positions `position`, position + 1 ..., with any scale in them
-  /// @param y  (m, C): what has been read; after finish() the result. Must not overlap q.
+  /// @param q  queries (m, C) of positions `position`, position + 1 ..., scaled by the caller
+  /// @param y  (m, C): partial sums until finish() makes them the result. It must not overlap q.
   OnlineAttention(MatView<T const> q, AttentionShape shape, Index position, MatView<T> y, Scratch<T>& scratch) noexcept
       : q_(q),
         y_(y),
@@ -116,7 +117,7 @@ template <class T> class OnlineAttention {
     }
   }
 
-  /// The next block: `count` positions from `first` on, a multiple of 128. Heads are shared out through the executor.
+  /// Adds the next block: `count` positions from `first` on, a multiple of 128. The executor shares out the heads.
   template <class E> void add(T const* block, Index first, Index count, E& executor) const {
     Index const work = 2 * q_.rows() * count * shape_.channels();
     Index const tasks = std::min({shape_.heads, Index{executor.concurrency()}, work / multiplies_per_task});
@@ -128,7 +129,7 @@ template <class T> class OnlineAttention {
              [&](Index task) noexcept { heads(shape_.heads * task / tasks, shape_.heads * (task + 1) / tasks); });
   }
 
-  /// After the last block. A query that has seen no position gives NaN.
+  /// Call it after the last block. A query that has seen no position gives NaN.
   void finish() const noexcept {
     for (Index t = 0; t < y_.rows(); ++t)
       for (Index h = 0; h < shape_.heads; ++h) {
@@ -168,7 +169,7 @@ template <class T> class OnlineAttention {
       add_values(h, block, p, rescale.data(), t, first);
   }
 
-  /// Scores become p relative to the largest that there was so far; gives the factor to that from what it was before.
+  /// Turns scores into p relative to the largest score so far. Returns the factor that rescales what was summed before.
   static T soften(T* scores, Index n, T& most, T& sum) noexcept {
     T const now = std::max(most, largest(scores, n)), factor = std::exp(most - now);
     simd::transform(
@@ -219,9 +220,9 @@ template <class T> class OnlineAttention {
 
 }  // namespace detail
 
-/// Keys and values of a sequence, for attention by several heads. A value: copies are independent.
-///   Memory: 2 C numbers of T a position, in blocks of 128 positions that stay where they are; N counts as a multiple of 32
-///   for values.
+/// The keys and values of a sequence, for attention by several heads. It is a value: copies are independent.
+///   Memory: 2 C numbers of T a position, in blocks of 128 positions that stay where they are. Values are padded to a
+///   multiple of 32 numbers a head.
 template <class T> class KeyValueCache {
  public:
   /// @throws std::invalid_argument unless the channels are a multiple of the heads
@@ -231,7 +232,7 @@ template <class T> class KeyValueCache {
   Index capacity() const noexcept { return static_cast<Index>(blocks_.size()) * detail::attention_block; }
   Index channels() const noexcept { return shape_.channels(); }
   Index heads() const noexcept { return shape_.heads; }
-  /// Of all blocks.
+  /// The bytes of all blocks.
   std::size_t size_bytes() const noexcept { return blocks_.size() * to_size(shape_.size()) * sizeof(T); }
 
   /// Makes room for so many positions in all.
@@ -241,8 +242,8 @@ template <class T> class KeyValueCache {
       blocks_.reserve(std::max(to_size(wanted), 2 * blocks_.capacity()));
     while (static_cast<Index>(blocks_.size()) < wanted) blocks_.emplace_back(to_size(shape_.size()));
   }
-  /// Appends positions: k, v (positions, C). No allocation within capacity().
-  /// @throws std::bad_alloc; the cache holds what it held then
+  /// Appends positions: k, v (positions, C). It allocates only beyond capacity().
+  /// @throws std::bad_alloc; the cache is then unchanged
   void append(MatView<T const> k, MatView<T const> v) {
     AVIARY_ASSERT(k.columns() == channels() && v.columns() == channels() && k.rows() == v.rows());
     reserve(size_ + k.rows());
@@ -253,19 +254,19 @@ template <class T> class KeyValueCache {
       size_ += n;
     }
   }
-  /// Forgets all but the first `positions`, at most size(). Keeps the capacity.
+  /// Forgets all but the first `positions`, at most size(). The capacity stays.
   void truncate(Index positions) noexcept {
     AVIARY_ASSERT(positions >= 0 && positions <= size_);
     size_ = positions;
   }
 
-  /// Numbers of scratch that attend() needs for a query.
+  /// The numbers of scratch that attend() needs for a query.
   Index scratch_size() const noexcept { return detail::OnlineAttention<T>::scratch_size(heads()); }
 
-  /// y (m, C) for queries q (m, C) of positions `position`, position + 1 ... below size(), scaled by 1/sqrt(N) or as the
-  /// layer wants it. y must not overlap q.
-  ///   Cost: 2 C multiply-adds for each position that a query sees. No allocation; only the executor may throw. A NaN or
-  ///   infinity among the values of a block reaches all queries that see any of the block.
+  /// Computes y (m, C) for queries q (m, C) of positions `position`, position + 1 ... below size(). The caller has scaled q
+  /// by 1/sqrt(N), or as its layer wants. y must not overlap q.
+  ///   Cost: 2 C multiply-adds for each position that a query sees. It does not allocate, and only the executor may throw.
+  ///   A NaN or infinity among the values of a block reaches all queries that see a part of the block.
   template <Executor E = Serial>
   void attend(MatView<T const> q, Index position, MatView<T> y, Scratch<T>& scratch, E&& executor = {}) const {
     AVIARY_ASSERT(position >= 0 && position + q.rows() <= size_);

@@ -1,14 +1,14 @@
 #pragma once
-/// What GoldFinch (Goldstein et al. 2024, arXiv:2407.12077) keeps of every token: its id and a compressed key of a few
-/// numbers, C/16 for C channels, for all its attention layers together. Keys and values of full size are rebuilt from these
-/// when they are needed.
+/// The token cache of GoldFinch (Goldstein et al. 2024, arXiv:2407.12077). It keeps the id of every token and a compressed
+/// key of a few numbers, C/16 for C channels, for all attention layers together. Layers rebuild keys and values of full
+/// size from these when they need them.
 ///
 ///     TokenCache<bf16> cache(width, vocab_size);
 ///     cache.reserve(100'000);                             from here on the first 100'000 tokens allocate nothing
 ///     cache.append(ids, keys);                            (tokens), (tokens, width)
 ///     cache.truncate(cache.size() - 5);                   takes back the last five
 ///
-/// Beside a cache of keys and values in 16 bits, of L layers with C channels each:
+/// How much smaller it is than a cache of keys and values in 16 bits, of L layers with C channels each:
 ///
 ///     2 L C numbers of 16 bits a token against C/16 + 2   756 times smaller for 24 layers of 2048 channels,
 ///                                                        2550 times for 80 layers of 8192
@@ -29,8 +29,9 @@
 
 namespace aviary {
 
-/// How the numbers of a key are kept: as they are, rounded to 16 bits, or as q8 with a scale for each key. What that changes in the logits of two models, the largest difference from
-/// a cache of floats over the largest logit:
+/// The types that may hold the numbers of a key: float and double keep them as they are, bf16 and f16 round them, and
+/// q8 holds -127 ... 127 times a bf16 scale of each key, within 0.4% of the key's largest number. The table shows
+/// the largest difference of a logit from that with a cache of floats, over the largest logit:
 ///
 ///                                                                    bf16      f16       q8
 ///     6 layers of 32 channels, random weights, 20 tokens             2.5e-4    2.3e-5    3.8e-4
@@ -38,14 +39,14 @@ namespace aviary {
 template <class S>
 concept KeyStorage = Stored<S> || std::is_same_v<S, q8>;
 
-/// A sequence of token ids, each with a key of `width` numbers of type S. A value: copies are independent.
-///   Memory: bytes_per_token() for each token of the capacity, in two contiguous blocks, with q8 in three.
+/// A sequence of token ids, each with a key of `width` numbers of type S. It is a value: copies are independent.
+///   Memory: bytes_per_token() for each token of the capacity, in two contiguous blocks, or three with q8.
 template <KeyStorage S> class TokenCache {
  public:
   using Id = std::int32_t;
   static constexpr bool has_scales = std::is_same_v<S, q8>;
 
-  /// An empty cache of keys of `width` numbers, C/16 in GoldFinch, for ids 0 ... vocab_size - 1.
+  /// Makes an empty cache with keys of `width` numbers, C/16 in GoldFinch, for ids 0 ... vocab_size - 1.
   /// @throws std::invalid_argument unless both are positive and ids fit 32 bits
   TokenCache(Index width, Index vocab_size) : width_(width), vocab_size_(vocab_size) {
     if (width < 1 || width > widest) fail("the width is " + text(width) + ", expected 1 to " + text(widest));
@@ -57,22 +58,22 @@ template <KeyStorage S> class TokenCache {
   bool empty() const noexcept { return ids_.empty(); }
   Index width() const noexcept { return width_; }
   Index vocab_size() const noexcept { return vocab_size_; }
-  /// So many tokens may be held before memory is allocated.
+  /// How many tokens it can hold without allocating.
   Index capacity() const noexcept {
     std::size_t room = std::min(ids_.capacity(), keys_.capacity() / to_size(width_));
     if constexpr (has_scales) room = std::min(room, scales_.capacity());
     return static_cast<Index>(room);
   }
-  /// So many could ever be held: their bytes are counted in 63 bits.
+  /// How many tokens it can ever hold: an Index counts their bytes.
   Index max_size() const noexcept { return std::numeric_limits<Index>::max() / bytes_per_token(); }
-  /// Of an id, its key and, with q8, the scale.
+  /// The bytes of an id, its key and, with q8, the scale.
   Index bytes_per_token() const noexcept {
     return static_cast<Index>(sizeof(Id)) + width_ * static_cast<Index>(sizeof(S)) + (has_scales ? 2 : 0);
   }
-  /// Of the tokens held.
+  /// The bytes of the tokens that it holds.
   Index size_bytes() const noexcept { return size() * bytes_per_token(); }
 
-  /// Makes room for so many tokens in all. Nothing changes but capacity().
+  /// Makes room for so many tokens in all. Only capacity() changes.
   /// @throws std::invalid_argument for more than max_size(); std::bad_alloc
   void reserve(Index tokens) {
     if (tokens > max_size())
@@ -83,11 +84,11 @@ template <KeyStorage S> class TokenCache {
     if constexpr (has_scales) scales_.reserve(to_size(tokens));
   }
 
-  /// Appends tokens: ids (tokens), keys (tokens, width) of float or double, or bf16 or f16. With q8 a key that has a NaN
-  /// or infinity becomes all NaN.
-  ///   Cost: O(1) a token, amortised; no allocation within capacity().
-  /// @throws std::invalid_argument for other shapes, an id outside the vocabulary, more than max_size() tokens;
-  /// std::bad_alloc. The cache stays as it was then.
+  /// Appends tokens: ids (tokens), keys (tokens, width) of any storage type. With q8, a key with a NaN or an infinity
+  /// becomes all NaN.
+  ///   Cost: O(1) a token, amortised. It allocates only beyond capacity().
+  /// @throws std::invalid_argument for other shapes, an id outside the vocabulary, or more than max_size() tokens;
+  /// std::bad_alloc. The cache is then unchanged.
   template <class T>
   requires Stored<std::remove_const_t<T>>
   void append(std::span<Id const> ids, MatView<T> keys) {
@@ -100,12 +101,12 @@ template <KeyStorage S> class TokenCache {
     extend(ids);
     for (Index t = 0; t < keys.rows(); ++t) put(first + t, keys[t].data());
   }
-  /// One token.
+  /// Appends one token.
   template <class T>
   requires Stored<std::remove_const_t<T>>
   void append(Id id, VecView<T> key) { append(std::span(&id, 1), MatView<T>(key.data(), 1, key.size())); }
 
-  /// Appends tokens as another cache holds them, without rounding: ids (tokens), numbers (tokens, width) and, with q8,
+  /// Appends tokens as another cache holds them, without rounding: ids (tokens), keys (tokens, width) and, with q8,
   /// scales (tokens).
   /// @throws as append()
   void append_stored(std::span<Id const> ids, std::span<S const> keys, std::span<bf16 const> scales = {}) {
@@ -122,7 +123,7 @@ template <KeyStorage S> class TokenCache {
     if constexpr (has_scales) std::copy(scales.begin(), scales.end(), scales_.begin() + first);
   }
 
-  /// Forgets all but the first `tokens`; those appended next take their places. Keeps the capacity.
+  /// Forgets all but the first `tokens`. The capacity stays.
   /// @throws std::invalid_argument unless 0 <= tokens <= size()
   void truncate(Index tokens) {
     if (tokens < 0 || tokens > size()) fail("truncated to " + text(tokens) + " tokens, expected 0 to " + text(size()));
@@ -132,7 +133,8 @@ template <KeyStorage S> class TokenCache {
   }
 
   /// @name What is held
-  /// Valid until the cache changes. Numbers as they are stored (size(), width); scales (size()), none but with q8.
+  /// The spans are valid until the cache changes. They show numbers as they are stored: keys (size(), width), and with q8
+  /// scales (size()).
   ///@{
   std::span<Id const> ids() const noexcept { return ids_; }
   std::span<Id const> ids(Index first, Index n) const noexcept {
@@ -143,7 +145,7 @@ template <KeyStorage S> class TokenCache {
   std::span<bf16 const> scales() const noexcept { return scales_; }
   ///@}
 
-  /// to (tokens, width), float or double: the keys of the tokens that begin with token `first`.
+  /// Writes the keys of the tokens from `first` on to `to` (tokens, width), as float or double.
   template <class T> void read(Index first, MatView<T> to) const noexcept {
     AVIARY_ASSERT(first >= 0 && first + to.rows() <= size() && to.columns() == width_);
     for (Index t = 0; t < to.rows(); ++t) get(first + t, to[t].data());
@@ -160,7 +162,7 @@ template <KeyStorage S> class TokenCache {
   static std::string text(Index n) { return std::to_string(n); }
   [[noreturn]] static void fail(std::string const& what) { detail::refuse("TokenCache: " + what); }
 
-  /// Doubles the capacity where it must grow, so that a token costs O(1).
+  /// Makes room for more tokens. It doubles the capacity, so that a token costs O(1).
   void make_room(Index more) {
     if (more > max_size() - size())
       fail(text(more) + " tokens after " + text(size()) + ", expected at most " + text(max_size()) + " in all");
@@ -172,7 +174,7 @@ template <KeyStorage S> class TokenCache {
       if (ids[t] < 0 || ids[t] >= vocab_size_)
         fail("token " + std::to_string(t) + " has id " + text(ids[t]) + ", expected 0 to " + text(vocab_size_ - 1));
   }
-  /// New tokens whose keys anything may be. There is room.
+  /// Adds tokens, with keys that the caller fills in. There is room for them.
   void extend(std::span<Id const> ids) noexcept {
     ids_.insert(ids_.end(), ids.begin(), ids.end());
     keys_.resize(ids_.size() * to_size(width_));

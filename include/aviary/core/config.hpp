@@ -1,5 +1,5 @@
 #pragma once
-/// Names that every header uses: the index type, host and device marks, the assertion.
+/// What every header uses: the index type, the marks for host and device code, the assertion.
 #include <cassert>
 #include <cstddef>
 
@@ -7,22 +7,23 @@
 #define AVIARY_VERSION_MINOR 1
 #define AVIARY_VERSION_PATCH 0
 
-/// 1 if the compiler is one of CUDA or HIP, in its pass over host code as in that over device code; else 0.
+/// 1 if a CUDA or HIP compiler reads this, whether it compiles for the host or for the device; else 0.
 #if defined(__CUDACC__) || defined(__HIPCC__)
 #define AVIARY_DEVICE_COMPILER 1
 #else
 #define AVIARY_DEVICE_COMPILER 0
 #endif
 
-/// Marks what runs on a device, too.
+/// Marks a function that also runs on a device.
 #if AVIARY_DEVICE_COMPILER
 #define AVIARY_HOST_DEVICE __host__ __device__
 #else
 #define AVIARY_HOST_DEVICE
 #endif
 
-/// Checks a precondition of a hot path. Define it before the first include to replace it; off with NDEBUG by default.
-/// AVIARY_ASSERT_CALL does the same with a call, which check(call) describes: it prints these words first.
+/// Checks a precondition of a hot path. By default it is assert(), which NDEBUG turns off. To replace it, define it
+/// before the first include.
+/// AVIARY_ASSERT_CALL does the same with the words of check(call): it prints them before the assertion fails.
 #if defined(AVIARY_ASSERT) || !defined(NDEBUG)
 #define AVIARY_ASSERT_CALL(words) AVIARY_ASSERT(::aviary::detail::nothing_wrong(words))
 #else
@@ -32,8 +33,8 @@
 #define AVIARY_ASSERT(condition) assert(condition)
 #endif
 
-/// For the few functions and lambdas (after their parameters) that a kernel is made of: without it g++ at -O2 keeps blocks
-/// of registers in memory.
+/// Forces the inlining of the few functions and lambdas that a kernel is made of. Without it g++ at -O2 keeps blocks of
+/// registers in memory. A lambda takes the mark after its parameters.
 #if defined(_MSC_VER) && !defined(__clang__)
 #define AVIARY_INLINE __forceinline
 #define AVIARY_INLINE_LAMBDA
@@ -49,7 +50,7 @@ using Index = std::ptrdiff_t;
 /// An Index where an array bound or the standard library wants a std::size_t; n >= 0.
 AVIARY_HOST_DEVICE constexpr std::size_t to_size(Index n) noexcept { return static_cast<std::size_t>(n); }
 
-/// In place of a compile-time size: the size is known at run time.
+/// Stands in place of a compile-time size that is known only at run time.
 inline constexpr Index dynamic = -1;
 
 /// Rows of a state begin on these boundaries, whatever the instruction set.

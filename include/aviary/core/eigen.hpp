@@ -1,10 +1,10 @@
 #pragma once
-/// What Eigen's matrices, arrays, maps and blocks say about themselves, for the views that are made from them. Eigen itself
-/// is not included. Of an expression such as a + b nothing lies in memory, and nothing here takes it.
+/// What the views need to know of Eigen's matrices, arrays, maps and blocks. It is read from their members: the library
+/// does not include Eigen. An expression such as a + b does not lie in memory, and nothing here takes it.
 ///
-/// Eigen stores a matrix as lines of numbers: the columns of a column-major matrix, the rows of a row-major one. The inner
-/// stride leads from one number of a line to the next, the outer stride from one line to the next. Views want the numbers
-/// of a line side by side.
+/// Eigen stores a matrix as lines of numbers: a column-major matrix as its columns, a row-major one as its rows. The
+/// inner stride is the distance between the numbers of a line, the outer stride the distance between lines. A view
+/// needs lines whose numbers are contiguous.
 #include <type_traits>
 #include <utility>
 
@@ -12,11 +12,12 @@
 
 namespace aviary::detail {
 
-/// Whether one size may be used where the other is wanted: they are equal, or one of them is known at run time only.
+/// n equals m, or one of them is known only at run time.
 constexpr bool may_agree(Index n, Index m) noexcept { return n == m || n == dynamic || m == dynamic; }
+/// n is a multiple of m, or one of them is known only at run time.
 constexpr bool may_be_multiple(Index n, Index m) noexcept { return n == dynamic || m == dynamic || n % m == 0; }
 
-/// M may be a reference to a matrix, here and below. Dynamic sizes and strides are -1 in Eigen as they are here.
+/// A matrix of Eigen, or a reference to one, here and below. Eigen writes -1 for a dynamic size or stride, as we do.
 template <class M>
 concept EigenMatrix = requires(M& m) {
   m.data();
@@ -28,7 +29,7 @@ concept EigenMatrix = requires(M& m) {
   std::remove_reference_t<M>::InnerStrideAtCompileTime;
 };
 
-/// What the type of a matrix says: the order, the sizes, whether the numbers of a line may lie side by side.
+/// What the type of a matrix shows: its order, its sizes, and whether the numbers of a line may be contiguous.
 template <class M> inline constexpr bool row_major = static_cast<bool>(std::remove_reference_t<M>::IsRowMajor);
 template <class M> inline constexpr Index fixed_rows = std::remove_reference_t<M>::RowsAtCompileTime;
 template <class M> inline constexpr Index fixed_columns = std::remove_reference_t<M>::ColsAtCompileTime;
@@ -40,11 +41,12 @@ inline constexpr bool may_be_contiguous = fixed_length<M> == 1 ||
 template <class M>
 concept EigenLines = EigenMatrix<M> && may_be_contiguous<M>;
 
-/// Whatever is no Eigen matrix, and of these the vectors: a matrix with one row or one column.
+/// Not an Eigen matrix, or one that is a vector: it has one row or one column.
 template <class M>
 concept OneDimensional = !EigenMatrix<M> || (EigenLines<M> && (fixed_rows<M> == 1 || fixed_columns<M> == 1));
 
-/// The lines of a matrix: each of `length` numbers side by side, the next one `stride` numbers further.
+/// The lines of a matrix: `count` of them, with `length` contiguous numbers each; `stride` is the distance between
+/// lines.
 template <class T> struct Lines {
   T* data;
   Index count, length, stride;

@@ -1,6 +1,6 @@
 #pragma once
-/// How the library refuses arguments: the one place that throws outside of io/ and reference/, so that all other headers
-/// compile without exceptions.
+/// How the library refuses arguments. Apart from io/ and reference/ it throws here alone, so that all other headers compile
+/// without exceptions.
 #include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
@@ -8,9 +8,9 @@
 
 namespace aviary::detail {
 
-/// Reports an argument that cannot be used, in one sentence that names the thing, what was expected and what was found.
-/// The library's name is put in front of it.
-/// @throws std::invalid_argument. Compiled without exceptions it prints the sentence on standard error and aborts.
+/// Reports an argument that cannot be used. The sentence names the thing, what was expected and what was found; the
+/// library's name goes in front of it.
+/// @throws std::invalid_argument. Without exceptions it prints the sentence on standard error and aborts.
 [[noreturn]] inline void refuse(std::string const& sentence) {
 #if defined(__cpp_exceptions)
   throw std::invalid_argument("aviary: " + sentence);

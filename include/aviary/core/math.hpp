@@ -94,4 +94,15 @@ AVIARY_HOST_DEVICE inline P log_w_of_bounded_sigmoid(P const& x, P const& a_log,
 /// delta family in their published layers. RWKV scales nothing.
 AVIARY_HOST_DEVICE inline double query_scale(Index keys) noexcept { return 1 / std::sqrt(static_cast<double>(keys)); }
 
+/// Activations as objects, to be passed on.
+namespace activation {
+
+inline constexpr auto none = [](auto const& x) { return x; };
+inline constexpr auto sigmoid = [](auto const& x) { return aviary::sigmoid(x); };
+inline constexpr auto tanh = [](auto const& x) {
+  using std::tanh;  // of a number; that of a batch is found by its type
+  return tanh(x);
+};
+
+}  // namespace activation
 }  // namespace aviary

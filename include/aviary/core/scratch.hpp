@@ -1,6 +1,6 @@
 #pragma once
-/// Memory for the intermediate rows of layers, made once and lent out as a stack: layers allocate nothing, and all
-/// layers of a model share the same few cached kilobytes.
+/// Memory for the intermediate rows of layers, made once and lent out as a stack. Layers allocate nothing, and all layers
+/// of a model share the same few cached kilobytes.
 #include <algorithm>
 #include <string>
 
@@ -10,16 +10,17 @@
 
 namespace aviary {
 
-/// A stack of matrices of T. Layers say what they need for a token (`scratch_size()`); a scratch of that for n tokens
-/// lets them take n tokens at once, and longer sequences by stretches. Not to be shared between threads.
+/// A stack of matrices of T. A layer says what a token needs (`scratch_size()`). With a scratch of n times that, it takes n
+/// tokens at once, and longer sequences in stretches. Threads must not share a scratch.
 template <class T> class Scratch {
  public:
   explicit Scratch(Index numbers) : numbers_(to_size(numbers)) {}
 
-  /// Numbers that are not lent out.
+  /// How many numbers are not lent out.
   Index left() const noexcept { return static_cast<Index>(numbers_.size()) - used_; }
 
-  /// A matrix whose rows begin on 64-byte boundaries; it holds anything. It takes rows * padded(columns) numbers.
+  /// Lends a matrix whose rows begin on 64-byte boundaries; its numbers are not set. It takes rows * padded(columns)
+  /// numbers.
   MatView<T> rows(Index rows, Index columns) noexcept {
     Index const stride = padded<T>(columns), size = rows * stride;
     AVIARY_ASSERT(size <= left());
@@ -28,7 +29,7 @@ template <class T> class Scratch {
     return {data, rows, columns, stride};
   }
 
-  /// While it lives, what is taken is its; then it is given back.
+  /// Gives back at its end what was lent during its life.
   class Frame {
    public:
     explicit Frame(Scratch& scratch) noexcept : scratch_(scratch), used_(scratch.used_) {}
@@ -41,8 +42,8 @@ template <class T> class Scratch {
     Index used_;
   };
 
-  /// f(first, count) for stretches of `tokens` tokens, as long as the scratch allows at so many numbers a token.
-  /// @throws std::invalid_argument when it holds less than one token
+  /// Calls f(first, count) for stretches of `tokens` tokens, each as long as the scratch allows at so many numbers a token.
+  /// @throws std::invalid_argument if it holds less than one token
   template <class F> void for_stretches(Index tokens, Index numbers_per_token, F&& f) {
     Index const most = left() / numbers_per_token;
     if (most == 0)

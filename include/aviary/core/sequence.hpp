@@ -1,15 +1,15 @@
 #pragma once
-/// Packed sequences: (tokens, heads, size) numbers of any floating format, last index contiguous. The format is known at
-/// run time, so that mixing formats costs no instantiation of a kernel; a row is converted as it is read or written.
+/// Packed sequences: (tokens, heads, size) numbers of any floating format, the last index contiguous. The format is chosen
+/// at run time, so mixed formats need no further instantiation of a kernel: a row is converted as it is read or written.
 ///
-/// An Eigen matrix, map or block is a sequence, too. Its tokens are columns if it is column-major, (heads * size, tokens),
-/// and rows if it is row-major, (tokens, heads * size); the next token begins an outer stride further. An Eigen vector is
-/// one token. With Eigen::MatrixXf q, k and v of 768 x tokens:
+/// An Eigen matrix, map or block converts to a sequence. A column-major one, (heads * size, tokens), has its tokens in
+/// columns; a row-major one, (tokens, heads * size), has them in rows. The outer stride leads to the next token. An
+/// Eigen vector is one token. With Eigen::MatrixXf q, k and v of 768 x tokens and a memory of head size 64:
 ///
-///   Memory::Inputs x{.q = q, .k = k, .v = v};     // a memory of head size 64: 768 / 64 = 12 heads
+///   Memory::Inputs x{.q = q, .k = k, .v = v};     // 768 / 64 = 12 heads
 ///
-/// The numbers of a token must be contiguous and a whole number of heads. What the type says against it does not compile;
-/// what only the object says fails an assertion, as for the views of view.hpp.
+/// The numbers of a token must be contiguous, and must fill whole heads. A matrix that does not fit does not compile if
+/// its type shows it; else an assertion fails, as for the views of view.hpp.
 #include <cstddef>
 
 #include "aviary/core/convert.hpp"
@@ -18,12 +18,12 @@
 namespace aviary {
 
 namespace detail {
-/// An Eigen matrix whose lines may hold heads of N numbers, as far as its type says; of constant numbers if Void is.
+/// As far as its type shows, the lines of an Eigen matrix M may hold heads of N numbers. These may be const if Void is.
 template <class M, Index N, class Void>
 concept HeadsOf = EigenLines<M> && Stored<std::remove_const_t<EigenNumber<M>>> && may_be_multiple(fixed_length<M>, N) &&
     (std::is_const_v<Void> || !std::is_const_v<EigenNumber<M>>);
 
-/// Where the numbers of a sequence lie: what Source and Sink have in common.
+/// Where the numbers of a sequence lie. Source and Sink have this in common.
 template <Index N, class Void> class Sequence {
  public:
   Index tokens() const noexcept { return tokens_; }
@@ -50,7 +50,8 @@ template <Index N, class Void> class Sequence {
                  tokens.stride, size_in(tokens.length, heads)) {
     AVIARY_ASSERT(heads * size() == tokens.length);
   }
-  /// How many heads `length` numbers are (of a run-time size, one), and how long each of `heads` is.
+  /// How many heads `length` numbers hold, and the size of a head if they hold `heads`. For a run-time size `length`
+  /// numbers are one head.
   static constexpr Index heads_in(Index length) noexcept { return N == dynamic ? 1 : length / N; }
   static constexpr Index size_in(Index length, [[maybe_unused]] Index heads) noexcept {
     if constexpr (N != dynamic) return N;
@@ -78,7 +79,7 @@ template <Index N, class Void> class Sequence {
 };
 }  // namespace detail
 
-/// (tokens, heads, N) numbers to read: float, double, bf16 or f16. Strides are in numbers, and free.
+/// (tokens, heads, N) numbers to read: float, double, bf16 or f16. Strides count numbers and may have any value.
 template <Index N = dynamic> class Source : public detail::Sequence<N, void const> {
   using Base = detail::Sequence<N, void const>;
 
@@ -93,30 +94,31 @@ template <Index N = dynamic> class Source : public detail::Sequence<N, void cons
   constexpr Source(T const* data, Index tokens, Index heads, Index size, Index token_stride, Index head_stride) noexcept
       : Base(data, format_of<T>, tokens, heads, size, token_stride, head_stride) {}
 
-  /// The tokens of an Eigen matrix, of as many heads as N numbers fit into a token (of a run-time size: of one).
+  /// The tokens of an Eigen matrix. Every N numbers of a token are a head; for a run-time size there is one head.
   template <detail::HeadsOf<N, void const> M>
   constexpr Source(M&& m) noexcept : Base(detail::lines_of(m), Base::heads_in(detail::lines_of(m).length)) {}
-  /// The same, of that many heads.
+  /// The tokens of an Eigen matrix with this number of heads.
   template <detail::HeadsOf<N, void const> M>
   constexpr Source(M&& m, Index heads) noexcept : Base(detail::lines_of(m), heads) {}
 
-  /// One head of it, as a sequence with one head.
+  /// Head h, as a sequence with one head.
   Source head(Index h) const noexcept {
     Source one = *this;
     one.move_to_head(h);
     return one;
   }
-  /// The same numbers for n micro-steps of every token.
+  /// The same sequence with n micro-steps a token, all of which read the numbers of the token.
   Source repeated(Index n) const noexcept {
     Source slower = *this;
     slower.repeat(n);
     return slower;
   }
-  /// The numbers of one token and head as T: where they lie if they are T, else converted into scratch (size numbers).
+  /// The numbers of one token and head as T. If they are stored as T, the view shows them where they lie; else they are
+  /// converted into scratch, which has room for size() numbers.
   template <class T> VecView<T const, N> row(Index token, Index head, T* scratch) const noexcept {
     return {part(token, head, 0, this->size_, scratch).data(), this->size_};
   }
-  /// The n of them that begin with number first, likewise; scratch for n numbers.
+  /// The same for the n numbers from number `first` on; scratch has room for n numbers.
   template <class T> VecView<T const> part(Index token, Index head, Index first, Index n, T* scratch) const noexcept {
     Index const at = this->at(token, head) + first;
     if (this->format_ == format_of<T>) return {static_cast<T const*>(this->data_) + at, n};
@@ -125,7 +127,7 @@ template <Index N = dynamic> class Source : public detail::Sequence<N, void cons
   }
 };
 
-/// The same for numbers of a head that do not change with time: (heads, N).
+/// (heads, N) numbers to read that are the same for every token.
 template <Index N = dynamic> class HeadSource : public Source<N> {
  public:
   template <Stored T>
@@ -133,7 +135,8 @@ template <Index N = dynamic> class HeadSource : public Source<N> {
   template <Stored T>
   constexpr HeadSource(T const* data, Index heads, Index size) noexcept : Source<N>(data, 1, heads, size, 0, size) {}
 
-  /// An Eigen vector of all heads, or a matrix with one head a line: a column, or, row-major, a row.
+  /// An Eigen vector with all heads, or a matrix with one head in each column (if it is column-major) or row (if it is
+  /// row-major).
   template <detail::HeadsOf<N, void const> M>
   constexpr HeadSource(M&& m) noexcept
       : HeadSource(detail::lines_of(m), HeadSource::size_in(detail::lines_of(m).length, 1)) {}
@@ -152,7 +155,8 @@ template <Index N = dynamic> class HeadSource : public Source<N> {
   }
 };
 
-/// (tokens, heads, N) numbers to write; a default-constructed one is "not wanted". Strides are in numbers, and free.
+/// (tokens, heads, N) numbers to write. A default-constructed sink says that they are not wanted. Strides count numbers
+/// and may have any value.
 template <Index N = dynamic> class Sink : public detail::Sequence<N, void> {
   using Base = detail::Sequence<N, void>;
 
@@ -169,26 +173,26 @@ template <Index N = dynamic> class Sink : public detail::Sequence<N, void> {
                                                Index head_stride) noexcept
       : Base(data, format_of<T>, tokens, heads, size, token_stride, head_stride) {}
 
-  /// The tokens of an Eigen matrix, of as many heads as N numbers fit into a token (of a run-time size: of one).
+  /// The tokens of an Eigen matrix. Every N numbers of a token are a head; for a run-time size there is one head.
   template <detail::HeadsOf<N, void> M>
   constexpr Sink(M&& m) noexcept : Base(detail::lines_of(m), Base::heads_in(detail::lines_of(m).length)) {}
-  /// The same, of that many heads.
+  /// The tokens of an Eigen matrix with this number of heads.
   template <detail::HeadsOf<N, void> M>
   constexpr Sink(M&& m, Index heads) noexcept : Base(detail::lines_of(m), heads) {}
 
   explicit operator bool() const noexcept { return this->data_ != nullptr; }
 
-  /// One place for n micro-steps of every token: the last of them stays.
+  /// The same sequence with n micro-steps a token. All of them write to the token's place, so the last one stays.
   Sink repeated(Index n) const noexcept {
     Sink slower = *this;
     slower.repeat(n);
     return slower;
   }
-  /// Where the numbers of one token and head lie, if they are T; else a null pointer.
+  /// Where the numbers of one token and head lie if they are stored as T, else a null pointer.
   template <class T> T* row(Index token, Index head) const noexcept {
     return this->format_ == format_of<T> ? static_cast<T*>(this->data_) + this->at(token, head) : nullptr;
   }
-  /// Writes the n numbers of one token and head that begin with number first.
+  /// Writes the n numbers of one token and head from number `first` on.
   template <class T> void put(Index token, Index head, Index first, Index n, T const* from) const noexcept {
     Index const at = this->at(token, head) + first;
     with_type(this->format_, this->data_, [&](auto* to) noexcept { convert(from, to + at, n); });

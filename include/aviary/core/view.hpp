@@ -1,6 +1,6 @@
 #pragma once
-/// Views of memory that somebody else owns: a vector, a matrix. Each is a pointer and its sizes; copying one copies no
-/// number. Sizes known at compile time take no room and are checked where the view is made.
+/// Views of vectors and matrices that somebody else owns. A view is a pointer and its sizes; copying one copies no
+/// number. Sizes known at compile time take no room, and they are checked where the view is made.
 #include <concepts>
 #include <cstddef>
 #include <tuple>
@@ -11,7 +11,7 @@
 
 namespace aviary {
 
-/// A size: N, or with N = dynamic a number that is kept.
+/// The size N; for N = dynamic a size that is stored.
 template <Index N> struct Extent {
   constexpr Extent() = default;
   AVIARY_HOST_DEVICE constexpr Extent([[maybe_unused]] Index n) noexcept { AVIARY_ASSERT(n == N); }
@@ -27,7 +27,7 @@ template <> struct Extent<dynamic> {
   friend bool operator==(Extent, Extent) = default;
 };
 
-/// n numbers of type T, rounded up to whole rows of 64 bytes.
+/// n, rounded up until that many numbers of type T fill whole lines of 64 bytes.
 template <class T> AVIARY_HOST_DEVICE constexpr Index padded(Index n) noexcept {
   constexpr Index m = alignment / static_cast<Index>(sizeof(T));
   return (n + m - 1) / m * m;
@@ -36,14 +36,14 @@ template <class T> AVIARY_HOST_DEVICE constexpr Index padded(Index n) noexcept {
 template <class T, Index N> class VecView;
 
 namespace detail {
-/// Whether a pointer to numbers of type U may become one to numbers of type T.
+/// A pointer to numbers of type U converts to one to numbers of type T: the same type, perhaps const.
 template <class U, class T>
 concept PointsTo = std::is_convertible_v<U (*)[], T (*)[]>;
 
 template <class C> inline constexpr bool is_vec_view = false;
 template <class T, Index N> inline constexpr bool is_vec_view<VecView<T, N>> = true;
 
-/// The size of a container or of an Eigen vector if its type says it, else dynamic.
+/// The size of a container or an Eigen vector if its type shows it, else `dynamic`.
 template <class C> constexpr Index fixed_size() noexcept {
   if constexpr (requires { std::tuple_size<C>::value; })  // std::array
     return static_cast<Index>(std::tuple_size<C>::value);
@@ -55,7 +55,7 @@ template <class C> constexpr Index fixed_size() noexcept {
     return dynamic;
 }
 
-/// A container that may hold N contiguous numbers of type T, as far as its type says. An Eigen matrix must be a vector.
+/// As far as its type shows, a C may hold N contiguous numbers of type T. An Eigen matrix must be a vector.
 template <class C, class T, Index N>
 concept VectorOf = !is_vec_view<std::remove_cvref_t<C>> && OneDimensional<C> &&
                    may_agree(fixed_size<std::remove_cvref_t<C>>(), N) && requires(C & c) {
@@ -63,22 +63,23 @@ concept VectorOf = !is_vec_view<std::remove_cvref_t<C>> && OneDimensional<C> &&
   { c.size() } -> std::convertible_to<Index>;
 };
 
-/// A row-major Eigen matrix that may hold R x C numbers of type T, as far as its type says.
+/// As far as its type shows, an M may be a row-major Eigen matrix of R x C numbers of type T.
 template <class M, class T, Index R, Index C>
 concept RowMajorOf = EigenLines<M> && row_major<M> && may_agree(fixed_rows<M>, R) &&
     may_agree(fixed_columns<M>, C) && PointsTo<EigenNumber<M>, T>;
 }  // namespace detail
 
-/// N contiguous numbers. It is made from anything that has data() and size() (an array, a vector, a span, an Eigen vector
-/// or a row, column or segment of an Eigen matrix), from a C array, or, where N is known, from a pointer.
+/// N contiguous numbers. A view is made from anything that has data() and size() (an array, a vector, a span, an Eigen
+/// vector, or a row, column or segment of an Eigen matrix), from a C array, or from a pointer if N is known.
 ///
-/// A size or a stride that does not fit does not compile where the type says it, and fails an assertion where only the
-/// object does: views are made on hot paths. Constant numbers make a VecView<T const> only.
+/// A size or a stride that does not fit does not compile if the type shows it. If only the object shows it, an
+/// assertion fails; there is no exception, because views are made on hot paths. Constant numbers convert to VecView<T
+/// const> only.
 template <class T, Index N = dynamic> class VecView {
  public:
   using value_type = std::remove_cv_t<T>;
 
-  /// The N numbers that begin here. (The pointer is deduced, so that no C array decays to one.)
+  /// The N numbers that begin at `data`. (The pointer's type is deduced, so that no C array decays to a pointer.)
   template <class Pointer>
   requires(N != dynamic && std::is_pointer_v<Pointer> && std::is_convertible_v<Pointer, T*>) AVIARY_HOST_DEVICE
       constexpr VecView(Pointer const& data) noexcept
@@ -102,7 +103,7 @@ template <class T, Index N = dynamic> class VecView {
   AVIARY_HOST_DEVICE constexpr T* begin() const noexcept { return data_; }
   AVIARY_HOST_DEVICE constexpr T* end() const noexcept { return data_ + size_; }
 
-  /// The n numbers that begin with number first.
+  /// The n numbers from number `first` on.
   AVIARY_HOST_DEVICE constexpr VecView<T> segment(Index first, Index n) const noexcept {
     AVIARY_ASSERT(first >= 0 && n >= 0 && first + n <= size());
     return {data_ + first, n};
@@ -113,10 +114,10 @@ template <class T, Index N = dynamic> class VecView {
   [[no_unique_address]] Extent<N> size_;
 };
 
-/// Rows x Columns numbers, row-major; row i begins i * stride numbers after row 0.
+/// Rows x Columns numbers, row-major. Row i begins i * stride numbers after row 0.
 ///
-/// A row-major Eigen matrix, map or block converts to it. A column-major one does not compile: it would be read as its
-/// transpose. Where that is what you want, say so: MatView<float>(m.transpose()).
+/// A row-major Eigen matrix, map or block converts to a MatView. A column-major one does not, because it would be read
+/// as its transpose. If you want the transpose, write MatView<float>(m.transpose()).
 template <class T, Index Rows = dynamic, Index Columns = dynamic> class MatView {
  public:
   using value_type = std::remove_cv_t<T>;
@@ -141,7 +142,7 @@ template <class T, Index Rows = dynamic, Index Columns = dynamic> class MatView 
   AVIARY_HOST_DEVICE constexpr VecView<T, Columns> operator[](Index i) const noexcept {
     return {data_ + i * stride_, columns_};
   }
-  /// The n rows that begin with row first.
+  /// The n rows from row `first` on.
   AVIARY_HOST_DEVICE constexpr MatView<T, dynamic, Columns> rows(Index first, Index n) const noexcept {
     AVIARY_ASSERT(first >= 0 && n >= 0 && first + n <= rows());
     return {data_ + first * stride_, n, columns_, stride_};
@@ -157,7 +158,7 @@ template <class T, Index Rows = dynamic, Index Columns = dynamic> class MatView 
   [[no_unique_address]] Extent<Columns> columns_;
 };
 
-/// A number that has to be given: an aggregate that leaves it out does not compile.
+/// A member of an aggregate that must be given: code that leaves it out does not compile.
 template <class T> struct Required {
   T value;
   template <class U>

@@ -1,30 +1,31 @@
 #pragma once
-/// Linear maps y = W x of rows of numbers, one token or many, without allocation.
+/// Linear maps y = W x of rows of numbers, for one token or many, without allocation.
 #include <variant>
 #include <vector>
 
 #include "aviary/core/executor.hpp"
 #include "aviary/dense/panels.hpp"
+#include "aviary/dense/rows.hpp"
 
 namespace aviary {
 
 namespace detail {
-/// Work of about ten microseconds: from there on a task is worth handing to another thread.
+/// Work of about ten microseconds: more of it is worth handing to another thread.
 inline constexpr Index multiplies_per_task = Index{1} << 18;
 }  // namespace detail
 
 /// How a matrix of weights lies: (out, in), as layers of most frameworks keep it, or (in, out), as LoRA factors lie.
 enum class WeightLayout { out_in, in_out };
 
-/// y = W x, without bias. T, float or double, is the type of x, y and the sums.
+/// y = W x, or y = W x + bias. T, float or double, is the type of x, y and the sums.
 ///   Cost: in * out multiply-adds a token, at about 80% of the machine's peak for many tokens; one token costs the time of
 ///   reading the weights. A token has the same bits alone and among others, and whatever the executor.
 template <class T> class Linear {
  public:
   Linear() = default;
 
-  /// Copies the weights, in the format.
-  /// @throws std::invalid_argument for q8 and weights that are not finite, and for a format that no layer of T keeps
+  /// Copies the weights and keeps them in the format.
+  /// @throws std::invalid_argument if the format is q8 and a weight is not finite, or if no layer of T keeps the format
   explicit Linear(WeightMatrix weight, WeightFormat format = WeightFormat::exact,
                   WeightLayout layout = WeightLayout::out_in)
       : in_(layout == WeightLayout::out_in ? weight.columns() : weight.rows()),
@@ -36,21 +37,29 @@ template <class T> class Linear {
       std::visit([&](auto& w) { w.set(p, numbers.data()); }, weights_);
     }
   }
+  /// Takes a bias (out) as well, and keeps it as T.
+  /// @throws std::invalid_argument for a bias of another size, and as the other constructor
+  Linear(WeightMatrix weight, VecView<T const> bias, WeightFormat format = WeightFormat::exact,
+         WeightLayout layout = WeightLayout::out_in)
+      : Linear(weight, format, layout) {
+    detail::ExpectShapes{"Linear"}("bias", bias, out_);
+    bias_ = detail::copy_of(bias);
+  }
 
   Index in() const noexcept { return in_; }
   Index out() const noexcept { return out_; }
-  /// What the weights take in memory, and a token has to read.
+  /// The bytes of the weights and the bias, which a token has to read.
   std::size_t bytes() const noexcept {
-    return std::visit([](auto const& w) { return w.bytes(); }, weights_);
+    return std::visit([](auto const& w) { return w.bytes(); }, weights_) + bias_.size() * sizeof(T);
   }
 
-  /// One token. y must not overlap x.
+  /// Maps one token. y must not overlap x.
   void operator()(VecView<T const> x, VecView<T> y) const noexcept {
     (*this)(MatView<T const>{x.data(), 1, x.size()}, MatView<T>{y.data(), 1, y.size()});
   }
 
-  /// x (tokens, in), y (tokens, out). y must not overlap x. Large products are shared out through the executor, which
-  /// alone may throw.
+  /// Maps x (tokens, in) to y (tokens, out). y must not overlap x. The executor shares out large products; only it may
+  /// throw.
   template <Executor E = Serial> void operator()(MatView<T const> x, MatView<T> y, E&& executor = {}) const {
     AVIARY_ASSERT(x.columns() == in() && y.columns() == out() && x.rows() == y.rows());
     Index const tasks =
@@ -77,7 +86,7 @@ template <class T> class Linear {
     }
   }
 
-  /// The weights of outputs first ... first + 31 as (input, output); 0 for outputs that there are not.
+  /// Writes the weights of outputs first ... first + 31 as (input, output), with zeros after the last output.
   void gather(WeightMatrix const& weight, WeightLayout layout, Index first, T* row, T* to) const noexcept {
     Index const n = std::min(detail::panel_outputs, out_ - first);
     if (n < detail::panel_outputs) std::fill_n(to, in_ * detail::panel_outputs, T(0));
@@ -93,13 +102,19 @@ template <class T> class Linear {
 
   Index panels() const noexcept { return (out_ + detail::panel_outputs - 1) / detail::panel_outputs; }
 
-  /// The outputs of panels first ... last - 1, for all rows.
+  /// Computes the outputs of panels first ... last - 1 for all rows.
   void outputs(MatView<T const> x, MatView<T> y, Index first, Index last) const noexcept {
     std::visit([&](auto const& w) { detail::PanelProduct<simd::Native<T>>::run(w, x, y, first, last); }, weights_);
+    if (bias_.empty() || first == last) return;
+    Index const begin = first * detail::panel_outputs, count = std::min(last * detail::panel_outputs, out_) - begin;
+    MatView<T> const part(y.data() + begin, y.rows(), count, y.stride());
+    detail::transform_rows(
+        part, [](auto const& e, auto const& b) { return e + b; }, part, VecView<T const>(bias_).segment(begin, count));
   }
 
   Index in_ = 0, out_ = 0;
   Weights weights_{detail::NumberPanels<T>(0, 0)};
+  AlignedVector<T> bias_;  // (out), or none
 };
 
 }  // namespace aviary

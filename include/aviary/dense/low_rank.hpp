@@ -1,6 +1,5 @@
 #pragma once
 /// Low-rank maps: the input-dependent parts of RWKV-6, RWKV-7 and GoldFinch.
-#include "aviary/core/activation.hpp"
 #include "aviary/core/math.hpp"
 #include "aviary/core/scratch.hpp"
 #include "aviary/dense/linear.hpp"
@@ -8,10 +7,11 @@
 
 namespace aviary {
 
-/// y = f(x W1) W2 of row vectors, with W1 (in, rank), W2 (rank, out) and f for each number of the middle.
+/// y = f(x W1) W2 for row vectors, with W1 (in, rank) and W2 (rank, out). f is applied to each number between the two.
 template <class T> class LowRank {
  public:
-  /// Copies the factors, in the format.
+  /// Copies the factors and keeps them in the format.
+  /// @throws std::invalid_argument if the factors do not fit together
   LowRank(WeightMatrix first, WeightMatrix second, WeightFormat format = WeightFormat::exact)
       : first_(first, format, WeightLayout::in_out), second_(second, format, WeightLayout::in_out) {
     detail::ExpectShapes{"LowRank"}("the second factor", second, first.columns(), second.columns());
@@ -20,10 +20,10 @@ template <class T> class LowRank {
   Index in() const noexcept { return first_.in(); }
   Index rank() const noexcept { return first_.out(); }
   Index out() const noexcept { return second_.out(); }
-  /// Numbers of scratch for a token.
+  /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept { return padded<T>(rank()); }
 
-  /// x (tokens, in), y (tokens, out), activation(pack); y must not overlap x.
+  /// Maps x (tokens, in) to y (tokens, out). The activation is a function of a pack. y must not overlap x.
   template <class F, Executor E = Serial>
   void operator()(MatView<T const> x, F&& activation, MatView<T> y, Scratch<T>& scratch, E&& executor = {}) const {
     typename Scratch<T>::Frame const frame(scratch);
@@ -37,19 +37,20 @@ template <class T> class LowRank {
   Linear<T> first_, second_;
 };
 
-/// log_w = -exp(time_decay + tanh(x w1) w2) of row vectors: the decay of RWKV-6 and GoldFinch.
+/// log_w = -exp(time_decay + tanh(x w1) w2) for row vectors: the decay of RWKV-6 and GoldFinch.
 template <class T> class LowRankDecay {
  public:
-  /// Copies its weights: time_decay (out), w1 (in, rank), w2 (rank, out), the factors in the format.
+  /// Copies time_decay (out), and the factors w1 (in, rank), w2 (rank, out) in the format.
+  /// @throws std::invalid_argument if shapes do not fit together
   LowRankDecay(VecView<T const> time_decay, WeightMatrix w1, WeightMatrix w2, WeightFormat format = WeightFormat::exact)
       : lora_(w1, w2, format), time_decay_(detail::copy_of(time_decay)) {
     detail::ExpectShapes{"LowRankDecay"}("time_decay", time_decay, lora_.out());
   }
 
-  /// Numbers of scratch for a token.
+  /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept { return lora_.scratch_size(); }
 
-  /// x (tokens, in), log_w (tokens, out); log_w must not overlap x.
+  /// Maps x (tokens, in) to log_w (tokens, out). log_w must not overlap x.
   template <Executor E = Serial>
   void operator()(MatView<T const> x, MatView<T> log_w, Scratch<T>& scratch, E&& executor = {}) const {
     lora_(x, activation::tanh, log_w, scratch, executor);
@@ -64,7 +65,7 @@ template <class T> class LowRankDecay {
 
 namespace detail {
 
-/// Of the factors of a low-rank map, whatever its rank.
+/// Checks the shapes of the factors of a low-rank map, whatever its rank.
 inline void expect_low_rank(ExpectShapes expect, char const* name1, WeightMatrix const& w1, Index in, char const* name2,
                             WeightMatrix const& w2, Index out) {
   expect(name1, w1, in, w1.columns());

@@ -1,8 +1,8 @@
 #pragma once
 /// Matrices of weights in panels, as PanelProduct reads them.
 ///
-/// A panel is 32 outputs: the 32 weights of an input lie side by side, and those of the next input follow them. Outputs so lie
-/// along the SIMD lanes, and a product with one row reads all weights in the order in which they lie.
+/// A panel is 32 outputs: the 32 weights of an input lie side by side, and those of the next input follow them. Thus
+/// outputs lie along the SIMD lanes, and a product with one row reads all weights in the order in which they lie.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -17,7 +17,7 @@
 
 namespace aviary::detail {
 
-/// in x out weights as numbers of type S that lie somewhere else, panel after panel.
+/// (in, out) weights as numbers of type S in memory of somebody else, panel after panel.
 template <Stored S> struct PanelsView {
   static constexpr bool has_scales = false;
   S const* numbers;
@@ -26,14 +26,14 @@ template <Stored S> struct PanelsView {
   PanelSlice<S> slice(Index p, Index i) const noexcept { return {numbers + (p * in + i) * panel_outputs, nullptr}; }
 };
 
-/// in x out weights as numbers of type S.
+/// (in, out) weights as numbers of type S.
 template <Stored S> class NumberPanels {
  public:
   static constexpr bool has_scales = false;
 
   NumberPanels(Index in, Index panels) : in_(in), numbers_(to_size(in * panels * panel_outputs)) {}
 
-  /// Keeps the weights (input, output) of one panel: weights(i, o) as w[i * panel_outputs + o].
+  /// Copies the weights of panel p: that of input i and output o is w[i * panel_outputs + o].
   template <class T> void set(Index p, T const* w) {
     convert(w, numbers_.data() + p * in_ * panel_outputs, in_ * panel_outputs);
   }
@@ -47,7 +47,7 @@ template <Stored S> class NumberPanels {
   AlignedVector<S> numbers_;
 };
 
-/// The same as whole numbers from -127 to 127, times a scale for each output and 32 inputs.
+/// (in, out) weights as whole numbers from -127 to 127, times a scale for each output and 32 inputs.
 class Q8Panels {
  public:
   static constexpr bool has_scales = true;

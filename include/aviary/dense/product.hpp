@@ -5,8 +5,8 @@
 /// of a is broadcast to the packs. There are no horizontal sums, and every number of c is the sum
 /// fma(b_n, a_n, ... fma(b_0, a_0, c)) whatever the tile, so that a row has the same bits alone and among others.
 ///
-/// `add_product` reads b where it lies: the small matrices of segments and chunks, on a device as well. `PanelProduct` reads
-/// b in panels of 32 columns: matrices of weights, keys and values, which are large or are read many times.
+/// `add_product` reads b where it lies: the small matrices of segments and chunks, on a device as well. `PanelProduct`
+/// reads b in panels of 32 columns: matrices of weights, keys and values, which are large or are read many times.
 #include <algorithm>
 #include <array>
 #include <type_traits>
@@ -39,7 +39,7 @@ template <int N, int R, class F> AVIARY_HOST_DEVICE AVIARY_INLINE void each(F&& 
   (std::make_integer_sequence<int, N * R>{});
 }
 
-/// R rows and N packs Q of the columns of c.
+/// A tile of c: the sums for R rows and N packs Q of columns.
 template <class Q, int R, int N = 1> struct ProductTile {
   using L = simd::Pack<Q>;
   static constexpr Index columns = N * L::lanes;
@@ -49,7 +49,7 @@ template <class Q, int R, int N = 1> struct ProductTile {
     each<N, R>([&](int n, int r) AVIARY_INLINE_LAMBDA { sum[n][r] = Q(typename L::value_type(0)); });
   }
 
-  /// The tile that begins with row i and column j of c. Beyond the last column there are zeros, and nothing is stored.
+  /// The tile begins with row i and column j of c. Beyond the last column, load() gives zeros and store() writes nothing.
   template <class C> AVIARY_HOST_DEVICE AVIARY_INLINE void load(MatView<C> c, Index i, Index j) noexcept {
     if (j + columns <= c.columns()) return load_from(&c(i, j), c.stride());
     C edge[to_size(R * columns)] = {};
@@ -65,7 +65,7 @@ template <class Q, int R, int N = 1> struct ProductTile {
       for (Index m = 0; j + m < c.columns(); ++m) c(i + r, j + m) = edge[r * columns + m];
   }
 
-  /// sum += a(r, l) b(l, n) for l = first ... last - 1: a(r, l) is a number, b(l, n) a pack.
+  /// Adds a(r, l) b(l, n) for l = first ... last - 1: a(r, l) is a number, b(l, n) a pack.
   template <class A, class B>
   AVIARY_HOST_DEVICE AVIARY_INLINE void add(Index first, Index last, A const& a, B const& b) noexcept {
     for (Index l = first; l < last; ++l) {
@@ -75,7 +75,7 @@ template <class Q, int R, int N = 1> struct ProductTile {
       });
     }
   }
-  /// sum += scale(n) part
+  /// Adds part times scale(n), a pack for each column of the tile.
   template <class Scale>
   AVIARY_HOST_DEVICE AVIARY_INLINE void add_scaled(ProductTile const& part, Scale const& scale) noexcept {
     each<N, 1>([&](int n, int) AVIARY_INLINE_LAMBDA {
@@ -93,7 +93,8 @@ template <class Q, int R, int N = 1> struct ProductTile {
   }
 };
 
-/// f.operator()<R>(i) for tiles of R rows that make up n: as many as fit of `most` rows, then of a third, then of one.
+/// Calls f.operator()<R>(i) for tiles of R rows that make up n: as many as fit of `most` rows, then of a third, then of
+/// one.
 template <int most, class F> AVIARY_HOST_DEVICE AVIARY_INLINE void for_row_tiles(Index n, F&& f) noexcept {
   constexpr int fewer = most / 3 > 1 ? most / 3 : 1;
   Index i = 0;
@@ -104,8 +105,8 @@ template <int most, class F> AVIARY_HOST_DEVICE AVIARY_INLINE void for_row_tiles
 
 }  // namespace detail
 
-/// c += a b, in the order of a's columns.  c: M x N, a: M x L, b: L x N; c overlaps neither. Numbers of c and b may be stored
-/// in other types than P's.  Cost: 2 L M N flops.
+/// c += a b, in the order of a's columns.  c: M x N, a: M x L, b: L x N; c overlaps neither. Numbers of c and b may be
+/// stored in other types than P's.  Cost: 2 L M N flops.
 template <class P, class C, class T, class B>
 AVIARY_HOST_DEVICE void add_product(MatView<C> c, Coefficients<T> a, MatView<B> b) noexcept {
   AVIARY_ASSERT(c.rows() == a.rows && c.columns() == b.columns() && a.columns == b.rows());
@@ -123,17 +124,19 @@ AVIARY_HOST_DEVICE void add_product(MatView<C> c, Coefficients<T> a, MatView<B> 
 
 namespace detail {
 
-inline constexpr Index panel_outputs = 32;     ///< whatever the instruction set: so is the layout
-inline constexpr Index inputs_per_scale = 32;  ///< of q8
+inline constexpr Index panel_outputs = 32;     ///< the same for all instruction sets, as is the layout
+inline constexpr Index inputs_per_scale = 32;  ///< with q8
 
-/// Where the weights of a panel lie from some input on, the first input of a scale: 32 numbers for each input.
+/// Where the weights of a panel lie from some input on, 32 numbers for each input. With q8 it is the first input of a
+/// scale.
 template <class S> struct PanelSlice {
   S const* numbers;
-  bf16 const* scales;  ///< of q8: 32 of them for every 32 inputs
+  bf16 const* scales;  ///< with q8: 32 for every 32 inputs
 };
 
-/// y = x w, of rows x and weights w in panels (see panels.hpp), with packs P. A product with one row reads all weights once,
-/// in the order in which they lie; one with many rows copies blocks of x and w to where they lie side by side.
+/// y = x w for rows x and weights w in panels (see panels.hpp), with packs P. A product with one row reads all weights
+/// once, in the order in which they lie. One with many rows first copies blocks of x, and of w where it is stored in
+/// another type.
 template <class P> class PanelProduct {
   using L = simd::Pack<P>;
   using T = typename L::value_type;
@@ -141,13 +144,13 @@ template <class P> class PanelProduct {
   using Row = simd::Wide<P, packs>;  // a row of a panel
   using LR = simd::Pack<Row>;
 
-  /// Panels and rows of a tile: three quarters of the registers hold their sums, the rest what enters them. There are about
-  /// as many packs as rows, as both are loaded.
+  /// Panels and rows of a tile: three quarters of the registers hold sums, the rest what enters them. There are about as
+  /// many packs as rows, because both are loaded.
   static constexpr int tile_panels = std::max(1, 4 / packs);
   static constexpr int tile_rows = std::max(1, L::registers * 3 / 4 / packs / tile_panels);
-  /// Panels that a single row takes: eight sums hide how long an addition takes.
+  /// Panels that a single row takes at once: eight sums hide the latency of an addition.
   static constexpr int row_panels = std::max(1, 8 / packs);
-  /// Inputs and rows of a block: 32 KiB of x, and 32 KiB of weights, are copied to lie side by side as T.
+  /// Inputs and rows of a block: 32 KiB of x and 32 KiB of weights are copied to lie side by side as T.
   static constexpr Index depth = 512 / static_cast<Index>(sizeof(T));
   static constexpr Index block_rows = (64 + tile_rows - 1) / tile_rows * tile_rows;
 
@@ -158,7 +161,7 @@ template <class P> class PanelProduct {
   };
 
  public:
-  /// y(t, o) for rows x (tokens, in) and the outputs o of panels first ... last - 1, as far as y has them.
+  /// Computes y(t, o) for rows x (tokens, in) and the outputs o of panels first ... last - 1, as far as y has them.
   template <class Panels>
   static void run(Panels const& w, MatView<T const> x, MatView<T> y, Index first, Index last) noexcept {
     if (x.rows() == 1) return one_row<row_panels>(w, x.data(), {0, x.columns()}, y, 0, first, last);
@@ -177,7 +180,7 @@ template <class P> class PanelProduct {
   }
 
  private:
-  /// One row and all panels, N at a time and the rest by fewer.
+  /// Takes one row through the panels, N at a time and the rest by fewer.
   template <int N, class Panels>
   static void one_row(Panels const& w, T const* x, Range inputs, MatView<T> y, Index t, Index first,
                       Index last) noexcept {
@@ -186,7 +189,7 @@ template <class P> class PanelProduct {
     if constexpr (N > 1) one_row<N / 2>(w, x, inputs, y, t, p, last);
   }
 
-  /// The rows of a block and all panels, N at a time and the rest one by one.
+  /// Takes the rows of a block through the panels, N at a time and the rest one by one.
   template <int N, class Panels>
   static void rows_of_block(Panels const& w, T const* block, Index count, Range inputs, MatView<T> y, Index t,
                             Index first, Index last) noexcept {
@@ -208,7 +211,8 @@ template <class P> class PanelProduct {
     (std::make_integer_sequence<int, N>{});
   }
 
-  /// The weights of n inputs as numbers of type T, which many rows read: where they lie, or in `to`. Scales stay apart.
+  /// The weights of n inputs as numbers of type T, for many rows: where they lie, or converted into `to`, without their
+  /// scales.
   template <std::size_t N, class S>
   static auto as_numbers(std::array<PanelSlice<S>, N> const& from, Index n,
                          T (&to)[N][to_size(depth * panel_outputs)]) noexcept {
@@ -225,9 +229,9 @@ template <class P> class PanelProduct {
     }
   }
 
-  /// y(t + r, outputs of panel p and further ones) over a range of inputs, for R rows of x that lie `depth` apart; a range
-  /// that does not begin with the first input goes on from what is in y. Not inlined: a caller's own numbers would take
-  /// registers from the sums.
+  /// Computes y(t + r, outputs of panels p ... p + N - 1) over a range of inputs, for R rows of x that lie `depth` apart. A
+  /// range that does not begin with the first input goes on from what is in y. It is not inlined: what a caller keeps in
+  /// registers would leave too few for the sums.
   template <int R, int N, bool scaled, class S>
   [[gnu::noinline]] static void tile(std::array<PanelSlice<S>, to_size(N)> const& w, T const* x, Range inputs,
                                      MatView<T> y, Index t, Index p) noexcept {

@@ -1,5 +1,5 @@
 #pragma once
-/// What layers share: elementwise functions of rows, copies of weights, checks of their shapes.
+/// What layers share: elementwise functions of rows, copies of weights, and checks of their shapes.
 #include <string>
 
 #include "aviary/core/aligned.hpp"
@@ -18,7 +18,7 @@ template <class T> AlignedVector<std::remove_const_t<T>> copy_of(MatView<T> m) {
   return to;
 }
 
-/// Row t of a matrix; of a vector, which is the same for every row, the vector.
+/// Row t of a matrix; a vector is the same for every row.
 template <class Rows> auto const* row_of(Rows const& x, Index t) noexcept {
   if constexpr (requires { x.stride(); })
     return x.data() + t * x.stride();
@@ -26,12 +26,13 @@ template <class Rows> auto const* row_of(Rows const& x, Index t) noexcept {
     return x.data();
 }
 
-/// to(t, i) = f(from(t, i)...) for all rows; vectors among `from` are the same for every row. `to` may be among them.
+/// to(t, i) = f(from(t, i)...) for all rows. Vectors among `from` are the same for every row. `to` may be one of `from`.
 template <class T, class F, class... From> void transform_rows(MatView<T> to, F&& f, From const&... from) noexcept {
   for (Index t = 0; t < to.rows(); ++t) simd::transform(to.columns(), to[t].data(), f, row_of(from, t)...);
 }
 
-/// Checks shapes of the weights of one layer.
+/// Checks the shapes of a layer's weights.
+/// @throws std::invalid_argument with layer, weight, found and expected shape
 struct ExpectShapes {
   char const* layer;
 

@@ -1,10 +1,10 @@
 #pragma once
-/// Matrices of weights: as they are handed to a layer, and how it keeps them.
+/// Matrices of weights: how a caller hands them to a layer, and how the layer keeps them.
 #include <algorithm>
-#include <stdexcept>
 #include <string>
 
 #include "aviary/core/convert.hpp"
+#include "aviary/core/error.hpp"
 #include "aviary/core/view.hpp"
 
 namespace aviary {
@@ -12,7 +12,7 @@ namespace aviary {
 /// A matrix of numbers of any floating format that somebody else owns. Rows are contiguous.
 class WeightMatrix {
  public:
-  /// None: 0 x 0.
+  /// No matrix: 0 x 0.
   WeightMatrix() = default;
 
   template <class S>
@@ -33,7 +33,7 @@ class WeightMatrix {
     with_type(format_, data_, [&](auto const* from) noexcept { convert(from + row * stride_ + first, to, n); });
   }
 
-  /// Whether every number, read as T, is one of type S.
+  /// Whether type S holds every number exactly, read as T.
   template <Stored S, Stored T> bool fits() const noexcept {
     constexpr Index block = 256;
     T numbers[block], back[block];
@@ -94,7 +94,7 @@ template <class T> NumberFormat WeightFormat::resolve(WeightMatrix const& weight
   }
   for (NumberFormat const kept : {own, NumberFormat::bf16, NumberFormat::f16, NumberFormat::q8})
     if (format_ == kept) return kept;
-  throw std::invalid_argument("aviary: a layer of " + std::string(name_of(own)) + " keeps its weights as " +
+  detail::refuse("a layer of " + std::string(name_of(own)) + " keeps its weights as " +
                               std::string(name_of(own)) + ", bf16, f16 or q8, not as " + std::string(name_of(format_)));
 }
 

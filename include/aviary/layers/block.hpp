@@ -8,16 +8,17 @@
 #include "aviary/core/error.hpp"
 #include "aviary/layers/channel_mix.hpp"
 #include "aviary/layers/norm.hpp"
+#include "aviary/layers/sequence_layer.hpp"
 
 namespace aviary {
 
-/// Time is a TimeMix of some generation.
+/// Time is a TimeMix of some generation, or Gold.
 template <class Time> class Block {
  public:
   using TimeMix = Time;
   using T = typename Time::T;
 
-  /// What the block remembers, a value.
+  /// What the block remembers of a sequence. It is a value.
   struct State {
     typename Time::State time_mix;
     typename ChannelMix<T>::State channel_mix;
@@ -38,23 +39,41 @@ template <class Time> class Block {
 
   Index channels() const noexcept { return time_mix_.channels(); }
   Time const& time_mix() const noexcept { return time_mix_; }
+  /// The state before the first token: the empty context, or a trained one.
   State empty_state() const { return {time_mix_.empty_state(), channel_mix_.empty_state()}; }
-  /// Numbers of scratch for a token.
+  /// Puts a state back to the empty context. It does not allocate.
+  void reset(State& state) const noexcept {
+    time_mix_.reset(state.time_mix);
+    channel_mix_.reset(state.channel_mix);
+  }
+  /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept {
     return 2 * padded<T>(channels()) + std::max(time_mix_.scratch_size(), channel_mix_.scratch_size());
   }
 
-  /// Any number of tokens of one sequence, in place.
+  /// Takes any number of tokens of one sequence, in place.
   /// @param x  (tokens, C)     @param state  before the first token; becomes that after the last
-  /// @param shared  matrices of a row per token that the time mix shares with other layers: v_first in RWKV-7
-  template <Executor E, class... Shared>
-  void operator()(MatView<T> x, State& state, Scratch<T>& scratch, E&& executor, Shared const&... shared) const {
+  /// @throws std::invalid_argument for a scratch of less than a token, and what the executor throws
+  template <Executor E = Serial>
+  void operator()(MatView<T> x, State& state, Scratch<T>& scratch, E&& executor = {}) const {
+    run(x, state, scratch, executor);
+  }
+  /// Does the same where the time mix shares something with other layers.
+  /// @param shared  v_first (tokens, A) in RWKV-7, a GoldContext in GoldFinch
+  template <detail::SharedRows Shared, Executor E = Serial>
+  void operator()(MatView<T> x, State& state, Scratch<T>& scratch, Shared const& shared, E&& executor = {}) const {
+    run(x, state, scratch, executor, shared);
+  }
+
+ private:
+  template <class E, class... Shared>
+  void run(MatView<T> x, State& state, Scratch<T>& scratch, E& executor, Shared const&... shared) const {
     scratch.for_stretches(x.rows(), scratch_size(), [&](Index first, Index count) {
       MatView<T> const rows = x.rows(first, count);
       MatView<T> const normal = scratch.rows(count, channels()), increment = scratch.rows(count, channels());
       auto const add = [](auto const& e, auto const& d) { return e + d; };
       ln1_(rows, normal);
-      time_mix_(normal, state.time_mix, increment, scratch, executor, shared.rows(first, count)...);
+      time_mix_(normal, state.time_mix, increment, scratch, shared.rows(first, count)..., executor);
       detail::transform_rows(rows, add, rows, increment);
       ln2_(rows, normal);
       channel_mix_(normal, state.channel_mix, increment, scratch, executor);
@@ -62,7 +81,6 @@ template <class Time> class Block {
     });
   }
 
- private:
   LayerNorm<T> ln1_, ln2_;
   Time time_mix_;
   ChannelMix<T> channel_mix_;

@@ -1,5 +1,6 @@
 #pragma once
-/// The channel mix of RWKV-4 to RWKV-7: a two-layer network on a token and the one before.
+/// The channel mix of RWKV-4 to RWKV-7: a two-layer network that reads a token and the one before.
+#include <algorithm>
 #include <optional>
 
 #include "aviary/core/math.hpp"
@@ -11,9 +12,9 @@ namespace aviary {
 /// y = W_v relu(W_k shift_k(x))^2  in RWKV-7; times sigmoid(W_r shift_r(x)) in RWKV-4, 5 and 6.
 template <class T> class ChannelMix : public detail::SequenceLayer<ChannelMix<T>, T> {
  public:
-  /// Copied by the constructor.
+  /// The constructor copies them.
   struct Weights {
-    VecView<T const> x_k;                 ///< (C): shares for the token shift
+    VecView<T const> x_k;                 ///< (C): the shares of the token shift
     WeightMatrix key, value;              ///< (F, C), (C, F)
     VecView<T const> x_r = {nullptr, 0};  ///< (C); none in RWKV-7
     WeightMatrix receptance = {};         ///< (C, C); none in RWKV-7
@@ -21,20 +22,22 @@ template <class T> class ChannelMix : public detail::SequenceLayer<ChannelMix<T>
     WeightFormat format = WeightFormat::exact;
   };
 
-  /// The input of the token before; zeros are the empty context.
+  /// The input of the token before. Zeros are the empty context.
   struct State {
     AlignedVector<T> x;
     friend bool operator==(State const&, State const&) = default;
   };
 
-  /// @throws std::invalid_argument when shapes do not fit together
+  /// @throws std::invalid_argument if shapes do not fit together
   explicit ChannelMix(Weights const& w) : key_(checked(w).x_k, w.shares, w.key, w.format), value_(w.value, w.format) {
     if (w.receptance.rows() > 0) receptance_.emplace(w.x_r, w.shares, w.receptance, w.format);
   }
 
   Index channels() const noexcept { return key_.in(); }
   State empty_state() const { return {AlignedVector<T>(to_size(channels()))}; }
-  /// Numbers of scratch for a token.
+  /// Puts a state back to the empty context. It does not allocate.
+  void reset(State& state) const noexcept { std::fill(state.x.begin(), state.x.end(), T(0)); }
+  /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept {
     return padded<T>(key_.out()) + (receptance_ ? padded<T>(channels()) : 0) + key_.scratch_size();
   }

@@ -1,20 +1,31 @@
 #pragma once
 /// The table that makes vectors of token ids.
-#include <cstdint>
+#include <concepts>
+#include <iterator>
 #include <memory>
-#include <span>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <variant>
 
+#include "aviary/core/aligned.hpp"
 #include "aviary/core/error.hpp"
 #include "aviary/dense/weights.hpp"
 
 namespace aviary {
 
+/// A range of integers with a size: a vector, an array or a span of any integer type.
+template <class Range>
+concept TokenIds = requires(Range const& ids) {
+  requires std::integral<std::remove_cvref_t<decltype(*std::begin(ids))>>;
+  { std::size(ids) } -> std::convertible_to<std::size_t>;
+};
+
 /// A row of numbers for each token of a vocabulary. Copies share the table.
 template <class T> class Embedding {
  public:
-  /// Copies the table (vocabulary, C), in the format. A row is read for a token, so q8 would save no time: it keeps bf16.
+  /// Copies the table (vocabulary, C) and keeps it in the format. A token reads one row, so q8 would save no time: it means
+  /// bf16 here.
   /// @throws std::invalid_argument for an empty table
   explicit Embedding(WeightMatrix table, WeightFormat format = WeightFormat::exact)
       : vocab_size_(table.rows()), channels_(table.columns()) {
@@ -33,13 +44,17 @@ template <class T> class Embedding {
   Index vocab_size() const noexcept { return vocab_size_; }
   Index channels() const noexcept { return channels_; }
 
-  /// x (tokens, C): row ids[t] of the table, for ids from 0 to vocab_size() - 1.
-  template <class Id> void operator()(std::span<Id const> ids, MatView<T> x) const noexcept {
-    AVIARY_ASSERT(static_cast<Index>(ids.size()) == x.rows() && x.columns() == channels_);
+  /// Writes row ids[t] of the table to row t of x (tokens, C). Ids are 0 ... vocab_size() - 1.
+  template <TokenIds Ids> void operator()(Ids const& ids, MatView<T> x) const noexcept {
+    AVIARY_ASSERT(static_cast<Index>(std::size(ids)) == x.rows() && x.columns() == channels_);
     std::visit(
         [&](auto const& table) {
-          for (Index t = 0; t < x.rows(); ++t)
-            convert(table.data() + static_cast<Index>(ids[to_size(t)]) * channels_, &x(t, 0), channels_);
+          Index t = 0;
+          for (auto const id : ids) {
+            Index const row = static_cast<Index>(id);
+            AVIARY_ASSERT(0 <= row && row < vocab_size_);
+            convert(table.data() + row * channels_, x[t++].data(), channels_);
+          }
         },
         *table_);
   }

@@ -1,13 +1,12 @@
 #pragma once
-/// The attention layer of GoldFinch (Goldstein et al. 2024, arXiv:2407.12077) over a token cache: a time mix of a Block. Its
-/// equations are in gold.hpp of the folder above.
+/// The attention layer of GoldFinch (Goldstein et al. 2024, arXiv:2407.12077) over a token cache, for use as the time mix
+/// of a Block. Its equations are in aviary/gold.hpp.
 #include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "aviary/cache/attention.hpp"
-#include "aviary/core/activation.hpp"
 #include "aviary/core/error.hpp"
 #include "aviary/core/math.hpp"
 #include "aviary/dense/low_rank.hpp"
@@ -19,17 +18,17 @@
 
 namespace aviary {
 
-/// What a GOLD layer attends to, and the last argument of its calls and of its block's: the cache, which holds the tokens of
-/// all queries already, and what rebuilds keys and values of them. It refers to all of these.
+/// What a GOLD layer attends to, an argument of its calls and of its block's: the cache, which holds the tokens of all
+/// queries already, and what rebuilds their keys and values. It refers to all of these.
 template <class T, KeyStorage S> class GoldContext {
  public:
-  /// @param queries  rows that the layer will be called with: the last is the last token of the cache
-  /// @param workspace  of at least workspace_size() of the layer; may be shared by layers that run one after another, and
+  /// @param queries  the rows that the layer will be called with; the last one is the last token of the cache
+  /// @param workspace  at least workspace_size() numbers of the layer. Layers that run one after another may share it. It
   /// must not be the scratch of the call
-  /// @param rebuilt  where keys and values of this layer are kept once they are rebuilt, from empty_rebuilt(); the layer
-  /// appends what is missing. None: they are rebuilt for every call. When the cache is truncated, so must be this
-  /// @throws std::invalid_argument unless the cache fits the TokenCat and holds so many tokens, and no more is rebuilt than
-  /// the tokens before the queries
+  /// @param rebuilt  keeps the keys and values of this layer once they are rebuilt, from empty_rebuilt(); the layer appends
+  /// what is missing. Truncate it with the cache. Without it every call rebuilds all keys and values
+  /// @throws std::invalid_argument unless the cache fits the TokenCat and holds so many tokens, and `rebuilt` holds no more
+  /// than the tokens before the queries
   GoldContext(TokenCat<T> const& token_cat, TokenCache<S> const& cache, Index queries, Scratch<T>& workspace,
               KeyValueCache<T>* rebuilt = nullptr)
       : token_cat_(&token_cat),
@@ -52,10 +51,10 @@ template <class T, KeyStorage S> class GoldContext {
   TokenCache<S> const& cache() const noexcept { return *cache_; }
   Scratch<T>& workspace() const noexcept { return *workspace_; }
   KeyValueCache<T>* rebuilt() const noexcept { return rebuilt_; }
-  /// Of the first query.
+  /// The position of the first query.
   Index position() const noexcept { return position_; }
 
-  /// The same for the queries that begin with query `first`.
+  /// The context of the queries from query `first` on.
   GoldContext rows(Index first, Index) const noexcept {
     GoldContext later = *this;
     later.position_ += first;
@@ -72,14 +71,15 @@ template <class T, KeyStorage S> class GoldContext {
   Index position_;
 };
 
-/// C channels in and out, H heads of N numbers, C = H N. Called as every time mix, with a GoldContext at the end:
+/// C channels in and out, H heads of N numbers, C = H N. Called like every time mix, with a GoldContext after the scratch:
 ///
-///     layer(x, state, y, scratch, executor, GoldContext(token_cat, cache, x.rows(), workspace));
+///     layer(x, state, y, scratch, GoldContext(token_cat, cache, x.rows(), workspace));
 ///
-///   Cost: of a call with m queries on n tokens, with ranks D of the mix and L of keys and values: 2 C^2 multiply-adds for
-///   each query, 2 C for each query and token, and about C (C + R + 4 D + 4 L) for each token and stretch of queries that
-///   the scratch allows; with a cache of rebuilt keys and values for each token once. No allocation but in that.
-///   Splitting a sequence into calls in any way gives the same bits, as do executors and the cache of rebuilt ones.
+///   Cost: a call with m queries on n tokens, with ranks D of the mix and L of keys and values, takes 2 C^2 multiply-adds
+///   for each query, 2 C for each query and token, and about C (C + R + 4 D + 4 L) for each token and stretch of queries
+///   that the scratch allows. With a cache of rebuilt keys and values, each token costs the latter once. Only that cache
+///   allocates. Splitting a sequence into calls in any way gives the same bits, and so do all executors and a cache of
+///   rebuilt keys and values.
 template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, Number> {
  public:
   using T = Number;
@@ -87,8 +87,9 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
   using Shift = LowRankTokenShift<T, 2>;
   static constexpr bool shares_values = false;
 
-  /// Copied by the constructor. Linear weights are (out, in), low-rank factors (in, out). Shifts: of released files, base and
-  /// mix are time_maa_x and time_maa_q for queries; time_maa_v_cache, then time_maa_k and time_maa_v, for keys and values.
+  /// The constructor copies them. Linear weights are (out, in), low-rank factors (in, out). In released files base and mix
+  /// of the shifts are time_maa_x and time_maa_q for queries; time_maa_v_cache, then time_maa_k and time_maa_v, for keys
+  /// and values.
   struct Weights {
     typename QueryShift::Weights query_shift;  ///< w1, w2: time_maa_q_w1, time_maa_q_w2
     typename Shift::Weights shift;             ///< w1, w2: time_maa_kv_w1, the two of time_maa_kv_w2
@@ -104,13 +105,13 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
     WeightFormat format = WeightFormat::exact;
   };
 
-  /// The input of the token before; zeros are the empty context. The rest is in the cache.
+  /// The input of the token before. Zeros are the empty context. The rest is in the cache.
   struct State {
     AlignedVector<T> x;  ///< (C)
     friend bool operator==(State const&, State const&) = default;
   };
 
-  /// @throws std::invalid_argument when shapes do not fit together
+  /// @throws std::invalid_argument if shapes do not fit together
   explicit Gold(Weights const& w)
       : shape_(detail::attention_shape("Gold", checked(w).query_shift.base.size(), w.heads)),
         query_shift_(w.query_shift),
@@ -130,14 +131,16 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
   Index heads() const noexcept { return shape_.heads; }
   Index head_size() const noexcept { return shape_.head_size; }
   State empty_state() const { return {AlignedVector<T>(to_size(channels()))}; }
-  /// No keys and values, for those who keep them: 2 C numbers of T for each token and layer.
+  /// Puts a state back to the empty context. It does not allocate. Truncate the cache and what is rebuilt with it.
+  void reset(State& state) const noexcept { std::fill(state.x.begin(), state.x.end(), T(0)); }
+  /// An empty cache of rebuilt keys and values, for callers who keep them: 2 C numbers of T for each token and layer.
   KeyValueCache<T> empty_rebuilt() const { return KeyValueCache<T>(channels(), heads()); }
-  /// Numbers of scratch for a token.
+  /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept {
     return 2 * padded<T>(channels()) + std::max(detail::OnlineAttention<T>::scratch_size(heads()),
                                                 padded<T>(query_shift_.hidden_size()) + query_shift_.scratch_size());
   }
-  /// Numbers of a workspace for blocks of 128 tokens of the cache, however many it holds.
+  /// The numbers of a workspace. They do not depend on the tokens of the cache, of which it takes blocks of 128.
   Index workspace_size(TokenCat<T> const& token_cat) const noexcept {
     Index const lora = std::max({key_.scratch_size(), value_.scratch_size(), shift_.scratch_size()});
     return padded<T>(shape_.size()) + (detail::attention_block + 1) * (2 * padded<T>(channels())) +
@@ -149,22 +152,22 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
   friend detail::SequenceLayer<Gold, T>;
 
   template <class E, class Context>
-  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, E& executor,
-               Context const& context) const {
+  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, Context const& context,
+               E& executor) const {
     AVIARY_ASSERT(context.token_cat().channels() == channels());
     MatView<T> const q = scratch.rows(x.rows(), channels()), read = scratch.rows(x.rows(), channels());
-    queries(x, state, read, q, scratch, executor, context.position());
-    context.rebuilt() != nullptr ? attend_rebuilt(q, read, scratch, executor, context)
-                                 : attend(q, read, scratch, executor, context);
+    queries(x, state, read, q, context.position(), scratch, executor);
+    context.rebuilt() != nullptr ? attend_rebuilt(q, read, scratch, context, executor)
+                                 : attend(q, read, scratch, context, executor);
     ln_x_(read, read);
     output_(read, y, executor);
     detail::keep_last_row(x, state.x);
   }
 
-  /// q (m, C), scaled; `shifted` (m, C) holds anything.
+  /// Computes q (m, C), with its scale; `shifted` (m, C) is room for a matrix.
   template <class E>
-  void queries(MatView<T const> x, State const& state, MatView<T> shifted, MatView<T> q, Scratch<T>& scratch,
-               E& executor, Index position) const {
+  void queries(MatView<T const> x, State const& state, MatView<T> shifted, MatView<T> q, Index position,
+               Scratch<T>& scratch, E& executor) const {
     typename Scratch<T>::Frame const frame(scratch);
     MatView<T> const hidden = scratch.rows(x.rows(), query_shift_.hidden_size());
     query_shift_.prepare(x, state.x, hidden, scratch, executor);
@@ -180,38 +183,38 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
         q);
   }
 
-  /// Attention to keys and values that are rebuilt block by block, and dropped.
+  /// Attends to keys and values that it rebuilds block by block, and drops.
   template <class E, class Context>
-  void attend(MatView<T const> q, MatView<T> y, Scratch<T>& scratch, E& executor, Context const& context) const {
+  void attend(MatView<T const> q, MatView<T> y, Scratch<T>& scratch, Context const& context, E& executor) const {
     typename Scratch<T>::Frame const frame(scratch), block_frame(context.workspace());
     detail::OnlineAttention<T> const attention(q, shape_, context.position(), y, scratch);
     T* const block = context.workspace().rows(1, shape_.size()).data();
     Index const end = context.position() + q.rows();
     for (Index first = 0; first < end; first += detail::attention_block) {
       Index const count = std::min(detail::attention_block, end - first);
-      rebuild(first, count, executor, context,
+      rebuild(first, count, context, executor,
               [&](MatView<T const> k, MatView<T const> v) { shape_.put(k, v, 0, block); });
       attention.add(block, first, count, executor);
     }
     attention.finish();
   }
 
-  /// Attention to those that are kept, and to the rest of them once they are.
+  /// Attends to keys and values that are kept, after it has rebuilt the missing ones.
   template <class E, class Context>
-  void attend_rebuilt(MatView<T const> q, MatView<T> y, Scratch<T>& scratch, E& executor,
-                      Context const& context) const {
+  void attend_rebuilt(MatView<T const> q, MatView<T> y, Scratch<T>& scratch, Context const& context,
+                      E& executor) const {
     KeyValueCache<T>& rebuilt = *context.rebuilt();
     AVIARY_ASSERT(rebuilt.channels() == channels() && rebuilt.heads() == heads());
     Index const end = context.position() + q.rows();
     while (rebuilt.size() < end)
-      rebuild(rebuilt.size(), std::min(detail::attention_block, end - rebuilt.size()), executor, context,
+      rebuild(rebuilt.size(), std::min(detail::attention_block, end - rebuilt.size()), context, executor,
               [&](MatView<T const> k, MatView<T const> v) { rebuilt.append(k, v); });
     rebuilt.attend(q, context.position(), y, scratch, executor);
   }
 
-  /// use(k, v) with the keys and values (count, C) of at most 128 tokens, normalised and turned.
+  /// Calls use(k, v) with the keys and values (count, C) of at most 128 tokens, normalised and turned.
   template <class E, class Context, class F>
-  void rebuild(Index first, Index count, E& executor, Context const& context, F&& use) const {
+  void rebuild(Index first, Index count, Context const& context, E& executor, F&& use) const {
     Scratch<T>& workspace = context.workspace();
     typename Scratch<T>::Frame const frame(workspace);
     Index const c = channels(), before = first > 0 ? 1 : 0;  // row 0 is the token before, zeros before the first

@@ -1,9 +1,9 @@
 #pragma once
 /// The token shift of RWKV-6 "Finch" (Peng et al. 2024, arXiv:2404.05892): what a channel takes of the token before depends
-/// on the token, through a low-rank map. GoldFinch (Goldstein et al. 2024, arXiv:2407.12077) shifts in the same way.
+/// on the token through a low-rank map. GoldFinch (Goldstein et al. 2024, arXiv:2407.12077) shifts in the same way.
 #include <array>
 
-#include "aviary/core/activation.hpp"
+#include "aviary/core/math.hpp"
 #include "aviary/dense/linear.hpp"
 #include "aviary/dense/low_rank.hpp"
 #include "aviary/layers/token_shift.hpp"
@@ -15,7 +15,8 @@ namespace aviary {
 ///   h = tanh((x + (x' - x) base) W1)            x' is the row before; h is N slices of D numbers
 ///   y_n = x + (x' - x) (mix_n + h_n W2_n)       for slice n
 ///
-/// RWKV-6 has five slices. The h of one sequence may shift another, as keys are by the embeddings in GoldFinch.
+/// RWKV-6 has five slices. The h of one sequence may shift another: in GoldFinch that of the embeddings shifts
+/// the keys.
 template <class T, Index N> class LowRankTokenShift {
  public:
   static constexpr Index slices = N;
@@ -29,7 +30,7 @@ template <class T, Index N> class LowRankTokenShift {
     WeightFormat format = WeightFormat::exact;
   };
 
-  /// @throws std::invalid_argument when shapes do not fit together
+  /// @throws std::invalid_argument if shapes do not fit together
   explicit LowRankTokenShift(Weights const& w) : base_(w.base), first_(w.w1, w.format, WeightLayout::in_out) {
     detail::ExpectShapes const expect{"LowRankTokenShift"};
     Index const rank = w.w2[0].rows();
@@ -43,12 +44,13 @@ template <class T, Index N> class LowRankTokenShift {
   }
 
   Index channels() const noexcept { return base_.channels(); }
-  /// N D, the columns of h.
+  /// The columns of h, N D.
   Index hidden_size() const noexcept { return first_.out(); }
-  /// Numbers of scratch for a token.
+  /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept { return padded<T>(channels()); }
 
-  /// h (tokens, N D) of x (tokens, C); before: what x was one token earlier (zeros before the first).
+  /// Computes h (tokens, N D) from x (tokens, C). `before` is the row before the first one of x, zeros at the beginning of
+  /// a sequence.
   template <Executor E = Serial>
   void prepare(MatView<T const> x, VecView<T const> before, MatView<T> h, Scratch<T>& scratch,
                E&& executor = {}) const {
@@ -59,7 +61,7 @@ template <class T, Index N> class LowRankTokenShift {
     detail::transform_rows(h, activation::tanh, h);
   }
 
-  /// y = x shifted by slice n of h. x, y (tokens, C); y must not overlap x.
+  /// Computes y (tokens, C), which is x (tokens, C) shifted by slice n of h. y must not overlap x.
   template <Executor E = Serial>
   void operator()(Index n, MatView<T const> h, MatView<T const> x, VecView<T const> before, MatView<T> y,
                   E&& executor = {}) const {

@@ -9,9 +9,9 @@
 
 namespace aviary {
 
-/// Turns the pair of numbers (2i, 2i + 1) of each head by the angle position * base^(-2i/N), so that products of queries and
-/// keys depend on how far apart they are.
-///   Error: angles are doubles; the positions of 2^31 tokens keep nine digits after the point.
+/// Turns the pair of numbers (2i, 2i + 1) of each head by the angle position * base^(-2i/N), so that products of queries
+/// and keys depend on how far apart they are.
+///   Error: angles are doubles. At position 2^31 they still have nine digits after the point.
 class Rotary {
  public:
   /// @throws std::invalid_argument unless the head size is even and positive, and base is positive and finite
@@ -26,7 +26,7 @@ class Rotary {
 
   Index head_size() const noexcept { return 2 * static_cast<Index>(frequencies_.size()); }
 
-  /// x (tokens, C), in place: row t is at position `position` + t. C is a multiple of the head size.
+  /// Turns x (tokens, C) in place. Row t is at position `position` + t. C is a multiple of the head size.
   template <class T> void operator()(MatView<T> x, Index position) const noexcept {
     AVIARY_ASSERT(x.columns() % head_size() == 0);
     for (Index t = 0; t < x.rows(); ++t)

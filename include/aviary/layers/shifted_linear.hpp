@@ -1,15 +1,16 @@
 #pragma once
-/// A linear map of shifted rows.
+/// A token shift and the linear map after it.
 #include "aviary/core/scratch.hpp"
 #include "aviary/dense/linear.hpp"
 #include "aviary/layers/token_shift.hpp"
 
 namespace aviary {
 
-/// y_t = W (x_t + (x_{t-1} - x_t) mix), without bias: what time mixes and channel mixes begin with.
+/// y_t = W (x_t + (x_{t-1} - x_t) mix): what time mixes and channel mixes begin with.
 template <class T> class ShiftedLinear {
  public:
-  /// Copies the shares (in), as TokenShift does, and the weight (out, in), in the format.
+  /// Copies the shares (in) as TokenShift does, and the weight (out, in), which it keeps in the format.
+  /// @throws std::invalid_argument if there are not as many shares as inputs
   ShiftedLinear(VecView<T const> shares, ShareOf of, WeightMatrix weight, WeightFormat format)
       : shift_(shares, of), weight_(weight, format) {
     detail::ExpectShapes{"ShiftedLinear"}("shares", shares, weight.columns());
@@ -17,10 +18,11 @@ template <class T> class ShiftedLinear {
 
   Index in() const noexcept { return weight_.in(); }
   Index out() const noexcept { return weight_.out(); }
-  /// Numbers of scratch for a token.
+  /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept { return padded<T>(in()); }
 
-  /// x (tokens, in), y (tokens, out); before: what x was one token earlier (zeros before the first). y must not overlap x.
+  /// Maps x (tokens, in) to y (tokens, out). `before` is the row before the first one of x, zeros at the beginning of a
+  /// sequence. y must not overlap x.
   template <Executor E = Serial>
   void operator()(MatView<T const> x, VecView<T const> before, MatView<T> y, Scratch<T>& scratch,
                   E&& executor = {}) const {

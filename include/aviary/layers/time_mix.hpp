@@ -1,16 +1,18 @@
 #pragma once
-/// TimeMix<Memory>: the layer around a recurrent memory. Each RWKV generation has its specialisation, in a header of
-/// its own (time_mix4.hpp ... time_mix7.hpp); this one has what they share.
+/// TimeMix<Memory>: the layer around a recurrent memory. Each RWKV generation has a specialisation in a header of its own
+/// (time_mix4.hpp ... time_mix7.hpp, time_mix_c2.hpp); this header has what they share.
 ///
-///   TimeMix<Wkv7<float, 64>>        heads of 64, known at compile time
-///   TimeMix<Wkv7<float, dynamic>>   the head size is read from the weights
+///   TimeMix<Wkv7<float, 64>>             heads of 64 numbers, known at compile time
+///   TimeMix<Wkv7<float, dynamic>>        the weights say how large heads are
+///   TimeMix<Wkv7<float, 64, 64, bf16>>   states in bf16; MatrixMemory says with what error
 ///
-/// A time mix is made from its Weights, which it copies, and is const from then on; what it remembers of a sequence is a
-/// State, a value that the caller keeps: one for each sequence. y is what a block adds to x.
+/// A time mix copies its Weights and never changes. What it remembers of a sequence is a State, a value: the caller keeps
+/// one for each sequence. y is what a block adds to x.
 ///
 ///   auto state = mix.empty_state();
 ///   Scratch<float> scratch(64 * mix.scratch_size());
-///   mix(x, state, y, scratch);                         (tokens, C) at once, or one token of C numbers
+///   mix(x, state, y, scratch);                         x, y: (tokens, C), or one token of C numbers
+#include <algorithm>
 #include <vector>
 
 #include "aviary/core/aligned.hpp"
@@ -22,15 +24,20 @@
 
 namespace aviary {
 
-/// Every specialisation has: T, State, Weights; channels(), inner_channels(), empty_state(), scratch_size(); the call
-/// operators of SequenceLayer; and shares_values, whether layers share the values of the first one (v_first).
+/// Every specialisation has: T, State, Weights; channels(), inner_channels(), empty_state(), reset(state), scratch_size();
+/// the call operators of SequenceLayer; and shares_values, whether layers share the values of the first one (v_first).
 template <class Memory> class TimeMix;
 
-/// What a time mix remembers, a value.
+/// What a time mix remembers of a sequence. It is a value.
 template <class M> struct TimeMixState {
   using Memory = M;
-  AlignedVector<typename Memory::T> x;    ///< (C) the input of the token before
-  std::vector<typename Memory::State> s;  ///< (H) the memory of each head; in RWKV-4 one of all channels
+  AlignedVector<typename Memory::T> x;    ///< (C): the input of the token before
+  std::vector<typename Memory::State> s;  ///< (H): the memory of each head; RWKV-4 has one for all channels
+  /// Sets all numbers to zero. A layer with a trained first state puts that back in its reset().
+  void clear() noexcept {
+    std::fill(x.begin(), x.end(), typename Memory::T(0));
+    for (auto& memory : s) memory.clear();
+  }
   friend bool operator==(TimeMixState const&, TimeMixState const&) = default;
 };
 
@@ -45,7 +52,7 @@ template <Index N, class T> Sink<N> sink_of(MatView<T> x, Index heads) noexcept 
   return {x.data(), x.rows(), heads, size, x.stride(), size};
 }
 
-/// Memory::forward, through the executor where there is enough to do.
+/// Calls Memory::forward, with the executor if there is enough to do.
 template <class Memory, class E>
 void run_memory(typename Memory::ForwardCall const& call, Index multiplies, E& executor) {
   if (multiplies < 2 * multiplies_per_task)
@@ -54,7 +61,7 @@ void run_memory(typename Memory::ForwardCall const& call, Index multiplies, E& e
     Memory::forward(call, executor);
 }
 
-/// Checks the matrices that all generations have, from c channels to a and back.
+/// Checks the matrices that all generations have: from c channels to a, and back.
 template <class Weights> void expect_projections(ExpectShapes expect, Weights const& w, Index c, Index a) {
   expect("receptance", w.receptance, a, c);
   expect("key", w.key, a, c);
@@ -62,8 +69,8 @@ template <class Weights> void expect_projections(ExpectShapes expect, Weights co
   expect("output", w.output, c, a);
 }
 
-/// What time mixes around a matrix memory share: H heads of N numbers, A = H N; the memory, the norm of what it reads, and
-/// the way out.
+/// What time mixes around a matrix memory share: the memory of H heads of N numbers, A = H N, the norm of what it reads,
+/// and the output matrix.
 template <class Memory> class MatrixTimeMix {
  public:
   using T = typename Memory::T;
@@ -82,16 +89,18 @@ template <class Memory> class MatrixTimeMix {
       state.s.assign(to_size(heads()), typename Memory::State{});
     return state;
   }
+  /// Puts a state back to the empty context. It does not allocate.
+  void reset(State& state) const noexcept { state.clear(); }
 
  protected:
   template <class Weights>
   MatrixTimeMix(Weights const& w, Index heads) : MatrixTimeMix(w, heads, heads, w.group_norm_eps) {}
-  /// With a norm of fewer groups than heads.
+  /// For a norm of fewer groups than heads.
   template <class Weights>
   MatrixTimeMix(Weights const& w, Index heads, Index groups, T eps)
       : heads_(heads), output_(w.output, w.format), ln_x_(w.ln_x_weight, w.ln_x_bias, groups, eps) {}
 
-  /// N, from the compile-time size or else from what a tensor says.
+  /// N: the compile-time size, or else what a tensor says.
   static constexpr Index size_or(Index found) noexcept { return Memory::keys == dynamic ? found : Memory::keys; }
 
   template <class Weights> static void expect_shapes(ExpectShapes expect, Weights const& w, Index c, Index a) {
@@ -102,14 +111,14 @@ template <class Memory> class MatrixTimeMix {
 
   Source<Memory::keys> source(MatView<T> x) const noexcept { return source_of<Memory::keys>(x, heads_); }
 
-  /// y = memory(x), with the states of the heads moved on. y (tokens, A).
+  /// Computes y (tokens, A), what the memory reads, and moves the states of the heads on.
   template <class E> void read_memory(typename Memory::Inputs const& x, State& state, MatView<T> y, E& executor) const {
     Index const multiplies = 5 * y.rows() * inner_channels() * head_size();
     run_memory<Memory>({.x = x, .y = sink_of<Memory::keys>(y, heads_), .states = state.s}, multiplies, executor);
   }
   void normalize(MatView<T> read) const noexcept { ln_x_(read, read); }
 
-  /// y = W_o read; the next token will look back at the last of x.
+  /// Computes y = W_o read, and keeps the last row of x for the next token.
   template <class E> void finish(MatView<T> read, MatView<T const> x, State& state, MatView<T> y, E& executor) const {
     output_(read, y, executor);
     keep_last_row(x, state.x);

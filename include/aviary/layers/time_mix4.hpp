@@ -21,7 +21,7 @@ class TimeMix<Wkv4<Number, Channels>> : public detail::SequenceLayer<TimeMix<Wkv
   using State = TimeMixState<Memory>;
   static constexpr bool shares_values = false;
 
-  /// Copied by the constructor. Linear weights are (out, in).
+  /// The constructor copies them. Linear weights are (out, in).
   struct Weights {
     VecView<T const> mix_r, mix_k, mix_v;         ///< (C) each: shares of the current token (time_mix_r ...)
     WeightMatrix receptance, key, value, output;  ///< (A, C) three times, (C, A)
@@ -30,7 +30,7 @@ class TimeMix<Wkv4<Number, Channels>> : public detail::SequenceLayer<TimeMix<Wkv
     WeightFormat format = WeightFormat::exact;
   };
 
-  /// @throws std::invalid_argument when shapes do not fit together
+  /// @throws std::invalid_argument if shapes do not fit together
   explicit TimeMix(Weights const& w)
       : receptance_(checked(w).mix_r, ShareOf::current, w.receptance, w.format),
         key_(w.mix_k, ShareOf::current, w.key, w.format),
@@ -52,7 +52,9 @@ class TimeMix<Wkv4<Number, Channels>> : public detail::SequenceLayer<TimeMix<Wkv
       state.s.emplace_back();
     return state;
   }
-  /// Numbers of scratch for a token.
+  /// Puts a state back to the empty context. It does not allocate.
+  void reset(State& state) const noexcept { state.clear(); }
+  /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept { return 4 * padded<T>(inner_channels()) + key_.scratch_size(); }
 
  private:

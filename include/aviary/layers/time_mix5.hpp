@@ -17,19 +17,19 @@
 namespace aviary {
 
 /// Wkv5 or Wkv5PerHead. C channels in and out, H heads of N numbers, A = H N. N is Size, or A / H where Size is dynamic.
-template <Axis decay, class Number, Index Size>
-class TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size>>
-    : public detail::MatrixTimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size>>,
-      public detail::SequenceLayer<TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size>>, Number> {
-  using Base = detail::MatrixTimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size>>;
+template <Axis decay, class Number, Index Size, Stored S>
+class TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>>
+    : public detail::MatrixTimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>>,
+      public detail::SequenceLayer<TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>>, Number> {
+  using Base = detail::MatrixTimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>>;
 
  public:
-  using Memory = MatrixMemory<Wkv5Rule<decay>, Number, Size>;
+  using Memory = MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>;
   using T = Number;
   using typename Base::State;
   static constexpr bool shares_values = false;
 
-  /// Copied by the constructor. Linear weights are (out, in).
+  /// The constructor copies them. Linear weights are (out, in).
   struct Weights {
     VecView<T const> mix_r, mix_k, mix_v;         ///< (C) each: shares of the current token (time_mix_r ...)
     WeightMatrix receptance, key, value, output;  ///< (A, C) three times, (C, A)
@@ -42,7 +42,7 @@ class TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size>>
     WeightFormat format = WeightFormat::exact;
   };
 
-  /// @throws std::invalid_argument when shapes do not fit together
+  /// @throws std::invalid_argument if shapes do not fit together
   explicit TimeMix(Weights const& w)
       : Base(checked(w), w.u.rows()),
         receptance_(w.mix_r, ShareOf::current, w.receptance, w.format),
@@ -54,7 +54,7 @@ class TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size>>
     if (w.gate.rows() > 0) gate_.emplace(w.mix_g, ShareOf::current, w.gate, w.format);
   }
 
-  /// Numbers of scratch for a token.
+  /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept { return 4 * padded<T>(this->inner_channels()) + key_.scratch_size(); }
 
  private:

@@ -15,19 +15,20 @@
 namespace aviary {
 
 /// C channels in and out, H heads of N numbers, A = H N. N is Size, or read from u where Size is dynamic.
-template <class Number, Index Size>
-class TimeMix<Wkv6<Number, Size>> : public detail::MatrixTimeMix<Wkv6<Number, Size>>,
-                                    public detail::SequenceLayer<TimeMix<Wkv6<Number, Size>>, Number> {
-  using Base = detail::MatrixTimeMix<Wkv6<Number, Size>>;
+template <class Number, Index Size, Stored S>
+class TimeMix<Wkv6<Number, Size, Size, S>>
+    : public detail::MatrixTimeMix<Wkv6<Number, Size, Size, S>>,
+      public detail::SequenceLayer<TimeMix<Wkv6<Number, Size, Size, S>>, Number> {
+  using Base = detail::MatrixTimeMix<Wkv6<Number, Size, Size, S>>;
 
  public:
-  using Memory = Wkv6<Number, Size>;
+  using Memory = Wkv6<Number, Size, Size, S>;
   using T = Number;
   using typename Base::State;
   using Shift = LowRankTokenShift<T, 5>;
   static constexpr bool shares_values = false;
 
-  /// Copied by the constructor. Linear weights are (out, in), low-rank factors (in, out).
+  /// The constructor copies them. Linear weights are (out, in), low-rank factors (in, out).
   struct Weights {
     typename Shift::Weights shift;                      ///< slices w, k, v, r, g
     WeightMatrix receptance, key, value, gate, output;  ///< (A, C) four times, (C, A)
@@ -40,7 +41,7 @@ class TimeMix<Wkv6<Number, Size>> : public detail::MatrixTimeMix<Wkv6<Number, Si
     WeightFormat format = WeightFormat::exact;
   };
 
-  /// @throws std::invalid_argument when shapes do not fit together
+  /// @throws std::invalid_argument if shapes do not fit together
   explicit TimeMix(Weights const& w)
       : Base(checked(w), w.u.rows()),
         shift_(w.shift),
@@ -52,17 +53,22 @@ class TimeMix<Wkv6<Number, Size>> : public detail::MatrixTimeMix<Wkv6<Number, Si
         u_(detail::copy_of(w.u)),
         first_state_(detail::copy_of(w.first_state)) {}
 
-  /// The empty context, or what was trained in its place.
+  /// The state before the first token: the empty context, or a trained one.
   State empty_state() const {
     State state = Base::empty_state();
+    reset(state);
+    return state;
+  }
+  /// Puts a state back to that of empty_state(). It does not allocate.
+  void reset(State& state) const noexcept {
+    Base::reset(state);
     Index const size = this->head_size() * this->head_size();
     if (!first_state_.empty())
       for (Index h = 0; h < this->heads(); ++h)
         import_state(state.s[to_size(h)].view(), VecView<T const>(first_state_).segment(h * size, size),
                      Orientation::value_key);
-    return state;
   }
-  /// Numbers of scratch for a token.
+  /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept {
     return padded<T>(this->channels()) + padded<T>(shift_.hidden_size()) + 5 * padded<T>(this->inner_channels()) +
            std::max(shift_.scratch_size(), decay_.scratch_size());

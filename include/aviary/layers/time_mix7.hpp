@@ -11,7 +11,6 @@
 ///   out = W_o (y * g)
 #include <optional>
 
-#include "aviary/core/activation.hpp"
 #include "aviary/core/math.hpp"
 #include "aviary/dense/low_rank.hpp"
 #include "aviary/layers/sequence_layer.hpp"
@@ -21,18 +20,19 @@
 namespace aviary {
 
 /// C channels in and out, H heads of N numbers, A = H N. N is Size, or read from r_k where Size is dynamic.
-template <class Number, Index Size>
-class TimeMix<Wkv7<Number, Size>> : public detail::MatrixTimeMix<Wkv7<Number, Size>>,
-                                    public detail::SequenceLayer<TimeMix<Wkv7<Number, Size>>, Number> {
-  using Base = detail::MatrixTimeMix<Wkv7<Number, Size>>;
+template <class Number, Index Size, Stored S>
+class TimeMix<Wkv7<Number, Size, Size, S>>
+    : public detail::MatrixTimeMix<Wkv7<Number, Size, Size, S>>,
+      public detail::SequenceLayer<TimeMix<Wkv7<Number, Size, Size, S>>, Number> {
+  using Base = detail::MatrixTimeMix<Wkv7<Number, Size, Size, S>>;
 
  public:
-  using Memory = Wkv7<Number, Size>;
+  using Memory = Wkv7<Number, Size, Size, S>;
   using T = Number;
   using typename Base::State;
   static constexpr bool shares_values = true;
 
-  /// Copied by the constructor. Linear weights are (out, in), low-rank factors (in, out).
+  /// The constructor copies them. Linear weights are (out, in), low-rank factors (in, out).
   struct Weights {
     VecView<T const> x_r, x_w, x_k, x_v, x_a, x_g;  ///< (C) each: shares of the previous token
     WeightMatrix receptance, key, value, output;    ///< (A, C) three times, (C, A)
@@ -50,7 +50,7 @@ class TimeMix<Wkv7<Number, Size>> : public detail::MatrixTimeMix<Wkv7<Number, Si
     WeightFormat format = WeightFormat::exact;
   };
 
-  /// @throws std::invalid_argument when shapes do not fit together
+  /// @throws std::invalid_argument if shapes do not fit together
   explicit TimeMix(Weights const& w)
       : Base(checked(w), w.r_k.rows()),
         shift_r_(w.x_r),
@@ -74,7 +74,7 @@ class TimeMix<Wkv7<Number, Size>> : public detail::MatrixTimeMix<Wkv7<Number, Si
     if (!v0_.empty()) value_residual_.emplace(w.v1, w.v2, w.format);
   }
 
-  /// Numbers of scratch for a token.
+  /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept {
     Index const residual = value_residual_ ? value_residual_->scratch_size() : 0;
     return padded<T>(this->channels()) + 8 * padded<T>(this->inner_channels()) +
@@ -85,8 +85,8 @@ class TimeMix<Wkv7<Number, Size>> : public detail::MatrixTimeMix<Wkv7<Number, Si
   friend detail::SequenceLayer<TimeMix, T>;
 
   template <class E>
-  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, E& executor,
-               MatView<T> v_first) const {
+  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, MatView<T> v_first,
+               E& executor) const {
     AVIARY_ASSERT(v_first.columns() == this->inner_channels() && v_first.rows() == x.rows());
     auto const take = [&] { return scratch.rows(x.rows(), this->inner_channels()); };
     MatView<T> const r = take(), log_w = take(), k = take(), v = take(), kappa_hat = take(), a = take(), g = take();
@@ -121,7 +121,7 @@ class TimeMix<Wkv7<Number, Size>> : public detail::MatrixTimeMix<Wkv7<Number, Si
     this->finish(read, x, state, y, executor);
   }
 
-  /// v goes towards that of the first layer; lora is room for a matrix like v.
+  /// Moves v towards that of the first layer; lora is room for a matrix like v.
   template <class E>
   void mix_values(MatView<T const> shifted, MatView<T> v_first, MatView<T> v, MatView<T> lora, Scratch<T>& scratch,
                   E& executor) const {
@@ -135,7 +135,7 @@ class TimeMix<Wkv7<Number, Size>> : public detail::MatrixTimeMix<Wkv7<Number, Si
         v, v_first, lora, v0_);
   }
 
-  /// The removal key from k; then k scaled by the learning rate.
+  /// Makes the removal key from k, then scales k by the learning rate.
   void make_keys(MatView<T> k, MatView<T> a, MatView<T> kappa_hat) const noexcept {
     detail::transform_rows(
         kappa_hat, [](auto const& e, auto const& k_k) { return e * k_k; }, k, k_k_);

@@ -6,8 +6,8 @@
 ///   r = W_r X_r     k = W_k X_k     v = W_v X_v     log_w = -exp(time_decay + tanh(X_w w1) w2)
 ///   v2 = W_v X_v2 + tanh(X_v2 value2_w1) value2_w2
 ///   out = W_o LayerNorm(finch_c2(r, log_w, k, v) + v2)      the norm over all channels
-#include "aviary/core/activation.hpp"
 #include "aviary/core/error.hpp"
+#include "aviary/core/math.hpp"
 #include "aviary/dense/low_rank.hpp"
 #include "aviary/layers/low_rank_token_shift.hpp"
 #include "aviary/layers/sequence_layer.hpp"
@@ -17,19 +17,20 @@
 namespace aviary {
 
 /// C channels in and out, H heads of N numbers, A = H N. N is Size, or A / heads where Size is dynamic.
-template <class Number, Index Size>
-class TimeMix<FinchC2<Number, Size>> : public detail::MatrixTimeMix<FinchC2<Number, Size>>,
-                                       public detail::SequenceLayer<TimeMix<FinchC2<Number, Size>>, Number> {
-  using Base = detail::MatrixTimeMix<FinchC2<Number, Size>>;
+template <class Number, Index Size, Stored S>
+class TimeMix<FinchC2<Number, Size, Size, S>>
+    : public detail::MatrixTimeMix<FinchC2<Number, Size, Size, S>>,
+      public detail::SequenceLayer<TimeMix<FinchC2<Number, Size, Size, S>>, Number> {
+  using Base = detail::MatrixTimeMix<FinchC2<Number, Size, Size, S>>;
 
  public:
-  using Memory = FinchC2<Number, Size>;
+  using Memory = FinchC2<Number, Size, Size, S>;
   using T = Number;
   using typename Base::State;
   using Shift = LowRankTokenShift<T, 5>;
   static constexpr bool shares_values = false;
 
-  /// Copied by the constructor. Linear weights are (out, in), low-rank factors (in, out).
+  /// The constructor copies them. Linear weights are (out, in), low-rank factors (in, out).
   struct Weights {
     typename Shift::Weights shift;                ///< slices r, k, v, w, v2
     WeightMatrix receptance, key, value, output;  ///< (A, C) three times, (C, A)
@@ -42,7 +43,7 @@ class TimeMix<FinchC2<Number, Size>> : public detail::MatrixTimeMix<FinchC2<Numb
     WeightFormat format = WeightFormat::exact;
   };
 
-  /// @throws std::invalid_argument when shapes do not fit together
+  /// @throws std::invalid_argument if shapes do not fit together
   explicit TimeMix(Weights const& w)
       : Base(checked(w), w.heads, 1, w.layer_norm_eps),
         shift_(w.shift),
@@ -52,7 +53,7 @@ class TimeMix<FinchC2<Number, Size>> : public detail::MatrixTimeMix<FinchC2<Numb
         decay_(w.time_decay, w.w1, w.w2, w.format),
         value2_(w.value2_w1, w.value2_w2, w.format) {}
 
-  /// Numbers of scratch for a token.
+  /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept {
     return padded<T>(this->channels()) + padded<T>(shift_.hidden_size()) + 6 * padded<T>(this->inner_channels()) +
            std::max({shift_.scratch_size(), decay_.scratch_size(), value2_.scratch_size()});

@@ -1,6 +1,6 @@
 #pragma once
-/// TokenCat (Goldstein et al. 2024, arXiv:2407.12077): how GoldFinch makes the entries of its token cache, and full-size rows
-/// of them again. All its attention layers share one.
+/// TokenCat (Goldstein et al. 2024, arXiv:2407.12077) makes the entries of GoldFinch's token cache, and makes full-size
+/// rows of them again. All attention layers share one.
 ///
 ///   e  = LayerNorm_ln0(embedding of the token's id)
 ///   c  = W_a x                                              compressed: what is kept beside the id
@@ -19,18 +19,18 @@
 
 namespace aviary {
 
-/// C channels, and keys of R numbers in the cache, C/16 in released models.
+/// A TokenCat for C channels, with keys of R numbers in the cache, C/16 in released models.
 template <class T> class TokenCat {
  public:
-  /// Copied by the constructor; linear weights are (out, in).
+  /// The constructor copies them. Linear weights are (out, in).
   struct Weights {
     WeightMatrix compress;  ///< (R, C): w_kv_cache_a
     WeightMatrix expand;    ///< (C, C + R), the embedding first: w_kv_cache_b
     WeightFormat format = WeightFormat::exact;
   };
 
-  /// @param ln0  none where the table holds rows that are normalised already
-  /// @throws std::invalid_argument when shapes do not fit together
+  /// @param ln0  none if the rows of the table are normalised already
+  /// @throws std::invalid_argument if shapes do not fit together
   TokenCat(Embedding<T> embedding, std::optional<LayerNorm<T>> ln0, Weights const& w)
       : embedding_(std::move(embedding)),
         ln0_(std::move(ln0)),
@@ -43,23 +43,23 @@ template <class T> class TokenCat {
 
   Index channels() const noexcept { return expand_.out(); }
   Index vocab_size() const noexcept { return embedding_.vocab_size(); }
-  /// R, the numbers of a key in the cache.
+  /// The numbers of a key in the cache, R.
   Index width() const noexcept { return compress_.out(); }
-  /// Numbers of scratch for a token.
+  /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept { return padded<T>(expand_.in()); }
-  /// An empty cache of the right width and vocabulary.
+  /// Makes an empty cache of the right width and vocabulary.
   template <KeyStorage S> TokenCache<S> empty_cache() const { return TokenCache<S>(width(), vocab_size()); }
 
-  /// e (tokens, C) of ids 0 ... vocab_size() - 1: what the first layer of the model takes, too.
-  template <class Id> void embed(std::span<Id const> ids, MatView<T> e) const noexcept {
+  /// Computes e (tokens, C) for ids 0 ... vocab_size() - 1. The first layer of the model takes it, too.
+  template <TokenIds Ids> void embed(Ids const& ids, MatView<T> e) const noexcept {
     embedding_(ids, e);
     if (ln0_) (*ln0_)(e, e);
   }
 
-  /// Appends tokens to the cache: their ids, and x (tokens, C), what the last recurrent layer leaves in the residual stream.
-  /// By stretches, as the scratch allows.
-  /// @throws std::invalid_argument as TokenCache::append, and for a scratch of less than a token, std::bad_alloc: the cache
-  /// keeps the tokens of the stretches before then
+  /// Appends tokens to the cache, in stretches as the scratch allows. x (tokens, C) is what the last recurrent layer
+  /// leaves in the residual stream.
+  /// @throws std::invalid_argument as TokenCache::append and for a scratch of less than a token, std::bad_alloc. The cache
+  /// then keeps the tokens of the stretches before
   template <KeyStorage S, Executor E = Serial>
   void append(std::span<std::int32_t const> ids, MatView<T const> x, TokenCache<S>& cache, Scratch<T>& scratch,
               E&& executor = {}) const {
@@ -71,7 +71,7 @@ template <class T> class TokenCat {
     });
   }
 
-  /// kd and eh (tokens, C) of the tokens of the cache that begin with token `first`. The cache has this width, and no
+  /// Computes kd and eh (tokens, C) of the tokens of the cache from token `first` on. The cache has this width, and no
   /// larger vocabulary. A token has the same bits alone and among others.
   ///   Cost: (C + R) C multiply-adds a token.
   template <KeyStorage S, Executor E = Serial>

@@ -1,19 +1,19 @@
 #pragma once
-/// Token shift: each channel looks a little at the token before. What a channel takes of it is a weight here, and depends
-/// on the token in low_rank_token_shift.hpp.
+/// Token shift: each channel takes a share of the token before. Here a weight says how much; in low_rank_token_shift.hpp it
+/// depends on the token.
 #include "aviary/dense/rows.hpp"
 
 namespace aviary {
 
-/// Whose share the weights of a token shift are.
+/// Which token the weights of a token shift are the share of.
 enum class ShareOf : unsigned char {
   previous,  ///< as RWKV-6 and 7 store them: time_maa, x_r ...
   current,   ///< as RWKV-4 and 5 store them: time_mix
 };
 
 namespace detail {
-/// y_t = f(x_t, x_{t-1}, from_t...) for all rows; before is x_{-1}. Vectors among `from` are the same for every row. y must
-/// not overlap x, and may be among `from`.
+/// y_t = f(x_t, x_{t-1}, from_t...) for all rows, with `before` as x_{-1}. Vectors among `from` are the same for every
+/// row. y must not overlap x, and may be one of `from`.
 template <class T, class F, class... From>
 void transform_with_previous(MatView<T const> x, VecView<T const> before, MatView<T> y, F&& f,
                              From const&... from) noexcept {
@@ -24,16 +24,16 @@ void transform_with_previous(MatView<T const> x, VecView<T const> before, MatVie
   }
 }
 
-/// What the token shift of the next call starts from: the last row, if there is one.
+/// Keeps the last row, if there is one, for the token shift of the next call.
 template <class T> void keep_last_row(MatView<T const> x, AlignedVector<T>& to) noexcept {
   if (x.rows() > 0) std::copy_n(x[x.rows() - 1].data(), x.columns(), to.data());
 }
 }  // namespace detail
 
-/// y_t = x_t + (x_{t-1} - x_t) mix,  with mix the share of the previous token, a weight for each channel.
+/// y_t = x_t + (x_{t-1} - x_t) mix, where mix is the share of the previous token, a weight for each channel.
 template <class T> class TokenShift {
  public:
-  /// Copies the shares. Those of the current token become 1 - share, rounded once.
+  /// Copies the shares. A share of the current token becomes 1 - share, rounded once.
   explicit TokenShift(VecView<T const> shares, ShareOf of = ShareOf::previous) : mix_(detail::copy_of(shares)) {
     if (of == ShareOf::current)
       for (T& mix : mix_) mix = T(1) - mix;
@@ -41,7 +41,8 @@ template <class T> class TokenShift {
 
   Index channels() const noexcept { return static_cast<Index>(mix_.size()); }
 
-  /// x, y (tokens, channels); before: what x was one token earlier (zeros before the first). y must not overlap x.
+  /// Maps x (tokens, channels) to y (tokens, channels). `before` is the row before the first one of x, zeros at the
+  /// beginning of a sequence. y must not overlap x.
   void operator()(MatView<T const> x, VecView<T const> before, MatView<T> y) const noexcept {
     AVIARY_ASSERT(x.columns() == channels());
     detail::transform_with_previous(
@@ -51,7 +52,7 @@ template <class T> class TokenShift {
         },
         mix_);
   }
-  /// One token.
+  /// Maps one token.
   void operator()(VecView<T const> x, VecView<T const> before, VecView<T> y) const noexcept {
     (*this)(MatView<T const>(x.data(), 1, x.size()), before, MatView<T>(y.data(), 1, y.size()));
   }

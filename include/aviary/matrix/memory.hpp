@@ -41,7 +41,7 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   using Rule = R;
   using T = Number;
   using StateNumber = S;
-  /// What saved states call the model.
+  /// What messages and files call the model.
   static constexpr char const* name = detail::name_of_rule<R>();
   static constexpr Index keys = K, values = V;
   /// The state of one head, a value. State{} is the empty context (with a dynamic size: State{keys, values}).

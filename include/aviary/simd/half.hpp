@@ -1,6 +1,6 @@
 #pragma once
-/// Packs from and to bf16 and f16 in memory, the same numbers as widen and narrow of core/convert.hpp give one by one, and
-/// from 8-bit integers. For pack.hpp, which includes it; include that.
+/// Packs are loaded from bf16, f16 and 8-bit integers and stored as bf16 and f16. The numbers are those that widen and
+/// narrow of core/convert.hpp give one by one. This header belongs to pack.hpp: include that one.
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -13,12 +13,12 @@
 
 namespace aviary::simd::detail {
 
-/// What a pack P does with 16-bit and 8-bit numbers. This one, for a single number and for packs of double: nothing; their
-/// lanes are converted one by one.
+/// How a pack P loads and stores 16-bit and 8-bit numbers. A single number and a pack of double have no way of their
+/// own: pack.hpp converts their lanes one by one.
 template <class P> struct Half { static constexpr bool in_batches = false; };
 
 #if !AVIARY_DEVICE_COMPILER
-/// The same bits as lanes of type To.
+/// The same bits, read as lanes of type To.
 template <class To, class From, class A>
 AVIARY_INLINE xsimd::batch<To, A> same_bits(xsimd::batch<From, A> const& x) noexcept {
 #if XSIMD_VERSION_MAJOR >= 11
@@ -29,11 +29,11 @@ AVIARY_INLINE xsimd::batch<To, A> same_bits(xsimd::batch<From, A> const& x) noex
 }
 
 /// @name What differs between instruction sets A
-/// Floats from and to f16; the bits of bf16 from and to the lower half of 32-bit lanes; floats from 8-bit integers; a
-/// choice between 32-bit integers.
+/// Each struct converts floats from and to f16, moves the bits of bf16 from and to the lower half of 32-bit lanes,
+/// converts 8-bit integers to float, and chooses between 32-bit integers.
 ///@{
 
-/// On every instruction set: lane by lane. The others inherit what they cannot do better.
+/// Every instruction set can work lane by lane. The structs below inherit what they cannot do better.
 template <class A> struct EachLane {
   using F = xsimd::batch<float, A>;
   using U = xsimd::batch<std::uint32_t, A>;
@@ -69,7 +69,7 @@ template <class A> struct EachLane {
   }
 };
 
-/// f16 of `lanes` floats, which came before AVX2 and is a flag of its own.
+/// The instructions for f16 are older than AVX2, and compilers have a flag for them alone.
 template <class A, std::size_t lanes> struct F16 : EachLane<A> {};
 
 #if defined(__F16C__)
@@ -109,7 +109,7 @@ template <class A> struct HalfTraits<A, 16> : EachLane<A> {
   static AVIARY_INLINE F load_f16(f16 const* p) noexcept {
     return F(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(p))));
   }
-  /// All lanes by a mask, because without one g++ warns of its own header at -O0.
+  /// The mask takes all lanes. Without a mask g++ at -O0 warns of its own header.
   static AVIARY_INLINE void store_f16(f16* p, F const& x) noexcept {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
                         _mm512_maskz_cvtps_ph(0xffff, x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
@@ -123,7 +123,7 @@ template <class A> struct HalfTraits<A, 16> : EachLane<A> {
   static AVIARY_INLINE F load_int8(std::int8_t const* p) noexcept {
     return F(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<__m128i const*>(p)))));
   }
-  /// xsimd 8.1's does not compile with g++ at -O0.
+  /// The select of xsimd 8.1 does not compile with g++ at -O0.
   template <class Mask> static AVIARY_INLINE U select(Mask const& condition, U const& yes, U const& no) noexcept {
     return U(_mm512_mask_mov_epi32(no, condition, yes));
   }
