@@ -165,25 +165,34 @@ template <class S> std::vector<double> numbers_of(std::vector<S> const& states, 
 
 /// A case in the numbers of memory M, with its states and its outputs.
 template <class M> struct RuleRun {
+  using Memory = M;
   using T = typename M::T;
   using R = typename M::Rule;
+  using State = typename M::State;
+  static constexpr bool same_bits = false;  // where a sequence is split decides what is fused, and so rounded
   Shape shape;
   CaseFields<R, T> x;
   std::vector<T> y;
-  std::vector<typename M::State> states;
+  std::vector<State> states;
 
   explicit RuleRun(RuleCase<R> const& c)
       : shape(c.shape),
         x(c),
         y(to_size(shape.tokens() * shape.heads * shape.values), T(-77)),
-        states(states_of<typename M::State>(c.state, shape.keys, shape.values)) {}
+        states(states_of<State>(c.state, shape.keys, shape.values)) {}
 
   typename M::Inputs inputs() const { return x.template inputs<typename M::Inputs, M::keys, M::values>(); }
-  typename M::ForwardCall call() {
-    return {.x = inputs(),
-            .y = {y.data(), shape.tokens(), shape.heads, shape.values},
-            .states = states,
-            .offsets = shape.offsets};
+  Index heads() const { return shape.heads; }
+  std::vector<Index> const& offsets() const { return shape.offsets; }
+  Sink<M::values> sink(T* to) const { return {to, shape.tokens(), shape.heads, shape.values}; }
+  typename M::ForwardCall call() { return call(shape.offsets, 0); }
+  /// The same inputs in other sequences, whose states are those from `sequence` on.
+  typename M::ForwardCall call(std::span<Index const> other, Index sequence) {
+    return {
+        .x = inputs(),
+        .y = sink(y.data()),
+        .states = std::span(states).subspan(to_size(sequence * shape.heads), (other.size() - 1) * to_size(shape.heads)),
+        .offsets = other};
   }
   typename M::Token token(Index t, Index h) const { return x.template token<typename M::Token>(t, h); }
   VecView<T, M::values> output(Index t, Index h) {
@@ -201,6 +210,14 @@ template <class M> struct RuleRun {
         for (Index t = shape.offsets[to_size(s)]; t < shape.offsets[to_size(s + 1)]; ++t)
           M::template step<P>(states[to_size(s * shape.heads + h)], token(t, h), output(t, h));
     return *this;
+  }
+  /// What lies beside the numbers of a state.
+  static std::vector<double> padding(State const& state) {
+    auto const s = state.view();
+    std::vector<double> numbers;
+    for (Index j = 0; j < s.keys(); ++j)
+      for (Index i = s.values(); i < s.stride(); ++i) numbers.push_back(static_cast<double>(widen(s[j][i])));
+    return numbers;
   }
   MatrixResult result() const {
     return {std::vector<double>(y.begin(), y.end()), numbers_of(states, shape.keys, shape.values)};
