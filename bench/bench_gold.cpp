@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "aviary/layers/gold.hpp"
-#include "models/any.hpp"
+#include "models/goldfinch.hpp"
 #include "models/random_checkpoint.hpp"
 #include "support/peak.hpp"
 #include "support/program.hpp"
@@ -54,21 +54,20 @@ template <class F> void pieces(Index n, F&& f) {
 
 /// The attention layer and what it shares with others.
 struct Layer {
-  using File = models::RandomCheckpoint;
   static constexpr models::GoldFinchSizes n = attention_sizes;
 
-  explicit Layer(File const& file = models::random_checkpoint(n))
-      : Layer(file, models::WeightReader<float, File>(file)) {}
-  Layer(File const& file, models::WeightReader<float, File> read)
+  explicit Layer(models::RandomCheckpoint const& made = models::random_checkpoint(n)) : Layer(made.file()) {}
+  explicit Layer(TensorFile const& file) : Layer(file, models::WeightReader<float>(file)) {}
+  Layer(TensorFile const& file, models::WeightReader<float> read)
       : token_cat(Embedding<float>(read.matrix("emb.weight", n.vocab, n.channels)),
                   read.layer_norm("blocks.0.ln0", n.channels),
                   {.compress = read.matrix("w_kv_cache_a.weight", n.width(), n.channels),
                    .expand = read.matrix("w_kv_cache_b.weight", n.channels, n.channels + n.width())}),
         gold(attention(file, read)) {}
 
-  static Gold<float> attention(File const& file, models::WeightReader<float, File>& read) {
+  static Gold<float> attention(TensorFile const& file, models::WeightReader<float>& read) {
     models::LoadOptions const options;
-    models::BlockReader<float, File> block(file, read, n.recurrent_layers(), n.channels, options);
+    models::BlockReader<float> block(file, read, n.recurrent_layers(), n.channels, options);
     return models::GoldFinch<float, 64>::read_attention(block, options).time_mix();
   }
 

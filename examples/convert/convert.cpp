@@ -69,7 +69,7 @@ void list(aviary::TensorFile const& file) {
   if (!std::cout.flush()) throw std::runtime_error("cannot write to standard output");
 }
 
-/// All tensors and texts. Numbers go from the one file to the other in pieces; tensors that share some have them twice.
+/// Writes all tensors and texts. Numbers go from the one file to the other in pieces; tensors that share some have them twice.
 void write(aviary::TensorFile const& file, std::filesystem::path const& to) {
   file.verify();
   aviary::SafeTensorsWriter writer;

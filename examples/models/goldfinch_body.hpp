@@ -5,7 +5,7 @@
 ///   cache <- (token id, W_a x)   the compressed key: all that is kept of a token for attention
 ///   x = GoldBlock_i(x)           the rest, over the cache
 ///
-/// Of a prompt the attention blocks see the last 2 n + 1 tokens only, n being their number: each looks back one token in its
+/// The attention blocks see only the last 2 n + 1 tokens of a prompt, n being their number: each looks back one token in its
 /// two token shifts, so the last of these tokens gets what a run over all of them would give it. While a prompt is read,
 /// these rows wait. Splitting a prompt into calls in any way gives the same bits, as do the number of threads and whether
 /// keys are kept.
@@ -42,7 +42,7 @@ template <class Number, Index Size> class GoldFinchBody {
     std::vector<aviary::KeyValueCache<T>> rebuilt;  ///< one per attention block, or none where they are not kept
     aviary::AlignedVector<T> waiting;  ///< (rows, C) of the last tokens that attention blocks have not seen, if any
 
-    /// Of the token cache.
+    /// Bytes of the token cache.
     Index cache_bytes() const noexcept {
       return std::visit([](auto const& held) { return held.size_bytes(); }, cache);
     }

@@ -143,7 +143,7 @@ template <class Body> class LanguageModel : public Model {
                                     std::to_string(token));
   }
 
-  /// All tokens, by stretches. Returns the row of the last one, which is right where it is wanted.
+  /// Runs all tokens, by stretches. Returns the row of the last one, which is right where it is wanted.
   View run(std::span<TokenId const> tokens, bool wants_last) {
     check(tokens);
     View x(x_.data(), 0, channels());

@@ -34,7 +34,7 @@ class Penalties {
   /// No penalties.
   Penalties() = default;
 
-  /// For tokens 0 ... vocab_size - 1. Throws std::invalid_argument for options outside of their range.
+  /// Counts tokens 0 ... vocab_size - 1. Throws std::invalid_argument for options outside of their range.
   Penalties(PenaltyOptions options, Index vocab_size) : options_(options) {
     auto const fail = [](std::string const& what, double found) {
       throw std::invalid_argument("expected " + what + ", found " + std::to_string(found));

@@ -120,7 +120,7 @@ struct GoldFinchSizes {
   Index inner() const { return channels * 7 / 2 / 32 * 32; }
   Index width() const { return channels / 16; }
   Index rank_keys() const { return width() < 64 ? 64 : width(); }
-  /// Of keys and values in 16 bits that a transformer with as many layers and channels keeps of so many tokens.
+  /// Bytes of the keys and values in 16 bits that a transformer with as many layers and channels keeps for so many tokens.
   Index transformer_bytes(Index tokens) const { return 2 * layers * channels * tokens * Index{sizeof(aviary::bf16)}; }
 };
 

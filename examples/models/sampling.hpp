@@ -148,9 +148,9 @@ class Sampler {
 
   SamplingOptions options_;
   std::mt19937_64 random_;
-  std::vector<double> log_p_;    // of all tokens, relative to the most likely one
+  std::vector<double> log_p_;    // one for each token, relative to the most likely one
   std::vector<Candidate> kept_;  // a heap, then sorted_ tokens in ascending order
-  std::vector<double> weights_;  // of kept_
+  std::vector<double> weights_;  // one for each in kept_
   std::size_t sorted_ = 0;
 };
 

@@ -36,7 +36,7 @@ inline std::optional<std::vector<TokenId>> ids_in(std::string_view text) {
 /// The text of a model's tokens.
 class Text {
  public:
-  /// For a model of vocab_size tokens: the words of a vocabulary, or else bytes where there are 256, or else ids.
+  /// Serves a model of vocab_size tokens: with the words of a vocabulary, or else bytes where there are 256, or else ids.
   /// Throws std::invalid_argument for a vocabulary that is larger than the model's.
   explicit Text(Index vocab_size, std::optional<aviary::Vocabulary> words = std::nullopt)
       : vocab_size_(vocab_size), words_(std::move(words)) {

@@ -55,7 +55,7 @@ std::vector<float> alphabet(Ids const& read) {
   logits[read.back() == 'z' ? 'a' : to_size(read.back() + 1)] = 9;
   return logits;
 }
-/// All bytes but 0 are as likely.
+/// All bytes but 0 are equally likely.
 std::vector<float> any_byte(Ids const&) {
   std::vector<float> logits(256, 1);
   logits[0] = -100;

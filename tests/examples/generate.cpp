@@ -33,7 +33,7 @@ Finished generate(Arguments const& arguments, test::Streams const& streams = {})
 /// Where the program can have them: it is built as this one.
 std::string const two_threads = models::has_threads ? "2" : "1";
 
-/// All of them, one after the other.
+/// Joins two lists of arguments.
 Arguments operator+(Arguments a, Arguments const& b) {
   a.insert(a.end(), b.begin(), b.end());
   return a;

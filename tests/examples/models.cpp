@@ -54,7 +54,7 @@ struct Trained {
   SafeTensors file;
   nlohmann::json expected;
 
-  /// All there are.
+  /// Those that the folder has.
   static std::vector<Trained> all() {
     std::filesystem::path const folder = std::filesystem::path(AVIARY_TEST_DATA_DIR) / "models";
     std::vector<Trained> found;

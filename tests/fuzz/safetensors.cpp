@@ -1,4 +1,4 @@
-/// Any bytes as a safetensors file.
+/// Reads any bytes as a safetensors file.
 #include "aviary/io/safetensors.hpp"
 
 #include "fuzz/target.hpp"

@@ -1,4 +1,4 @@
-/// Any bytes as a torch checkpoint; bytes that begin like a pickle also as the pickle of one that has two storages.
+/// Reads any bytes as a torch checkpoint; bytes that begin like a pickle also as the pickle of one that has two storages.
 #include "aviary/io/torch.hpp"
 
 #include "fuzz/target.hpp"

@@ -1,4 +1,4 @@
-/// Any bytes as a World vocabulary, and as a text for its tokenizer.
+/// Reads any bytes as a World vocabulary, and as a text for its tokenizer.
 #include "aviary/io/vocabulary.hpp"
 
 #include "aviary/io/tokenizer.hpp"

@@ -73,7 +73,7 @@ std::string complaint_about(std::string const& pickle) {
   CHECK(message.find('\n') == message.npos);
   return message.size() > 8 ? message.substr(8) : message;
 }
-/// Of one that begins at byte 2 and need not end.
+/// The complaint about one that begins at byte 2 and need not end.
 std::string complaint(std::string const& opcodes) { return complaint_about("\x80\x02" + opcodes); }
 
 std::string bytes(std::initializer_list<int> codes) {

@@ -128,7 +128,7 @@ class RandomCheckpoint {
     near(name + "0", {1, 1, a_}, 0, 1);
     factors(name, rank, a_);
   }
-  /// Of n token shifts in one.
+  /// The factors of n token shifts in one.
   void shift_factors(std::string const& name, Index n) {
     matrix(name + "1", c_, n * shape_.rank_mix, c_);
     near(name + "2", {n, shape_.rank_mix, c_}, 0, 0.3);

@@ -1,7 +1,7 @@
 #pragma once
 /// The generations of RWKV, each with what tests know of it. Their models are in examples/models, one header each: whoever
 /// uses Model includes it.
-#include "aviary/core/fields.hpp"
+#include "aviary/matrix/rule.hpp"
 #include "models/any.hpp"
 #include "support/checkpoint_case.hpp"
 

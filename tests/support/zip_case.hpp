@@ -104,7 +104,7 @@ inline std::string numbers(std::vector<std::int64_t> const& ns) {
   return tuple(values);
 }
 inline std::string list(std::vector<std::string> const& values) { return "](" + joined(values) + "e"; }
-/// Of keys and values in turn.
+/// A dict of keys and values in turn.
 inline std::string dict(std::vector<std::string> const& values) { return "}(" + joined(values) + "u"; }
 inline std::string global(std::string const& module, std::string const& name) {
   return "c" + module + "\n" + name + "\n";

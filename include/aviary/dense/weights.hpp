@@ -56,8 +56,8 @@ class WeightMatrix {
 };
 
 /// How a layer keeps its matrices in memory: in a number format (bf16, f16, q8 or the layer's own), or in the one that a
-/// policy chooses. Decoding one token costs about as much time as reading the matrices; products are summed in the layer's own
-/// number type whatever the format. With q8 a number takes 17/16 bytes, as the 32 inputs of an output share a scale.
+/// policy chooses. Decoding one token costs about as much time as reading the matrices. Sums are in the layer's own number
+/// type whatever the format. With q8 a number takes 17/16 bytes, because 32 inputs of an output share a scale.
 class WeightFormat {
  public:
   constexpr WeightFormat(NumberFormat format) noexcept : format_(format) {}
@@ -94,8 +94,8 @@ template <class T> NumberFormat WeightFormat::resolve(WeightMatrix const& weight
   }
   for (NumberFormat const kept : {own, NumberFormat::bf16, NumberFormat::f16, NumberFormat::q8})
     if (format_ == kept) return kept;
-  detail::refuse("a layer of " + std::string(name_of(own)) + " keeps its weights as " +
-                              std::string(name_of(own)) + ", bf16, f16 or q8, not as " + std::string(name_of(format_)));
+  detail::refuse("a layer of " + std::string(name_of(own)) + " keeps its weights as " + std::string(name_of(own)) +
+                 ", bf16, f16 or q8, not as " + std::string(name_of(format_)));
 }
 
 }  // namespace aviary

@@ -26,7 +26,7 @@ class ByteTrie {
     std::size_t length = 0;  ///< 0: no entry begins the text
   };
 
-  /// Of distinct entries; the trie keeps no reference to their bytes.
+  /// Makes the trie of distinct entries. It keeps no reference to their bytes.
   explicit ByteTrie(std::vector<Entry> entries) {
     std::ranges::sort(entries, {}, &Entry::bytes);
     grow();
@@ -54,7 +54,7 @@ class ByteTrie {
   static constexpr std::uint32_t root = 0, vacant = UINT32_MAX, block = 256;
 
   struct Cell {
-    std::uint32_t base = 0;  // of a leaf as well: no cell names a leaf as its parent
+    std::uint32_t base = 0;  // a leaf has one too: no cell names a leaf as its parent
     std::uint32_t parent = vacant;
     TokenId id = none;
   };

@@ -41,7 +41,7 @@ inline std::string shape_text(std::span<std::int64_t const> shape, std::size_t s
   return out + (shape.size() > shown ? ", ...] of " + std::to_string(shape.size()) + " dimensions" : "]");
 }
 
-/// All that differs between what a reader expects and what it finds:
+/// Collects what differs between what a reader expects and what it finds:
 /// "expected 2 heads, found 4; expected 16 keys, found 8".
 class Differences {
  public:

@@ -66,7 +66,7 @@ class OutputFile {
     return std::filesystem::canonical(path);
   }
 
-  /// Of a length that does not depend on the file's name, which may be as long as the system allows.
+  /// The length of this name does not depend on the file's name, which may be as long as the system allows.
   static std::filesystem::path temporary_beside(std::filesystem::path const& target) {
     std::random_device random;
     auto const number = (std::uint64_t{random()} << 32) | random();

@@ -57,13 +57,13 @@ class Pickle {
   class Value {
    public:
     Kind kind() const noexcept { return node().kind; }
-    /// Of a kind that has one; else 0.
+    /// The number of a value that is one; else 0.
     std::int64_t number() const noexcept { return is_number(kind()) ? std::bit_cast<std::int64_t>(node().b) : 0; }
-    /// Of a kind that has one; else empty.
+    /// The text of a value that has one; else an empty one.
     std::string_view text() const noexcept {
       return is_text(kind()) ? pickle_->text_.substr(node().b, node().a) : std::string_view();
     }
-    /// Of a kind that has some; else none.
+    /// The values that this one holds, if any.
     Items items() const noexcept;
 
    private:
@@ -153,7 +153,7 @@ constexpr std::string_view text_of(Pickle::Kind kind) noexcept {
 /// The machine that a pickle is a program for: a stack of values, marks on it, and a memo of values to be used again.
 class PickleReader {
   using Kind = Pickle::Kind;
-  using Slot = std::uint32_t;  // of a value among all
+  using Slot = std::uint32_t;  // the place of a value among all
 
  public:
   PickleReader(Pickle& pickle, std::span<std::byte const> bytes, std::span<std::string_view const> globals,
@@ -346,7 +346,7 @@ class PickleReader {
     link(value, items);
     push(value);
   }
-  /// To the list, set or dict on top; keys and values to the result of a call as well.
+  /// Appends to the list, set or dict on top; keys and values also to the result of a call.
   void append_items(Kind kind, std::span<Slot const> items) {
     Slot const value = top();
     Kind const found = node(value).kind;

@@ -37,7 +37,7 @@ namespace aviary {
 
 namespace detail {
 
-inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;  // of the format
+inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;  // a rule of the format
 inline constexpr std::string_view metadata_key = "__metadata__";
 
 /// The format writes the names of dtypes in capitals.

@@ -44,7 +44,7 @@ class SafeTensorsHeaderReader {
   }
 
  private:
-  /// Of the deepest thing that the format knows: a number in a list of a tensor in the object.
+  /// The depth of the deepest thing that the format knows: a number in a list of a tensor in the object.
   static constexpr int depth_limit = 3;
   /// Keys, values and list ends of a tensor: without a limit the parser's tree may grow to many times the header.
   static constexpr int event_limit = 1000;
@@ -190,7 +190,7 @@ class SafeTensorsHeaderReader {
   std::string_view file_;
   std::span<std::byte const> data_;
   TensorTable table_;
-  std::string name_;  // of the tensor at hand
+  std::string name_;  // the tensor at hand
   std::set<std::string> keys_;
   int events_ = 0;
   bool has_metadata_ = false;

@@ -172,7 +172,8 @@ class StateWriter {
     return *this;
   }
 
-  /// For what belongs to the states but is none: further tensors (the last token's activations, say), metadata.
+  /// The file that is being made, for what belongs to the states but is none: further tensors (the last token's activations,
+  /// say), metadata.
   SafeTensorsWriter& tensors() noexcept { return tensors_; }
 
   /// Writes the file: the old one, if any, is replaced when all is written, and stays if anything fails.
@@ -186,7 +187,7 @@ class StateWriter {
   }
 
   SafeTensorsWriter tensors_;
-  std::vector<std::shared_ptr<void const>> numbers_;  // of tensors_
+  std::vector<std::shared_ptr<void const>> numbers_;  // what tensors_ refers to
 };
 
 /// The states of a file. Every std::runtime_error names the file, the group, what was expected and what was found.

@@ -121,7 +121,7 @@ template <class F> std::string list_dtypes(F&& known) {
     if (known(dtype)) (out += out.empty() ? "" : ", ") += name_of(dtype);
   return out;
 }
-/// All of them.
+/// The same for all dtypes.
 inline std::string list_dtypes() {
   return list_dtypes([](NumberFormat) { return true; });
 }
@@ -257,12 +257,12 @@ struct Tensor {
   /// Sizes of 1 may stand before the others in the shape. Each throws std::runtime_error where there is no such view, and
   /// says which shape, dtype, boundary or strides it expected and found; read() copies what these cannot show.
   ///@{
-  /// Of a tensor [n].
+  /// The vector that a tensor [n] holds.
   template <Element T> VecView<T const> vector() const {
     Tensor const found = expect_dimensions(1).expect_dtype(format_of<T>).template expect_rows<T>();
     return {found.numbers<T>(), found.size()};
   }
-  /// Of a tensor [rows, columns]; rows may lie apart.
+  /// The matrix that a tensor [rows, columns] holds. Rows may lie apart.
   template <Element T> MatView<T const> matrix() const {
     Tensor const found = expect_dimensions(2).expect_dtype(format_of<T>).template expect_rows<T>();
     Index const rows = found.shape[0], columns = found.shape[1];

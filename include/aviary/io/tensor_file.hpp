@@ -46,7 +46,7 @@ struct Checksum {
   }
 };
 
-/// All that reading a file finds.
+/// What reading a file finds.
 struct TensorTable {
   std::map<std::string, TensorEntry, std::less<>> tensors;
   Metadata metadata;

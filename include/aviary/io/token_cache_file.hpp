@@ -80,7 +80,7 @@ template <KeyStorage S> class TokenCacheReader {
   }
 
  private:
-  /// All is checked; room is what may be missing.
+  /// Everything has been checked; only memory may be missing.
   void replace(Index tokens, std::span<std::int32_t const> ids, std::span<S const> keys,
                std::span<bf16 const> scales) const {
     cache_.reserve(tokens);

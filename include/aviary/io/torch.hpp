@@ -38,10 +38,10 @@ enum class TorchRole : unsigned char { dict, tensor, tensor_v2, tensor_v3, param
 struct TorchGlobal {
   std::string_view name;
   TorchRole role;
-  std::optional<NumberFormat> dtype = {};  // of storages and dtypes; none: not one of ours
+  std::optional<NumberFormat> dtype = {};  // what a storage or dtype holds; none: not one of ours
 };
 
-/// All that a checkpoint may name.
+/// The only names that a checkpoint may use.
 inline constexpr std::array torch_globals{
     TorchGlobal{"collections OrderedDict", TorchRole::dict},
     TorchGlobal{"torch._utils _rebuild_tensor", TorchRole::tensor},
@@ -120,7 +120,7 @@ class TorchReader {
 
  private:
   static constexpr std::size_t depth_limit = 100, axis_limit = 64;
-  /// About the bytes that it takes to list what the pickle holds. A value that it holds once may be met many times.
+  /// This is about what it takes to list what a byte of the pickle holds. A value that it holds once may be met many times.
   static constexpr std::size_t effort_per_byte = 8;
   /// An expanded tensor holds numbers more than once: at most this many, or as many as the file has bytes.
   static constexpr std::uint64_t expansion_limit = std::uint64_t{1} << 20;
@@ -160,7 +160,7 @@ class TorchReader {
 
   // --- names ---------------------------------------------------------------------------------------------------------
 
-  /// All tensors in a value, whose name is path_.
+  /// Adds all tensors in a value, whose name is path_.
   void gather(Value value, std::size_t depth) {
     if (depth > depth_limit) fail("its values are nested more than " + std::to_string(depth_limit) + " deep");
     if (is_dict(value)) return gather_dict(value, depth);
@@ -172,7 +172,7 @@ class TorchReader {
   void gather_dict(Value dict, std::size_t depth) {
     auto const items = dict.items();
     auto at = items.begin();
-    if (dict.kind() == Kind::call) {  // of OrderedDict
+    if (dict.kind() == Kind::call) {  // an OrderedDict
       take(*++at, 0, "an OrderedDict without arguments");
       ++at;
     }
@@ -269,7 +269,7 @@ class TorchReader {
       fail_tensor("is conjugated or negated when it is read: save it after resolve_conj() and resolve_neg()");
   }
 
-  /// By its id, ('storage', type, key, location, how many numbers).
+  /// Finds a storage by its id, ('storage', type, key, location, how many numbers).
   Storage storage_of(Value value) {
     expect(value.kind() == Kind::persistent, "a storage");
     std::vector<Value> const id = take(*value.items().begin(), 5, "5 words about a storage");
@@ -353,7 +353,7 @@ class TorchReader {
   std::uint64_t file_size_;
   ZipArchive archive_;
   std::string folder_;
-  std::string path_;  // of the value at hand
+  std::string path_;  // leads to the value at hand
   std::size_t effort_ = 0;
   TensorTable table_;
 };

@@ -44,7 +44,7 @@ class ZipReader {
  public:
   ZipReader(std::span<std::byte const> bytes, std::string_view file) : bytes_(bytes), file_(file) {}
 
-  /// In the order of names.
+  /// The members in the order of their names.
   std::vector<ZipMember> read() {
     find_directory();
     std::vector<ZipMember> members;
@@ -217,7 +217,7 @@ class ZipReader {
         fail("members " + in_quotes(places_[i - 1].name) + " and " + in_quotes(places_[i].name) + " overlap");
   }
 
-  /// False as well where there is no room for one.
+  /// Whether a record of this kind stands there; false where there is no room for one.
   bool has_signature(std::uint64_t at, std::uint32_t signature) const {
     return at <= bytes_.size() && bytes_.size() - at >= sizeof(signature) &&
            zip_field<std::uint32_t>(bytes_, at) == signature;
@@ -234,8 +234,8 @@ class ZipReader {
 
   std::span<std::byte const> bytes_;
   std::string_view file_;
-  std::uint64_t entries_ = 0, begin_ = 0, end_ = 0;  // of the directory
-  std::string_view name_;                            // of the member at hand
+  std::uint64_t entries_ = 0, begin_ = 0, end_ = 0;  // where the directory lies
+  std::string_view name_;                            // the member at hand
   std::vector<Place> places_;
 };
 
@@ -250,10 +250,10 @@ class ZipArchive {
   explicit ZipArchive(std::span<std::byte const> bytes, std::string_view file = "memory")
       : members_(detail::ZipReader(bytes, file).read()) {}
 
-  /// In the order of names.
+  /// The members in the order of their names.
   std::span<ZipMember const> members() const noexcept { return members_; }
 
-  /// None if there is no such member.
+  /// The member of a name; nothing if there is none.
   std::optional<ZipMember> find(std::string_view name) const noexcept {
     auto const found = std::ranges::lower_bound(members_, name, {}, &ZipMember::name);
     return found != members_.end() && found->name == name ? std::optional(*found) : std::nullopt;
