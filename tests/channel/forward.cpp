@@ -8,7 +8,7 @@
 #include "aviary/wkv4.hpp"
 #include "support/allocation_counter.hpp"
 #include "support/channel_case.hpp"
-#include "support/compare.hpp"
+#include "support/memory_suite.hpp"
 
 using namespace aviary;
 using namespace aviary::test;
@@ -19,27 +19,18 @@ ChannelCase make_case(std::vector<Index> offsets, Index channels = 24, Keys keys
   return ChannelCase(11, channels, std::move(offsets), keys);
 }
 
-/// Runs tasks backwards, and says that it runs many at once.
-auto backwards(Index concurrency) {
-  return Parallel(concurrency, [](Index count, auto&& task) {
-    for (Index i = count; i-- > 0;) task(i);
-  });
+template <class M> ChannelRun<M> run_of(std::vector<Index> offsets, Index channels, Keys keys = Keys::natural) {
+  return ChannelRun<M>(make_case(std::move(offsets), channels, keys));
 }
 
-template <class M, class P = simd::Native<typename M::T>, class E = Serial>
-ChannelCall<M> run(ChannelCase const& c, E&& executor = {}) {
-  ChannelCall<M> call(c);
-  REQUIRE(M::check(call.call()) == "");
-  M::template forward<P>(call.call(), executor);
-  return call;
-}
+template <class M> ChannelRun<M> run(ChannelCase const& c) { return forwarded(ChannelRun<M>(c)); }
 
 template <class T>
 void check_result(ChannelCase const& c, Keys keys, ChannelResult const& result, ChannelResult const& expected) {
   double const bound = keys == Keys::natural ? channel_bound<T> : channel_bound_of<T>(c);
-  CHECK(max_error(result.y, expected.y) <= bound);
-  CHECK(max_error(result.mean, expected.mean) <= bound);
-  CHECK(log_error(result.weight, expected.weight) <= channel_bound_of<T>(c));
+  check_close(result.y, expected.y, bound);
+  check_close(result.mean, expected.mean, bound);
+  check_that(log_error(result.weight, expected.weight) <= channel_bound_of<T>(c), "weights");
 }
 
 }  // namespace
@@ -55,36 +46,16 @@ TEST_CASE_TEMPLATE("forward: agrees with the reference, whatever the keys", M, W
 }
 
 TEST_CASE_TEMPLATE("step: equals forward bit by bit", M, Wkv4<float>, Wkv4<double>, Wkv4<float, 64>, Wkv4<double, 5>) {
-  Index const channels = M::channels == dynamic ? 601 : M::channels;
   for (Keys const keys : all_keys) {
-    CAPTURE(name(keys));
-    ChannelCase const c = make_case({0, 70}, channels, keys);
-    ChannelCall<M> steps(c);
-    for (Index t = 0; t < 70; ++t) M::step(steps.states[0], steps.token(t), steps.output(t));
-    ChannelCall<M> const whole = run<M>(c);
-    CHECK(whole.y == steps.y);
-    CHECK(whole.states == steps.states);
+    Note const note("keys", name(keys));
+    check_steps(run_of<M>({0, 70}, M::channels == dynamic ? 601 : M::channels, keys));
   }
 }
 
 TEST_CASE_TEMPLATE("forward: split anywhere equals the whole bit by bit", T, float, double) {
-  using M = Wkv4<T, 24>;
   for (Keys const keys : all_keys) {
-    CAPTURE(name(keys));
-    ChannelCase const c = make_case({0, 40}, 24, keys);
-    ChannelCall<M> const whole = run<M>(c);
-    for (Index split = 0; split <= 40; ++split) {
-      CAPTURE(split);
-      ChannelCall<M> parts(c);
-      std::vector<Index> const first{0, split}, second{split, 40};
-      auto call = parts.call();
-      call.offsets = first;
-      M::forward(call);
-      call.offsets = second;
-      M::forward(call);
-      CHECK(parts.y == whole.y);
-      CHECK(parts.states == whole.states);
-    }
+    Note const note("keys", name(keys));
+    check_splits(run_of<Wkv4<T, 24>>({0, 40}, 24, keys));
   }
 }
 
@@ -93,84 +64,40 @@ TEST_CASE("forward: every instruction set agrees with the reference") {
     CAPTURE(name(keys));
     ChannelCase const c = make_case({0, 2, 200}, 45, keys);
     ChannelResult const expected = reference_result(c);
-    simd::for_each_instruction_set<float>([&](auto set) {
-      CAPTURE(set.name);
-      check_result<float>(c, keys, run<Wkv4<float>, typename decltype(set)::Pack>(c).result(), expected);
-    });
-    simd::for_each_instruction_set<double>([&](auto set) {
-      CAPTURE(set.name);
-      check_result<double>(c, keys, run<Wkv4<double>, typename decltype(set)::Pack>(c).result(), expected);
-    });
+    auto const check = [&]<class T>(T) {
+      simd::for_each_instruction_set<T>([&](auto set) {
+        Note const note("instruction set", set.name);
+        ChannelRun<Wkv4<T>> one(c);
+        require_empty(Wkv4<T>::check(one.call()));
+        Wkv4<T>::template forward<typename decltype(set)::Pack>(one.call());
+        check_result<T>(c, keys, one.result(), expected);
+      });
+    };
+    check(0.0f);
+    check(0.0);
   }
 }
 
 TEST_CASE_TEMPLATE("forward: the same bits whatever the executor", T, float, double) {
-  using M = Wkv4<T>;
   for (Index const channels : {1, 45, 1100}) {
-    CAPTURE(channels);
-    ChannelCase const c = make_case({0, 2, 35}, channels, Keys::strong);
-    ChannelCall<M> const serial = run<M>(c);
-    auto const same = [&](ChannelCall<M> const& other) {
-      CHECK(other.y == serial.y);
-      CHECK(other.states == serial.states);
-    };
-    for (Index const concurrency : {2, 3, 8, 64}) {
-      CAPTURE(concurrency);
-      same(run<M, simd::Native<T>>(c, backwards(concurrency)));
-    }
-#if defined(_OPENMP)
-    same(run<M, simd::Native<T>>(c, OpenMp(4)));
-#endif
+    Note const note("channels", channels);
+    check_executors(run_of<Wkv4<T>>({0, 2, 35}, channels, Keys::strong));
   }
 }
 
 TEST_CASE("forward: packed sequences are independent") {
-  using M = Wkv4<float>;
-  ChannelCase const packed = make_case({0, 0, 1, 3, 10, 10, 26, 43, 100}, 37);
-  ChannelCall<M> const together = run<M>(packed);
-  ChannelCall<M> alone(packed);
-  for (Index s = 0; s < packed.sequences(); ++s) {
-    auto call = alone.call();
-    call.offsets = std::span(packed.offsets).subspan(to_size(s), 2);
-    call.states = call.states.subspan(to_size(s), 1);
-    M::forward(call);
-  }
-  CHECK(alone.y == together.y);
-  CHECK(alone.states == together.states);
+  check_packed(run_of<Wkv4<float>>({0, 0, 1, 3, 10, 10, 26, 43, 100}, 37));
 }
 
 TEST_CASE("forward: tokens outside of all sequences are neither read nor written") {
-  using M = Wkv4<float>;
-  ChannelCase const c = make_case({0, 30}, 24);
-  ChannelCall<M> call(c);
-  std::vector<Index> const middle{7, 19};
-  auto forward = call.call();
-  forward.offsets = middle;
-  for (Index i = 0; i < 30 * 24; ++i)
-    if (i / 24 < 7 || i / 24 >= 19) call.k[to_size(i)] = std::numeric_limits<float>::quiet_NaN();
-  M::forward(forward);
-  for (Index i = 0; i < 30 * 24; ++i) {
-    CHECK((call.y[to_size(i)] != -77) == (i / 24 >= 7 && i / 24 < 19));
-    CHECK(std::isfinite(call.y[to_size(i)]));
-  }
+  check_outside(run_of<Wkv4<float>>({0, 30}, 24), 7, 19, [](auto& run, Index t) {
+    for (Index i = 0; i < 24; ++i) run.k[to_size(t * 24 + i)] = std::numeric_limits<float>::quiet_NaN();
+  });
 }
 
 TEST_CASE_TEMPLATE("forward: padding of a state stays zero, and so do bands around the output", M, Wkv4<float, 37>,
                    Wkv4<double, 5>, Wkv4<float>) {
-  Index const channels = M::channels == dynamic ? 130 : M::channels;
-  ChannelCase const c = make_case({0, 23}, channels);
-  ChannelCall<M> call(c);
-  std::vector<typename M::T> banded(call.y.size() + 64, -77);
-  auto forward = call.call();
-  forward.y = {banded.data() + 32, 23, 1, channels};
-  M::forward(forward);
-  for (std::size_t i = 0; i < 32; ++i) {
-    CHECK(banded[i] == -77);
-    CHECK(banded[banded.size() - 1 - i] == -77);
-  }
-  auto const s = call.states[0].view();
-  for (Index i = channels; i < padded<typename M::T>(channels); ++i)
-    for (auto const* const row : {s.num, s.den, s.exponent}) CHECK(row[i] == 0);
+  check_bands(run_of<M>({0, 23}, M::channels == dynamic ? 130 : M::channels));
 }
 
 TEST_CASE("forward: strides and storage types") {
@@ -179,7 +106,7 @@ TEST_CASE("forward: strides and storage types") {
   ChannelCase c = make_case({0, n}, channels);
   for (float& e : c.v) e = widen(narrow<bf16>(e));
   for (float& e : c.u) e = widen(narrow<f16>(e));
-  ChannelCall<M> const plain = run<M>(c);
+  ChannelRun<M> const plain = run<M>(c);
 
   std::vector<double> k(to_size(n * stride), 9e9), log_w(c.log_w.begin(), c.log_w.end());
   std::vector<bf16> v;
@@ -188,7 +115,7 @@ TEST_CASE("forward: strides and storage types") {
   for (float const e : c.u) u.push_back(narrow<f16>(e));
   for (Index i = 0; i < n * channels; ++i)
     k[to_size(i / channels * stride + i % channels)] = static_cast<double>(c.k[to_size(i)]);
-  ChannelCall<M> call(c);
+  ChannelRun<M> call(c);
   auto forward = call.call();
   forward.x = {.log_w = {log_w.data(), 1},
                .k = {k.data(), n, 1, channels, stride, 0},
@@ -203,7 +130,7 @@ TEST_CASE("forward: strides and storage types") {
   CHECK(call.states == plain.states);
 
   std::vector<bf16> small(to_size(n * channels));  // y in bf16: one rounding more
-  ChannelCall<M> again(c);
+  ChannelRun<M> again(c);
   auto into_bf16 = again.call();
   into_bf16.y = {small.data(), n, 1};
   M::forward(into_bf16);
@@ -211,38 +138,13 @@ TEST_CASE("forward: strides and storage types") {
 }
 
 TEST_CASE_TEMPLATE("forward: the tape keeps the states before every so many tokens", T, float, double) {
-  using M = Wkv4<T>;
-  ChannelCase const c = make_case({0, 0, 1, 9, 41}, 150);
-  ChannelCall<M> const plain = run<M>(c);
-  for (Index const every : {1, 5, 8, 100}) {
-    CAPTURE(every);
-    ChannelCall<M> call(c);
-    auto forward = call.call();
-    std::vector<typename M::State> kept(M::tape_size(forward.x, forward.offsets, every), typename M::State(150));
-    forward.tape = {.every = every, .states = kept};
-    REQUIRE(M::check(forward) == "");
-    M::forward(forward, backwards(3));
-    CHECK(call.y == plain.y);
-    CHECK(call.states == plain.states);
-    std::size_t at = 0;
-    for (Index s = 0; s < c.sequences(); ++s)
-      for (Index t = c.offsets[to_size(s)]; t < c.offsets[to_size(s + 1)]; t += every, ++at) {
-        ChannelCall<M> until(c);  // the same sequence up to there
-        std::vector<Index> const part{c.offsets[to_size(s)], t};
-        auto shorter = until.call();
-        shorter.offsets = part;
-        shorter.states = shorter.states.subspan(to_size(s), 1);
-        M::forward(shorter);
-        CHECK(kept[at] == shorter.states[0]);
-      }
-    CHECK(at == kept.size());
-  }
+  check_tape(run_of<Wkv4<T>>({0, 0, 1, 9, 41}, 150));
 }
 
 TEST_CASE("forward, step: allocate nothing") {
   using M = Wkv4<float>;
   ChannelCase const c = make_case({0, 1, 40}, 300);
-  ChannelCall<M> call(c);
+  ChannelRun<M> call(c);
   auto const forward = call.call();
   auto const token = call.token(3);
   auto const y = call.output(3);
@@ -259,7 +161,7 @@ TEST_CASE_TEMPLATE("forward: outputs are means of the values so far", T, float, 
     for (std::uint64_t seed = 0; seed < 5; ++seed) {
       CAPTURE(name(keys));
       ChannelCase const c(seed, 64, {0, 200}, keys);
-      ChannelCall<M> const call = run<M>(c);
+      ChannelRun<M> const call = run<M>(c);
       for (Index channel = 0; channel < 64; ++channel) {
         double largest = 0;
         for (Index t = 0; t < 200; ++t) {
@@ -308,7 +210,7 @@ TEST_CASE("forward: NaN in gives NaN out, from there on and in its own channel o
   for (bool const in_key : {true, false}) {
     ChannelCase c = make_case({0, 20}, 40);
     (in_key ? c.k : c.v)[5 * 40 + 3] = std::numeric_limits<float>::quiet_NaN();
-    ChannelCall<M> const call = run<M>(c);
+    ChannelRun<M> const call = run<M>(c);
     for (Index i = 0; i < 20 * 40; ++i) CHECK(std::isnan(call.y[to_size(i)]) == (i / 40 >= 5 && i % 40 == 3));
   }
 }
@@ -318,7 +220,7 @@ TEST_CASE("forward: a token without weight changes no state where nothing decays
   ChannelCase c = make_case({0, 0, 20}, 40);
   std::fill(c.log_w.begin(), c.log_w.end(), 0.f);
   std::fill(c.k.begin(), c.k.end(), -1e30f);
-  ChannelCall<M> const before(c);
+  ChannelRun<M> const before(c);
   CHECK(run<M>(c).states == before.states);
 }
 
@@ -338,7 +240,7 @@ TEST_CASE("forward: one million tokens of one decay lose no digits of it") {
 TEST_CASE("check: says what is wrong with a call") {
   using M = Wkv4<float>;
   ChannelCase const c = make_case({0, 6}, 24);
-  ChannelCall<M> call(c);
+  ChannelRun<M> call(c);
   auto const good = call.call();
   CHECK(M::check(good) == "");
   auto const says = [](std::string const& text, std::initializer_list<char const*> parts) {

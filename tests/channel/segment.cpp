@@ -25,7 +25,7 @@ template <class M> struct Stretches {
   using T = typename M::T;
   ChannelCase const& c;
   std::vector<Index> cuts;
-  ChannelCall<M> inputs{c};
+  ChannelRun<M> inputs{c};
   std::vector<typename M::Segment> segments{cuts.size() - 1, channel_state<typename M::Segment>(channels)};
   std::vector<T> y0 = std::vector<T>(inputs.y.size()), m = y0;
 
@@ -68,7 +68,7 @@ TEST_CASE_TEMPLATE("segment: any bracketing applied equals forward", M, Wkv4<flo
     CAPTURE(name(keys));
     double const bound = segment_bound<typename M::T>(keys);
     ChannelCase const c(21, channels, {0, 0, 60}, keys);  // the second sequence has a state
-    ChannelCall<M> whole(c);
+    ChannelRun<M> whole(c);
     auto const before = whole.states[1];
     M::forward(whole.call());
     Stretches<M> const parts(c, {0, 5, 5, 6, 23, 60});
@@ -103,7 +103,7 @@ TEST_CASE_TEMPLATE("segment: no token is the neutral element", T, float, double)
 TEST_CASE_TEMPLATE("segment: summarize is forward from the empty context", T, float, double) {
   using M = Wkv4<T>;
   ChannelCase const c(23, channels, {0, 50}, Keys::strong);
-  ChannelCall<M> whole(c);
+  ChannelRun<M> whole(c);
   M::forward(whole.call());
   Stretches<M> const parts(c, {0, 50});
   CHECK(parts.segments[0].sums == whole.states[0]);

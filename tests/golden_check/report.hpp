@@ -2,7 +2,6 @@
 /// What golden_check prints and counts.
 #include <cstdio>
 #include <string>
-#include <vector>
 
 #include "support/compare.hpp"
 
@@ -11,9 +10,8 @@ namespace aviary::golden_check {
 class Report {
  public:
   /// One quantity of one file, computed in one way.
-  template <class T>
-  void compare(std::string const& file, std::string const& tensor, std::string const& type, std::vector<T> const& x,
-               std::vector<double> const& expected, double bound) {
+  void compare(std::string const& file, std::string const& tensor, std::string const& type, test::NumberSpan x,
+               test::NumberSpan expected, double bound) {
     test::Error const error = test::max_error(x, expected);
     bool const ok = error <= bound;
     ++(ok ? ok_ : failed_);

@@ -8,6 +8,7 @@
 #include "support/allocation_counter.hpp"
 #include "support/compare.hpp"
 #include "support/matrix_case.hpp"
+#include "support/memory_suite.hpp"
 
 using namespace aviary;
 using namespace aviary::test;
@@ -22,108 +23,38 @@ MatrixCase make_case(std::vector<Index> offsets, Index keys = 16, Index values =
   return MatrixCase(11, {keys, values, heads, std::move(offsets)}, Gate::vector, Erase::rank_one, false, Decay::wkv7);
 }
 
-/// Bounds between two ways to the same numbers: each is within the bound of the truth.
-template <class T> constexpr double between = 2 * matrix_bound<T>;
-
-/// Runs tasks backwards, and says that it runs many at once.
-auto backwards(Index concurrency) {
-  return Parallel(concurrency, [](Index count, auto&& task) {
-    for (Index i = count; i-- > 0;) task(i);
-  });
+template <class M>
+MatrixCall<M> run_of(std::vector<Index> offsets, Index keys = 16, Index values = 24, Index heads = 4) {
+  return MatrixCall<M>(make_case(std::move(offsets), keys, values, heads));
 }
 
-template <class M, class E = Serial> MatrixResult run(MatrixCase const& c, E&& executor = {}) {
-  MatrixCall<M> call(c);
-  REQUIRE(M::check(call.call()) == "");
-  M::forward(call.call(), executor);
-  return call.result();
-}
+template <class M> MatrixResult result_of(MatrixCase const& c) { return forwarded(MatrixCall<M>(c)).result(); }
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("forward: equals a loop of step", T, float, double) {
-  using M = Memory<T>;
-  MatrixCase const c = make_case({0, 70});
-  MatrixCall<M> steps(c);
-  for (Index h = 0; h < 4; ++h)
-    for (Index t = 0; t < 70; ++t) M::step(steps.states[to_size(h)], steps.token(t, h), steps.output(t, h));
-  MatrixResult const whole = run<M>(c);
-  CHECK(max_error(whole.y, steps.result().y) <= between<T>);
-  CHECK(max_error(whole.state, steps.result().state) <= between<T>);
-}
+TEST_CASE_TEMPLATE("forward: equals a loop of step", T, float, double) { check_steps(run_of<Memory<T>>({0, 70})); }
 
 TEST_CASE_TEMPLATE("forward: split anywhere equals the whole", T, float, double) {
-  using M = Memory<T>;
-  MatrixCase const c = make_case({0, 40});
-  MatrixResult const whole = run<M>(c);
-  for (Index split = 0; split <= 40; ++split) {
-    CAPTURE(split);
-    MatrixCall<M> parts(c);
-    std::vector<Index> const first{0, split}, second{split, 40};
-    auto call = parts.call();
-    call.offsets = first;
-    M::forward(call);
-    call.offsets = second;
-    M::forward(call);
-    CHECK(max_error(parts.result().y, whole.y) <= between<T>);
-    CHECK(max_error(parts.result().state, whole.state) <= between<T>);
-  }
+  check_splits(run_of<Memory<T>>({0, 40}));
 }
 
 TEST_CASE_TEMPLATE("forward: packed sequences of any length are independent", T, float, double) {
-  using M = Memory<T>;
   MatrixCase const packed = make_case({0, 0, 1, 3, 10, 10, 26, 43, 100});
-  MatrixResult const together = run<M>(packed), expected = reference_result<Rule>(packed);
-  CHECK(max_error(together.y, expected.y) <= matrix_bound<T>);
-  CHECK(max_error(together.state, expected.state) <= matrix_bound<T>);
-
-  MatrixCall<M> alone(packed);  // one call for each sequence: the same bits
-  for (Index s = 0; s < packed.shape.sequences(); ++s) {
-    auto call = alone.call();
-    call.offsets = std::span(packed.shape.offsets).subspan(to_size(s), 2);
-    call.states = call.states.subspan(to_size(4 * s), 4);
-    M::forward(call);
-  }
-  CHECK(alone.result().y == together.y);
-  CHECK(alone.result().state == together.state);
+  check_close(result_of<Memory<T>>(packed), reference_result(packed, Rule::read), matrix_bound<T>);
+  check_packed(MatrixCall<Memory<T>>(packed));
 }
 
 TEST_CASE("forward: tokens outside of all sequences are neither read nor written") {
-  using M = Memory<float>;
-  MatrixCase const c = make_case({0, 30});
-  MatrixCall<M> call(c);
-  std::vector<Index> const middle{7, 19};
-  auto forward = call.call();
-  forward.offsets = middle;
-  for (Index t = 0; t < 30; ++t)
-    if (t < 7 || t >= 19)
-      for (Index i = 0; i < 4 * 16; ++i) call.p[to_size(t * 4 * 16 + i)] = std::numeric_limits<float>::quiet_NaN();
-  M::forward(forward);
-  for (Index i = 0; i < 30 * 4 * 24; ++i) {
-    bool const inside = i / (4 * 24) >= 7 && i / (4 * 24) < 19;
-    CHECK((call.y[to_size(i)] != -77) == inside);
-    CHECK(std::isfinite(call.y[to_size(i)]));
-  }
+  check_outside(run_of<Memory<float>>({0, 30}), 7, 19, [](auto& run, Index t) {
+    for (Index i = 0; i < 4 * 16; ++i)
+      run.x.numbers().p[to_size(t * 4 * 16 + i)] = std::numeric_limits<float>::quiet_NaN();
+  });
 }
 
 TEST_CASE_TEMPLATE("forward: the same bits whatever the executor", M, Memory<float, 64, 192>, Memory<double, 16, 24>,
                    Memory<float, dynamic, dynamic>) {
   Index const keys = M::keys == dynamic ? 21 : M::keys, values = M::values == dynamic ? 100 : M::values;
-  for (Index const heads : {1, 3}) {
-    MatrixCase const c = make_case({0, 2, 35}, keys, values, heads);
-    MatrixResult const serial = run<M>(c);
-    for (Index const concurrency : {2, 3, 8, 64}) {
-      CAPTURE(concurrency);
-      MatrixResult const other = run<M>(c, backwards(concurrency));
-      CHECK(other.y == serial.y);
-      CHECK(other.state == serial.state);
-    }
-#if defined(_OPENMP)
-    MatrixResult const threads = run<M>(c, OpenMp(4));
-    CHECK(threads.y == serial.y);
-    CHECK(threads.state == serial.state);
-#endif
-  }
+  for (Index const heads : {1, 3}) check_executors(run_of<M>({0, 2, 35}, keys, values, heads));
 }
 
 TEST_CASE("forward: work is cut so that one sequence with one head gives every thread some") {
@@ -159,7 +90,7 @@ TEST_CASE("forward: strides, storage types and fields with fewer heads") {
   share(c.r, 2), share(c.k, 2), share(c.log_w, 1);
   for (float& e : c.v) e = widen(narrow<bf16>(e));
   for (float& e : c.q) e = widen(narrow<f16>(e));
-  MatrixResult const expected = reference_result<Rule>(c);
+  MatrixResult const expected = reference_result(c, Rule::read);
 
   Index const stride = 2 * 16 + 5;
   std::vector<float> r(to_size(n * stride), 9e9f), k(r);
@@ -208,33 +139,7 @@ TEST_CASE("forward: strides, storage types and fields with fewer heads") {
 }
 
 TEST_CASE_TEMPLATE("forward: the tape keeps the states before every so many tokens", T, float, double) {
-  using M = Memory<T>;
-  MatrixCase const c = make_case({0, 0, 1, 9, 41});
-  for (Index const every : {1, 5, 8, 100}) {
-    CAPTURE(every);
-    MatrixCall<M> call(c);
-    auto forward = call.call();
-    std::vector<typename M::State> kept(M::tape_size(forward.x, forward.offsets, every));
-    forward.tape = {.every = every, .states = kept};
-    REQUIRE(M::check(forward) == "");
-    M::forward(forward);
-    std::size_t at = 0;
-    for (Index s = 0; s < c.shape.sequences(); ++s)
-      for (Index t = c.shape.offsets[to_size(s)]; t < c.shape.offsets[to_size(s + 1)]; t += every) {
-        MatrixCall<M> until(c);  // the same sequence up to there
-        std::vector<Index> const part{c.shape.offsets[to_size(s)], t};
-        auto shorter = until.call();
-        shorter.offsets = part;
-        shorter.states = shorter.states.subspan(to_size(4 * s), 4);
-        M::forward(shorter);
-        for (std::size_t h = 0; h < 4; ++h, ++at)
-          for (Index j = 0; j < 16; ++j)
-            for (Index i = 0; i < 24; ++i)
-              CHECK(kept[at].view()(j, i) == doctest::Approx(shorter.states[h].view()(j, i)).epsilon(1e-4));
-      }
-    CHECK(at == kept.size());
-    CHECK(max_error(call.result().y, run<M>(c).y) <= between<T>);
-  }
+  check_tape(run_of<Memory<T>>({0, 0, 1, 9, 41}));
 }
 
 TEST_CASE("forward: a longer tape entry continues to the same end") {
@@ -253,20 +158,7 @@ TEST_CASE("forward: a longer tape entry continues to the same end") {
 
 TEST_CASE_TEMPLATE("forward: padding of a row stays zero, and so do bands around the output", M, Memory<float, 16, 24>,
                    Memory<double, 5, 3>, Memory<float, dynamic, dynamic>) {
-  Index const keys = M::keys == dynamic ? 9 : M::keys, values = M::values == dynamic ? 17 : M::values;
-  MatrixCase const c = make_case({0, 23}, keys, values, 2);
-  MatrixCall<M> call(c);
-  std::vector<typename M::T> banded(call.y.size() + 64, -77);
-  auto forward = call.call();
-  forward.y = {banded.data() + 32, 23, 2, values};
-  M::forward(forward);
-  for (std::size_t i = 0; i < 32; ++i) {
-    CHECK(banded[i] == -77);
-    CHECK(banded[banded.size() - 1 - i] == -77);
-  }
-  for (auto const& state : call.states)
-    for (Index j = 0; j < keys; ++j)
-      for (Index i = values; i < state.view().stride(); ++i) CHECK(state.view()[j][i] == 0);
+  check_bands(run_of<M>({0, 23}, M::keys == dynamic ? 9 : M::keys, M::values == dynamic ? 17 : M::values, 2));
 }
 
 TEST_CASE("forward, step: allocate nothing") {
@@ -289,10 +181,9 @@ TEST_CASE_TEMPLATE("forward: extremes stay finite and right", T, float, double) 
   for (Decay const decay : {Decay::none, Decay::wide, Decay::extremes}) {
     CAPTURE(name(decay));
     MatrixCase const c(3, {16, 24, 2, {0, 300}}, Gate::vector, Erase::rank_one, false, decay);
-    MatrixResult const result = run<M>(c), expected = reference_result<Rule>(c);
+    MatrixResult const result = result_of<M>(c), expected = reference_result(c, Rule::read);
     for (double const e : result.y) REQUIRE(std::isfinite(e));
-    CHECK(max_error(result.y, expected.y) <= matrix_bound<T>);
-    CHECK(max_error(result.state, expected.state) <= matrix_bound<T>);
+    check_close(result, expected, matrix_bound<T>);
   }
 }
 
@@ -300,7 +191,7 @@ TEST_CASE("forward: NaN in gives NaN out, in its own head only") {
   using M = Memory<float>;
   MatrixCase c = make_case({0, 5});
   c.r[0] = std::numeric_limits<float>::quiet_NaN();  // token 0, head 0
-  MatrixResult const result = run<M>(c);
+  MatrixResult const result = result_of<M>(c);
   for (std::size_t i = 0; i < result.y.size(); ++i) CHECK(std::isnan(result.y[i]) == (i < 24));
 }
 
@@ -326,16 +217,16 @@ TEST_CASE("check: says what is wrong with a call") {
     for (char const* const part : parts) CHECK_MESSAGE(text.find(part) != std::string::npos, text, " lacks ", part);
   };
   auto bad = good;
-  bad.x.r = {call.r.data(), 5, 4, 16};
+  bad.x.r = {call.x.numbers().r.data(), 5, 4, 16};
   says(M::check(bad), {"r has 5 tokens", "y has 6"});
   bad = good;
-  bad.x.k = {call.k.data(), 6, 3, 16};
+  bad.x.k = {call.x.numbers().k.data(), 6, 3, 16};
   says(M::check(bad), {"k has 3 heads", "divisor of y's 4"});
   bad = good;
-  bad.x.p = {call.p.data(), 6, 4, 15};
+  bad.x.p = {call.x.numbers().p.data(), 6, 4, 15};
   says(M::check(bad), {"p has 15 keys", "expected 16"});
   bad = good;
-  bad.x.v = {call.v.data(), 6, 4, 20};
+  bad.x.v = {call.x.numbers().v.data(), 6, 4, 20};
   says(M::check(bad), {"v has 20 values", "expected 24"});
   bad = good;
   bad.states = bad.states.first(3);

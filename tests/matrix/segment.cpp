@@ -35,7 +35,7 @@ template <class M> struct Pieces {
   std::vector<typename M::T> y, m;
 
   explicit Pieces(MatrixCall<M> const& call) {
-    auto const& shape = call.c.shape;
+    auto const& shape = call.shape;
     segments.assign(5 * to_size(shape.heads), M::identity_segment(shape.keys, shape.values));
     y.resize(call.y.size());
     m.resize(to_size(40 * shape.heads * shape.keys));
@@ -63,13 +63,13 @@ template <class M, class R> void check_segments(MatrixCase const& c, MatrixResul
     if (s < 4) before.insert(before.end(), state.begin(), state.end());
   }
   call.states = state;
-  CHECK(max_error(call.result().state, expected.state) <= matrix_bound<T>);
+  check_close(call.result().state, expected.state, matrix_bound<T>);
   M::add_initial_state({.state_weights = {pieces.m.data(), 40, heads, c.shape.keys},
                         .y0 = {pieces.y.data(), 40, heads, c.shape.values},
                         .y = {call.y.data(), 40, heads, c.shape.values},
                         .states = before,
                         .offsets = pieces.offsets});
-  CHECK(max_error(call.result().y, expected.y) <= matrix_bound<T>);
+  check_close(call.result().y, expected.y, matrix_bound<T>);
 
   // Every bracketing of the five segments of head 0 is the segment of the whole; so is every two-part split.
   auto const segment = [&](Index s) { return pieces.segments[to_size(s * heads)]; };
@@ -84,23 +84,21 @@ template <class M, class R> void check_segments(MatrixCase const& c, MatrixResul
   std::vector<typename M::Segment> whole(to_size(heads), M::identity_segment(c.shape.keys, c.shape.values));
   M::summarize({.x = call.inputs(), .segments = whole});
   for (auto const* const other : {&left, &right, &tree})
-    CHECK(max_error(numbers(*other), numbers(whole[0])) <= 2 * matrix_bound<T>);
+    check_close(numbers(*other), numbers(whole[0]), 2 * matrix_bound<T>);
 
-  // The neutral element, from either side, changes nothing.
+  // The identity, from either side, changes nothing.
   auto const neutral = M::identity_segment(c.shape.keys, c.shape.values);
-  CHECK(compose(neutral, left) == left);
-  CHECK(compose(left, neutral) == left);
-  CHECK(segment(1) == neutral);  // no token
+  check_that(compose(neutral, left) == left, "the identity before it changes nothing");
+  check_that(compose(left, neutral) == left, "the identity after it changes nothing");
+  check_that(segment(1) == neutral, "no token is the identity");
 }
 
 template <class T, Index K, Index V> void check_all_segments(Index keys, Index values, Decay decay) {
   for_each_combination([&]<Gate G, Erase E, Read D>() {
     using R = AnyRule<G, E, D>;
-    CAPTURE(static_cast<int>(G));
-    CAPTURE(static_cast<int>(E));
-    CAPTURE(static_cast<int>(D));
+    Note const gate("gate", name(G)), erase("erase", name(E)), read("read", name(D));
     MatrixCase const c(21, {keys, values, 2, {0, 40}}, G, E, false, decay);
-    check_segments<MatrixMemory<R, T, K, V>, R>(c, reference_result<R>(c));
+    check_segments<MatrixMemory<R, T, K, V>, R>(c, reference_result(c, R::read));
   });
 }
 
@@ -116,18 +114,18 @@ TEST_CASE("segment: scans, brackets and corrects to the sequential result, doubl
 TEST_CASE("segment: a constant decay, and decays of 0 and 1") {
   using Constant = AnyRule<Gate::vector, Erase::none, Read::before, true>;
   MatrixCase const constant(22, {16, 24, 2, {0, 40}}, Gate::vector, Erase::none, true, Decay::slow);
-  check_segments<MatrixMemory<Constant, float, 16, 24>, Constant>(constant, reference_result<Constant>(constant));
+  check_segments<MatrixMemory<Constant, float, 16, 24>, Constant>(constant, reference_result(constant, Constant::read));
   using Scalar = AnyRule<Gate::scalar, Erase::along_key, Read::after, true>;
   MatrixCase const scalar(23, {16, 24, 2, {0, 40}}, Gate::scalar, Erase::along_key, true, Decay::slow);
-  check_segments<MatrixMemory<Scalar, double, 16, 24>, Scalar>(scalar, reference_result<Scalar>(scalar));
+  check_segments<MatrixMemory<Scalar, double, 16, 24>, Scalar>(scalar, reference_result(scalar, Scalar::read));
   using Gated = AnyRule<Gate::vector, Erase::none, Read::after>;
   for (Decay const decay : {Decay::none, Decay::extremes}) {
     MatrixCase const c(24, {16, 24, 2, {0, 40}}, Gate::vector, Erase::none, false, decay);
-    check_segments<MatrixMemory<Gated, float, 16, 24>, Gated>(c, reference_result<Gated>(c));
+    check_segments<MatrixMemory<Gated, float, 16, 24>, Gated>(c, reference_result(c, Gated::read));
   }
   using Free = AnyRule<Gate::vector, Erase::rank_one, Read::after>;
   MatrixCase const c(25, {16, 24, 2, {0, 40}}, Gate::vector, Erase::rank_one, false, Decay::extremes);
-  check_segments<MatrixMemory<Free, double, 16, 24>, Free>(c, reference_result<Free>(c));
+  check_segments<MatrixMemory<Free, double, 16, 24>, Free>(c, reference_result(c, Free::read));
 }
 
 TEST_CASE("segment: outputs may be corrected in place, and are right from an empty state as they are") {

@@ -48,10 +48,8 @@ template <class T, Index K, Index V> MatrixResult kernel_of(Product<T> const& x)
   Index const n = x.n;
   std::vector<T> gates(to_size(tokens * n * heads)), y(to_size(tokens * heads * values), T(-77));
   expand_gate<T>(x.log_w, heads, n, gates);
-  std::vector<typename M::State> states(to_size(heads), empty_state<M>(keys, values));
-  for (Index h = 0; h < heads; ++h)
-    for (Index i = 0; i < values; ++i)
-      for (Index j = 0; j < keys; ++j) states[to_size(h)].view()(j, i) = x.state[to_size((h * values + i) * keys + j)];
+  std::vector<double> const initial(x.state.begin(), x.state.end());
+  auto states = states_of<typename M::State>(initial, keys, values);
   typename M::ForwardCall const call{.x = {.q = Source<K>(x.q.data(), tokens, heads, keys).repeated(n),
                                            .k = {x.k.data(), tokens * n, heads, keys},
                                            .v = {x.v.data(), tokens * n, heads, values},
@@ -59,13 +57,9 @@ template <class T, Index K, Index V> MatrixResult kernel_of(Product<T> const& x)
                                            .beta = {x.beta.data(), tokens * n, heads}},
                                      .y = Sink<V>(y.data(), tokens, heads, values).repeated(n),
                                      .states = states};
-  REQUIRE(M::check(call) == "");
+  require_empty(M::check(call));
   M::forward(call);
-  MatrixResult out{std::vector<double>(y.begin(), y.end()), {}};
-  for (auto& state : states)
-    for (Index i = 0; i < values; ++i)
-      for (Index j = 0; j < keys; ++j) out.state.push_back(static_cast<double>(state.view()(j, i)));
-  return out;
+  return {std::vector<double>(y.begin(), y.end()), numbers_of(states, keys, values)};
 }
 
 }  // namespace
@@ -84,7 +78,7 @@ TEST_CASE("delta_rule: Gated DeltaProduct with one factor is Gated DeltaNet") {
   std::vector<double> gates(x.log_w.size());
   expand_gate<double>(x.log_w, heads, 1, gates);
   CHECK(gates == x.log_w);
-  RuleCase<GatedDeltaNetModel::Rule, double> const c{
+  RuleCase<GatedDeltaNetModel::Rule> const c{
       {keys, values, heads, {0, tokens}}, {.q = x.q, .k = x.k, .v = x.v, .log_w = x.log_w, .beta = x.beta}, x.state};
   check_close(test::reference_of<reference::GatedDeltaNet<double>>(c), reference_of(x), matrix_bound<double>);
 }

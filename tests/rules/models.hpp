@@ -12,8 +12,8 @@
 #include "aviary/wkv5.hpp"
 #include "aviary/wkv6.hpp"
 #include "aviary/wkv7.hpp"
+#include "support/memories.hpp"
 #include "support/random.hpp"
-#include "support/rule_case.hpp"
 
 namespace aviary::test {
 
@@ -24,22 +24,24 @@ struct Draw {
   Index key_heads;
   Decay decay;
 
-  std::vector<float> normal_keys() { return random.normals<float>(shape.tokens() * key_heads * shape.keys); }
-  std::vector<float> unit_keys() { return random.units<float>(shape.tokens() * key_heads, shape.keys); }
-  std::vector<float> key_rates() { return random.rates<float>(rows() * shape.keys); }
-  std::vector<float> normal_values() { return random.normals<float>(rows() * shape.values); }
-  std::vector<float> value_rates() { return random.rates<float>(rows() * shape.values); }
-  std::vector<float> rates() { return random.rates<float>(rows()); }
-  std::vector<float> bonuses(Axis axis) { return random.normals<float>(count(axis)); }
-  std::vector<float> log_w(Axis axis) { return random.log_decays<float>(count(axis), decay); }
+  std::vector<double> normal_keys() { return random.normals<double>(shape.tokens() * key_heads * shape.keys); }
+  std::vector<double> unit_keys() { return random.units<double>(shape.tokens() * key_heads, shape.keys); }
+  std::vector<double> key_rates() { return random.rates<double>(rows() * shape.keys); }
+  std::vector<double> normal_values() { return random.normals<double>(rows() * shape.values); }
+  std::vector<double> value_rates() { return random.rates<double>(rows() * shape.values); }
+  std::vector<double> rates() { return random.rates<double>(rows()); }
+  std::vector<double> bonuses(Axis axis) { return random.normals<double>(count(axis)); }
+  std::vector<double> log_w(Axis axis) { return random.log_decays<double>(count(axis), decay); }
 
  private:
   Index rows() const { return shape.tokens() * shape.heads; }
   Index count(Axis axis) const { return (per_token(axis) ? rows() : shape.heads) * (along_key(axis) ? shape.keys : 1); }
 };
 
-inline std::vector<float> product(std::vector<float> x, std::vector<float> const& y, float sign = 1) {
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] *= sign * y[i % y.size()];
+/// Rounded to float, as all inputs are.
+inline std::vector<double> product(std::vector<double> x, std::vector<double> const& y, double sign = 1) {
+  for (std::size_t i = 0; i < x.size(); ++i)
+    x[i] = static_cast<double>(static_cast<float>(x[i] * sign * y[i % y.size()]));
   return x;
 }
 
@@ -146,7 +148,7 @@ struct CombaModel : Model<Comba<float, 64>, reference::Comba> {
             .k = k,
             .v = d.normal_values(),
             .log_w = d.log_w(Axis::one),
-            .p = product(k, {0.75f}),
+            .p = product(k, {0.75}),
             .beta = d.rates()};
   }
 };
@@ -159,7 +161,7 @@ struct DplrModel : Model<Dplr<float, 64>, reference::Dplr> {
             .k = d.normal_keys(),
             .v = d.normal_values(),
             .alpha = alpha,
-            .beta = product(alpha, d.random.rates<float>(static_cast<Index>(alpha.size())), -1)};
+            .beta = product(alpha, d.random.rates<double>(static_cast<Index>(alpha.size())), -1)};
   }
 };
 struct IplrModel : Model<Iplr<float, 64>, reference::Iplr> {
@@ -169,7 +171,7 @@ struct IplrModel : Model<Iplr<float, 64>, reference::Iplr> {
             .k = d.normal_keys(),
             .v = d.normal_values(),
             .alpha = alpha,
-            .beta = product(alpha, d.random.rates<float>(static_cast<Index>(alpha.size())), -1)};
+            .beta = product(alpha, d.random.rates<double>(static_cast<Index>(alpha.size())), -1)};
   }
 };
 
@@ -177,7 +179,8 @@ template <class Model>
 RuleCase<typename Model::Rule> draw_case(std::uint64_t seed, Shape const& shape, Decay decay, Index key_heads) {
   Draw draw{Random(seed), shape, key_heads, decay};
   auto x = Model::fields(draw);
-  return {shape, std::move(x), draw.random.normals<float>(shape.sequences() * shape.heads * shape.values * shape.keys)};
+  return {shape, std::move(x),
+          draw.random.normals<double>(shape.sequences() * shape.heads * shape.values * shape.keys)};
 }
 template <class Model> RuleCase<typename Model::Rule> draw_case(std::uint64_t seed, Shape const& shape, Decay decay) {
   return draw_case<Model>(seed, shape, decay, shape.heads);

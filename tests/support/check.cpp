@@ -47,6 +47,23 @@ void check_that(bool so, char const* what, Place place) {
   CHECK_MESSAGE(so, what);
 }
 
+void check_each(Index n, char const* what, std::function<bool(Index i)> const& so, Place place) {
+  INFO(context(place));
+  for (Index i = 0; i < n; ++i) {
+    CAPTURE(i);
+    CHECK_MESSAGE(so(i), what);
+  }
+}
+
+void check_approx(NumberSpan x, NumberSpan expected, double epsilon, Place place) {
+  INFO(context(place));
+  REQUIRE(x.size() == expected.size());
+  for (Index i = 0; i < x.size(); ++i) {
+    CAPTURE(i);
+    CHECK(x[i] == doctest::Approx(expected[i]).epsilon(epsilon));
+  }
+}
+
 void require_empty(std::string const& message, Place place) {
   INFO(context(place));
   REQUIRE(message == "");

@@ -20,7 +20,7 @@ namespace aviary::test {
 class NumberSpan {
  public:
   template <class X>
-    requires requires(X const& x) { x.data(), x.size(); }
+  requires requires(X const& x) { x.data(), x.size(); }
   NumberSpan(X const& x) : NumberSpan(x.data(), static_cast<Index>(x.size())) {}
   NumberSpan(float const* data, Index size) : floats_(data), size_(size) {}
   NumberSpan(double const* data, Index size) : doubles_(data), size_(size) {}

@@ -18,7 +18,7 @@
 namespace aviary::test {
 
 /// The inputs of a rule in double.
-template <class Rule> using GoldenFields = FieldNumbers<Rule, double>;
+template <class Rule> using GoldenFields = FieldNumbers<Rule>;
 
 struct Wkv5Golden : Model<Wkv5<float, 64>, reference::Wkv5> {
   static constexpr char const* op = "wkv5_v52";
@@ -114,7 +114,7 @@ using MatrixGoldens = GoldenList<Wkv5PerHeadGolden, Wkv5Golden, Wkv6Golden, Wkv7
                                  GatedDeltaNetGolden, KdaGolden, DplrGolden, IplrGolden>;
 
 /// A file of the model's op: its batch as packed sequences, its inputs and initial states.
-template <class Golden> RuleCase<typename Golden::Rule, double> golden_case(MatrixGolden const& file) {
+template <class Golden> RuleCase<typename Golden::Rule> golden_case(MatrixGolden const& file) {
   Shape shape{file.keys(), file.values(), file.heads(), {}};
   for (Index s = 0; s <= file.batch(); ++s) shape.offsets.push_back(s * file.tokens());
   return {shape, Golden::fields(file), file.state("state0")};
