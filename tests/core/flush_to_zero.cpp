@@ -6,6 +6,8 @@
 #include <thread>
 #include <vector>
 
+#include "aviary/core/executor.hpp"
+
 using namespace aviary;
 
 namespace {
