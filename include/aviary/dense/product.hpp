@@ -53,16 +53,18 @@ template <class Q, int R, int N = 1> struct ProductTile {
   template <class C> AVIARY_HOST_DEVICE AVIARY_INLINE void load(MatView<C> c, Index i, Index j) noexcept {
     if (j + columns <= c.columns()) return load_from(&c(i, j), c.stride());
     C edge[to_size(R * columns)] = {};
+    Index const left = std::min(c.columns() - j, columns);  // fewer than `columns`, which g++ 12 does not see
     for (Index r = 0; r < R; ++r)
-      for (Index m = 0; j + m < c.columns(); ++m) edge[r * columns + m] = c(i + r, j + m);
+      for (Index m = 0; m < left; ++m) edge[r * columns + m] = c(i + r, j + m);
     load_from(edge, columns);
   }
   template <class C> AVIARY_HOST_DEVICE AVIARY_INLINE void store(MatView<C> c, Index i, Index j) const noexcept {
     if (j + columns <= c.columns()) return store_to(&c(i, j), c.stride());
     C edge[to_size(R * columns)];
     store_to(edge, columns);
+    Index const left = std::min(c.columns() - j, columns);
     for (Index r = 0; r < R; ++r)
-      for (Index m = 0; j + m < c.columns(); ++m) c(i + r, j + m) = edge[r * columns + m];
+      for (Index m = 0; m < left; ++m) c(i + r, j + m) = edge[r * columns + m];
   }
 
   /// Adds a(r, l) b(l, n) for l = first ... last - 1: a(r, l) is a number, b(l, n) a pack.

@@ -151,10 +151,12 @@ template <class R, class In, class F> AVIARY_HOST_DEVICE constexpr void for_each
   });
 }
 
-/// Whether a field is along values.
-template <class R> consteval bool has_value() {
-  return with_members<field_count<R>>(Axes<R>{}, [](auto... axis) { return ((axis.value == Axis::value) || ...); });
-}
+/// Whether one of the axes is along values.
+struct AnyValue {
+  template <class... Tags> AVIARY_HOST_DEVICE constexpr bool operator()(Tags...) const {
+    return ((Tags::value == Axis::value) || ...);
+  }
+};
 
 /// The axis of log_w; Axis::value where there is no such field.
 template <class R> consteval Axis decay_axis() {
@@ -217,7 +219,7 @@ concept HasFields = requires {
 }
 &&std::is_aggregate_v<detail::Axes<R>>;
 template <class R>
-concept HasValue = detail::has_value<R>();
+concept HasValue = detail::with_members<detail::field_count<R>>(detail::Axes<R>{}, detail::AnyValue{});
 /// log_w is along keys or one number, and no field is called w, which is what `map` calls its exponential.
 template <class R>
 concept HasProperDecay = !requires(detail::Axes<R> fields) {
