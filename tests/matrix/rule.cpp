@@ -18,19 +18,28 @@ static_assert(2.f + Absent{} == 2.f && Absent{} - 2.f == -2.f);
 // So the product of a key and a value, Absent in both lanes, is no term; nor is a term that is left out.
 static_assert(!std::is_convertible_v<Absent, Required<float>> && !std::is_default_constructible_v<Required<float>>);
 
+// The gate follows from the axis of log_w.
+using test::AnyRule;
+static_assert(gate_of<Wkv7Rule> == Gate::vector);
+static_assert(gate_of<AnyRule<Gate::none, Erase::none, Read::after>> == Gate::none);
+static_assert(gate_of<AnyRule<Gate::scalar, Erase::none, Read::after>> == Gate::scalar);
+static_assert(gate_of<AnyRule<Gate::scalar, Erase::none, Read::after, true>> == Gate::scalar);
+static_assert(gate_of<AnyRule<Gate::vector, Erase::none, Read::after, true>> == Gate::vector);
+
 // Concepts of a rule.
-struct NoTraits {};
-struct NoDecay {
-  static constexpr Gate gate = Gate::vector;
+struct Nothing {};
+struct AlongValues {
+  static constexpr char const* name = "along values";
   static constexpr Erase erase = Erase::none;
   static constexpr Read read = Read::after;
   template <template <Axis> class Per> struct Fields {
     Per<Axis::key> r, k;
-    Per<Axis::value> v;
+    Per<Axis::value> v, log_w;
   };
 };
-static_assert(HasTraits<Wkv7Rule> && HasFields<Wkv7Rule> && HasDecay<Wkv7Rule>);
-static_assert(!HasTraits<NoTraits> && !HasFields<NoTraits> && HasTraits<NoDecay> && !HasDecay<NoDecay>);
+static_assert(HasName<Wkv7Rule> && HasTraits<Wkv7Rule> && HasFields<Wkv7Rule> && HasProperDecay<Wkv7Rule>);
+static_assert(!HasName<Nothing> && !HasTraits<Nothing> && !HasFields<Nothing>);
+static_assert(HasName<AlongValues> && HasTraits<AlongValues> && HasFields<AlongValues> && !HasProperDecay<AlongValues>);
 
 TEST_CASE("rule: fields are counted and visited in order, each with its axis") {
   CHECK(detail::field_count<Wkv7Rule> == 6);
@@ -40,7 +49,6 @@ TEST_CASE("rule: fields are counted and visited in order, each with its axis") {
 }
 
 TEST_CASE("rule: only the decay of a whole head is constant") {
-  using test::AnyRule;
   CHECK(!constant_decay<Wkv7Rule>);
   CHECK(!constant_decay<AnyRule<Gate::none, Erase::none, Read::after, true>>);
   CHECK(constant_decay<AnyRule<Gate::scalar, Erase::none, Read::after, true>>);

@@ -19,17 +19,17 @@ using simd::Wide;
 
 namespace {
 
-template <class P> using Number = typename Pack<P>::value_type;
+template <class P> using Value = typename Pack<P>::value_type;
 
-template <class P> std::vector<Number<P>> lanes_of(P const& x) {
-  std::vector<Number<P>> lanes(to_size(Pack<P>::lanes));
+template <class P> std::vector<Value<P>> lanes_of(P const& x) {
+  std::vector<Value<P>> lanes(to_size(Pack<P>::lanes));
   Pack<P>::store(lanes.data(), x);
   return lanes;
 }
 
 /// Numbers for one pack.
-template <class P> std::vector<Number<P>> numbers(std::uint64_t seed) {
-  return test::Random(seed).normals<Number<P>>(Pack<P>::lanes);
+template <class P> std::vector<Value<P>> numbers(std::uint64_t seed) {
+  return test::Random(seed).normals<Value<P>>(Pack<P>::lanes);
 }
 
 /// f of every lane in turn.
@@ -46,7 +46,7 @@ template <class T, class F, class... From> std::vector<T> map(F&& f, std::vector
       Wide<Native<double>, 2>
 
 TEST_CASE_TEMPLATE("pack: loads, stores and fills every lane, from any address", P, AVIARY_PACKS) {
-  using T = Number<P>;
+  using T = Value<P>;
   auto const lanes = Pack<P>::lanes;
   auto const data = test::Random(1).normals<T>(lanes + 5);
   for (Index shift = 0; shift < 5; ++shift) {
@@ -62,7 +62,7 @@ TEST_CASE_TEMPLATE("pack: loads, stores and fills every lane, from any address",
 }
 
 TEST_CASE_TEMPLATE("pack: operators work lane by lane", P, AVIARY_PACKS) {
-  using T = Number<P>;
+  using T = Value<P>;
   auto const a = numbers<P>(2), b = numbers<P>(3);
   P const x = Pack<P>::load(a.data()), y = Pack<P>::load(b.data());
   CHECK(lanes_of<P>(x + y) == map([](T s, T t) { return s + t; }, a, b));
@@ -71,7 +71,7 @@ TEST_CASE_TEMPLATE("pack: operators work lane by lane", P, AVIARY_PACKS) {
 }
 
 TEST_CASE_TEMPLATE("pack: fma is a b + c, rounded once where the machine can", P, AVIARY_PACKS) {
-  using T = Number<P>;
+  using T = Value<P>;
   for (std::uint64_t seed = 10; seed < 60; ++seed) {
     auto const a = numbers<P>(seed), b = numbers<P>(seed + 100);
     auto c = numbers<P>(seed + 200);
@@ -89,7 +89,7 @@ TEST_CASE_TEMPLATE("pack: fma is a b + c, rounded once where the machine can", P
 }
 
 TEST_CASE_TEMPLATE("pack: the sum is the sum of the lanes", P, float, double, Native<float>, Native<double>) {
-  using T = Number<P>;
+  using T = Value<P>;
   auto a = numbers<P>(4);
   double exact = 0, absolute = 0;
   for (T const x : a) exact += static_cast<double>(x), absolute += std::abs(static_cast<double>(x));
@@ -102,7 +102,7 @@ TEST_CASE_TEMPLATE("pack: the sum is the sum of the lanes", P, float, double, Na
 }
 
 TEST_CASE_TEMPLATE("pack: a part of a pack is read and written, and nothing past the end", P, AVIARY_PACKS) {
-  using T = Number<P>;
+  using T = Value<P>;
   constexpr Index lanes = Pack<P>::lanes;
   T const nan = std::numeric_limits<T>::quiet_NaN();
   for (Index n = 0; n <= 2 * lanes + 1; ++n)
@@ -162,7 +162,7 @@ TEST_CASE_TEMPLATE("pack: exp and expm1 to two units in the last place", P, floa
 
 // What a decay may be: log_w is in [-inf, 0].
 TEST_CASE_TEMPLATE("pack: exp and expm1 at the ends", P, float, double, Native<float>, Native<double>) {
-  using T = Number<P>;
+  using T = Value<P>;
   T const infinity = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
   auto const exp = [](T x) { return lanes_of(Pack<P>::exp(P(x))).front(); };
   auto const expm1 = [](T x) { return lanes_of(Pack<P>::expm1(P(x))).front(); };
@@ -212,7 +212,7 @@ TEST_CASE_TEMPLATE("pack: errors of the elementwise functions are as stated", P,
 
 TEST_CASE_TEMPLATE("pack: min, max and select take lanes, and NaN from the right", P, float, double, Native<float>,
                    Native<double>) {
-  using T = Number<P>;
+  using T = Value<P>;
   using L = Pack<P>;
   T const nan = std::numeric_limits<T>::quiet_NaN();
   for (auto const& [a, b] : {std::pair<T, T>{T(1), T(2)}, {T(2), T(1)}, {T(-3), T(-3)}}) {
@@ -228,7 +228,7 @@ TEST_CASE_TEMPLATE("pack: min, max and select take lanes, and NaN from the right
 
 TEST_CASE_TEMPLATE("pack: scale and exponent take numbers apart and put them together", P, float, double, Native<float>,
                    Native<double>) {
-  using T = Number<P>;
+  using T = Value<P>;
   using L = Pack<P>;
   int const most = std::numeric_limits<T>::max_exponent - 1;
   for (int n = 1 - most; n <= most; ++n) {

@@ -1,0 +1,1 @@
+// Compiled for the header that comes before it.
