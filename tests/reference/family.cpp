@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "aviary/reference/recurrence.hpp"
 #include "rules/models.hpp"
 #include "support/compare.hpp"
 #include "support/temporary_folder.hpp"
