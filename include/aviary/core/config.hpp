@@ -2,6 +2,8 @@
 /// What every header uses: the index type, the marks for host and device code, the assertion.
 #include <cassert>
 #include <cstddef>
+#include <cstdio>
+#include <cstdlib>
 
 #define AVIARY_VERSION_MAJOR 0
 #define AVIARY_VERSION_MINOR 1
@@ -21,16 +23,31 @@
 #define AVIARY_HOST_DEVICE
 #endif
 
-/// Checks a precondition of a hot path. By default it is assert(), which NDEBUG turns off. To replace it, define it
-/// before the first include.
+namespace aviary::detail {
+/// Prints what failed, and aborts. (Unlike that of assert(), its message repeats no template arguments: they would be the
+/// larger part of a program.)
+[[noreturn]] inline void assertion_failed(char const* condition, char const* file, int line) noexcept {
+  std::fprintf(stderr, "%s:%d: aviary: assertion failed: %s\n", file, line, condition);
+  std::abort();
+}
+}  // namespace aviary::detail
+
+/// Checks a precondition of a hot path. NDEBUG turns it off. To replace it, define it before the first include.
 /// AVIARY_ASSERT_CALL does the same with the words of check(call): it prints them before the assertion fails.
 #if defined(AVIARY_ASSERT) || !defined(NDEBUG)
 #define AVIARY_ASSERT_CALL(words) AVIARY_ASSERT(::aviary::detail::nothing_wrong(words))
 #else
 #define AVIARY_ASSERT_CALL(words) static_cast<void>(0)
 #endif
-#ifndef AVIARY_ASSERT
+#if !defined(AVIARY_ASSERT)
+#if defined(NDEBUG)
+#define AVIARY_ASSERT(condition) static_cast<void>(0)
+#elif AVIARY_DEVICE_COMPILER
 #define AVIARY_ASSERT(condition) assert(condition)
+#else
+#define AVIARY_ASSERT(condition) \
+  ((condition) ? static_cast<void>(0) : ::aviary::detail::assertion_failed(#condition, __FILE__, __LINE__))
+#endif
 #endif
 
 /// Forces the inlining of the few functions and lambdas that a kernel is made of. Without it g++ at -O2 keeps blocks of

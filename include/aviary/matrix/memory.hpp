@@ -21,13 +21,7 @@ namespace aviary {
 /// float there. Models are trained with states in float; try before you ship. A step costs 1.4 times (f16) to 2.5 times
 /// (bf16) one in float from first-level cache.
 template <class R, class Number, Index K, Index V = K, Stored S = Number> class MatrixMemory {
-  static_assert(HasName<R>, "aviary: a rule needs static constexpr char const* name: what messages and files call it");
-  static_assert(HasTraits<R>, "aviary: a rule needs static constexpr Erase erase and static constexpr Read read");
-  static_assert(HasFields<R>, "aviary: a rule needs template <template <Axis> class Per> struct Fields, an aggregate");
-  static_assert(HasValue<R>, "aviary: a rule needs a field along values, Per<Axis::value>: what it writes");
-  static_assert(
-      HasProperDecay<R>,
-      "aviary: the field log_w of a rule is along keys or one number, and no field is called w: x.w is exp(log_w)");
+  using RuleIsChecked = decltype(detail::check_rule<R>());
   static_assert(std::is_same_v<Number, float> || std::is_same_v<Number, double>,
                 "aviary: arithmetic is float or double; inputs and outputs may be stored in other types");
   static constexpr Index most = detail::largest_head;

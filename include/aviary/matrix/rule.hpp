@@ -229,6 +229,18 @@ concept HasProperDecay = !requires(detail::Axes<R> fields) {
 ///@}
 
 namespace detail {
+/// Says what a rule lacks. The assertions stand in a function, whose deduced type is asked for, because a class in which one
+/// fails has no members for clang, which would complain about every use of them.
+template <class R> constexpr auto check_rule() {
+  static_assert(HasName<R>, "aviary: a rule needs static constexpr char const* name: what messages and files call it");
+  static_assert(HasTraits<R>, "aviary: a rule needs static constexpr Erase erase and static constexpr Read read");
+  static_assert(HasFields<R>, "aviary: a rule needs template <template <Axis> class Per> struct Fields, an aggregate");
+  static_assert(HasValue<R>, "aviary: a rule needs a field along values, Per<Axis::value>: what it writes");
+  static_assert(
+      HasProperDecay<R>,
+      "aviary: the field log_w of a rule is along keys or one number, and no field is called w: x.w is exp(log_w)");
+}
+
 // What a memory derives from its rule, in a form that says nothing more where the rule lacks it.
 template <class R> consteval bool erases() {
   if constexpr (HasTraits<R>)

@@ -1,0 +1,69 @@
+/// A rule, and the mistakes that its author or its caller can make: each is made where a macro of its name is defined.
+/// tests/mistakes.cmake compiles this file once for each, and reads what the compiler says.
+#include "aviary/matrix/memory.hpp"
+
+using namespace aviary;
+
+struct Mistaken {
+#ifndef MISSING_NAME
+  static constexpr char const* name = "mistaken";
+#endif
+#ifndef MISSING_TRAIT
+  static constexpr Erase erase = Erase::along_key;
+#endif
+  static constexpr Read read = Read::after;
+
+  template <template <Axis> class Per> struct Fields {
+    Per<Axis::key> q, k;
+#ifdef NO_VALUE_FIELD
+    Per<Axis::key> v;
+#else
+    Per<Axis::value> v;
+#endif
+#ifdef DECAY_ALONG_VALUES
+    Per<Axis::value> log_w;
+#elif !defined(MISSING_LOG_W)
+    Per<Axis::one> log_w;
+#endif
+    Per<Axis::one> beta;
+#ifdef FIELD_NAMED_W
+    Per<Axis::one> w;
+#endif
+  };
+
+  template <class Terms> static constexpr Terms map(auto const& x) {
+#if defined(MISSING_TERM)
+    return {.r = x.q, .k = x.beta * x.k, .v = x.v};
+#elif defined(MISSING_VALUE)
+    return {.r = x.q, .p = x.w * x.k, .k = x.beta * x.k};
+#elif defined(WRONG_AXIS)
+    return {.r = x.q, .p = x.w * x.k, .k = x.v, .v = x.v};
+#elif defined(KEY_TIMES_VALUE)
+    return {.r = x.q, .p = x.w * x.k, .k = x.beta * x.k, .v = x.k * x.v};
+#elif defined(UNWANTED_TERM)
+    return {.r = x.q, .p = x.w * x.k, .q = x.k, .k = x.beta * x.k, .v = x.v};
+#elif defined(MISSING_FIELD)
+    return {.r = x.q, .p = x.w * x.k, .k = x.rate * x.k, .v = x.v};
+#else
+    return {.r = x.q, .p = x.w * x.k, .k = x.beta * x.k, .v = x.v};
+#endif
+  }
+};
+
+using Memory = MatrixMemory<Mistaken, float, 16>;
+
+void call(Memory::State& s, float const* x, float* y) {
+#if defined(CALLER_FORGETS)
+  Memory::step(s, Memory::Token{.q = x, .k = x, .v = x, .log_w = 0}, y);
+#elif defined(CALLER_MISNAMES)
+  Memory::step(s, Memory::Token{.q = x, .kk = x, .v = x, .log_w = 0, .beta = 1}, y);
+#elif defined(MISSING_LOG_W)
+  Memory::step(s, Memory::Token{.q = x, .k = x, .v = x, .beta = 1}, y);
+#elif defined(FIELD_NAMED_W)
+  Memory::step(s, Memory::Token{.q = x, .k = x, .v = x, .log_w = 0, .beta = 1, .w = 1}, y);
+#elif defined(DECAY_ALONG_VALUES)
+  Memory::step(s, Memory::Token{.q = x, .k = x, .v = x, .log_w = x, .beta = 1}, y);
+#else
+  Memory::step(s, Memory::Token{.q = x, .k = x, .v = x, .log_w = 0, .beta = 1}, y);
+#endif
+}
