@@ -3,6 +3,7 @@
 # field that a map or a caller misspells or forgets.
 #   cmake -DCXX_COMPILER=g++ -DAVIARY_SOURCE_DIR=. -P tests/mistakes.cmake
 cmake_minimum_required(VERSION 3.25)
+separate_arguments(CXX_FLAGS UNIX_COMMAND "${CXX_FLAGS}")
 
 # compile(MISTAKE)  compiles with a mistake; sets status, said, errors.
 macro(compile mistake)
@@ -21,7 +22,7 @@ if(NOT status EQUAL 0)
   message(FATAL_ERROR "Without a mistake the rule does not compile:\n${said}")
 endif()
 
-set(of_declarations MISSING_TRAIT NO_VALUE_FIELD DECAY_ALONG_VALUES)
+set(of_declarations MISSING_TRAIT NO_VALUE_FIELD DECAY_ALONG_VALUES FIELD_NAMED_W)
 foreach(
   line
   IN
