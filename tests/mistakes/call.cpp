@@ -13,12 +13,9 @@ int main() {
   std::vector<float> y(4 * 16);
   std::vector<Memory::State> states(1);
   float const* const p = x.data();
-  Memory::forward({.x = {.r = {p, 4, 1},
-                         .log_w = {p, 3, 1},
-                         .k = {p, 4, 1},
-                         .v = {p, 4, 1},
-                         .kappa_hat = {p, 4, 1},
-                         .a = {p, 4, 1}},
-                   .y = {y.data(), 4, 1},
-                   .states = states});
+  Memory::forward(
+      {.x =
+           {.r = {p, 4, 1}, .log_w = {p, 3, 1}, .k = {p, 4, 1}, .v = {p, 4, 1}, .kappa_hat = {p, 4, 1}, .a = {p, 4, 1}},
+       .y = {y.data(), 4, 1},
+       .states = states});
 }

@@ -15,11 +15,11 @@ namespace aviary {
 ///
 /// Number (float or double) is the type of the arithmetic and, unless S says otherwise, of the state.
 ///
-/// S = bf16 or f16 halves the memory of a state, and rounds it after every token. Measured error of y and of the state in
-/// unit roundoffs u of S (bf16 2^-9, f16 2^-12), relative L2, 64 x 64, 64 to 4096 tokens with a free erasure: 1 to 1.5 u with
-/// the decays of WKV-7, 7 u with slow decays or none. Without decay and erasure small writes are lost in large sums: keep
-/// float there. Models are trained with states in float; try before you ship. A step costs 1.4 times (f16) to 2.5 times
-/// (bf16) one in float from first-level cache.
+/// S = bf16 or f16 halves the memory of a state, and rounds it after every token. The error of y and of the state was
+/// measured in unit roundoffs u of S (bf16 2^-9, f16 2^-12), relative L2, 64 x 64, 64 to 4096 tokens, with an erasure of
+/// rank one: 1 to 1.5 u with the decays of WKV-7, 7 u with slow decays or none. Without decay and erasure, small writes are
+/// lost in large sums: keep float there. Models are trained with states in float; try before you ship. A step costs 1.4
+/// times (f16) to 2.5 times (bf16) one in float from first-level cache.
 template <class R, class Number, Index K, Index V = K, Stored S = Number> class MatrixMemory {
   using RuleIsChecked = decltype(detail::check_rule<R>());
   static_assert(std::is_same_v<Number, float> || std::is_same_v<Number, double>,
@@ -136,7 +136,7 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   };
   /// The segment of each sequence and head, and what is needed to correct its outputs once the state before it is known.
   /// Cost: with an erasure that of `forward` for V + K values, else about that of `forward`. Over a long stretch A decays to
-  /// subnormal numbers, with which some machines are many times slower: see simd/flush_to_zero.hpp.
+  /// subnormal numbers, with which some machines are many times slower: see core/flush_to_zero.hpp.
   template <class P = simd::Native<T>, Executor E = Serial>
   static void summarize(SummarizeCall const& call, E&& executor = {}) {
     detail::SegmentPass<MatrixMemory, P>::run(call, executor);
