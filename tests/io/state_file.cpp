@@ -27,7 +27,6 @@ namespace {
 /// A user's own rule: S' = S + v k^T, y = S' r.
 struct SumRule {
   static constexpr char const* name = "sum";
-  static constexpr Gate gate = Gate::none;
   static constexpr Erase erase = Erase::none;
   static constexpr Read read = Read::after;
   template <template <Axis> class Per> struct Fields {
