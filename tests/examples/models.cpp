@@ -59,14 +59,14 @@ struct Trained {
     std::filesystem::path const folder = std::filesystem::path(AVIARY_TEST_DATA_DIR) / "models";
     std::vector<Trained> found;
     test::Generations::for_each([&]<class G>() {
-      std::string const name = G::trained;
-      if (name.empty()) return;
-      if (std::string_view(AVIARY_TEST_DATA_DIR).empty() || !exists(folder / (name + ".json"))) {
-        MESSAGE("not run: AVIARY_TEST_DATA_DIR has no models/" << name << ".json");
+      std::string const model = G::trained;
+      if (model.empty()) return;
+      if (std::string_view(AVIARY_TEST_DATA_DIR).empty() || !exists(folder / (model + ".json"))) {
+        MESSAGE("not run: AVIARY_TEST_DATA_DIR has no models/" << model << ".json");
         return;
       }
-      std::ifstream json(folder / (name + ".json"));
-      found.push_back({name, SafeTensors(folder / (name + ".safetensors")), nlohmann::json::parse(json)});
+      std::ifstream json(folder / (model + ".json"));
+      found.push_back({model, SafeTensors(folder / (model + ".safetensors")), nlohmann::json::parse(json)});
     });
     return found;
   }
