@@ -84,7 +84,7 @@ template <KeyStorage S> class TokenCache {
     if constexpr (has_scales) scales_.reserve(to_size(tokens));
   }
 
-  /// Appends tokens: ids (tokens), keys (tokens, width) of any storage type. With q8, a key with a NaN or an infinity
+  /// Appends tokens: ids (tokens), keys (tokens, width) of any floating format. With q8, a key with a NaN or an infinity
   /// becomes all NaN.
   ///   Cost: O(1) a token, amortised. It allocates only beyond capacity().
   /// @throws std::invalid_argument for other shapes, an id outside the vocabulary, or more than max_size() tokens;

@@ -33,7 +33,7 @@ template <class Number, Index C = dynamic> class ChannelMemory {
     VecView<T const, C> k, v;
     VecView<T const, C> u;  ///< the same for all tokens
   };
-  /// Packed sequences of any storage type, with one head.
+  /// Packed sequences of any floating format, with one head.
   struct Inputs {
     HeadSource<C> log_w;  ///< (1, C), <= 0
     Source<C> k, v;       ///< (tokens, 1, C)

@@ -80,7 +80,7 @@ template <class T, Index K, Index V> MatView<T> as_matrix(StateView<T, K, V> s) 
   return {s.s, s.keys(), s.values(), s.stride()};
 }
 
-/// What std::vector, std::array and std::span of numbers of any storage type have.
+/// What std::vector, std::array and std::span of numbers of any floating format have.
 template <class Numbers>
 concept StoredNumbers = requires(Numbers& numbers) {
   requires Stored<std::remove_cvref_t<decltype(*numbers.data())>>;
@@ -95,7 +95,7 @@ template <class To, class From> To converted(From x) noexcept {
 }
 }  // namespace detail
 
-/// Fills a state from keys x values numbers of any storage type, and its padding with zeros.
+/// Fills a state from keys x values numbers of any floating format, and its padding with zeros.
 template <class T, Index K, Index V, detail::StoredNumbers From>
 void import_state(StateView<T, K, V> to, From const& from, Orientation orientation) noexcept {
   Index const keys = to.keys(), values = to.values();
@@ -111,7 +111,7 @@ void import_state(StateView<T, K, V> to, From const& from, Orientation orientati
   }
 }
 
-/// Fills keys x values numbers of any storage type from a state.
+/// Fills keys x values numbers of any floating format from a state.
 template <class T, Index K, Index V, detail::StoredNumbers To>
 void export_state(StateView<T, K, V> from, To&& to, Orientation orientation) noexcept {
   Index const keys = from.keys(), values = from.values();

@@ -198,7 +198,7 @@ template <class T> using Native = xsimd::batch<T>;
 template <class T> using Native = T;
 #endif
 
-/// A pack from numbers of any storage type, or from 8-bit integers.
+/// A pack from numbers of any floating format, or from 8-bit integers.
 template <class P, class S> AVIARY_HOST_DEVICE AVIARY_INLINE P load(S const* p) noexcept {
   using L = Pack<P>;
   if constexpr (std::is_same_v<S, typename L::value_type>) {
@@ -220,7 +220,7 @@ template <class P, class S> AVIARY_HOST_DEVICE AVIARY_INLINE P load(S const* p) 
   }
 }
 
-/// A pack into numbers of any storage type, rounded to nearest. (Call it with its namespace: xsimd has an aligned one.)
+/// A pack into numbers of any floating format, rounded to nearest. (Call it with its namespace: xsimd has an aligned one.)
 template <class P, class S> AVIARY_HOST_DEVICE AVIARY_INLINE void store(S* p, P const& x) noexcept {
   using L = Pack<P>;
   if constexpr (std::is_same_v<S, typename L::value_type>) {
