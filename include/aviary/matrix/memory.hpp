@@ -43,8 +43,8 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   using View = StateView<StateNumber, K, V>;
   /// One token of one head: views of K or V numbers, or a number, under the model's own names.
   using Token = typename R::template Fields<detail::TokenFields<T, K, V>::template Per>;
-  /// Packed sequences: (tokens, heads, K, V or 1) of any floating format, each field with its own number of heads, a divisor
-  /// of that of y: value head h reads head h H_field / H.
+  /// Packed sequences: (tokens, heads, K, V or 1) of any floating format, each field with its own number of heads, a
+  /// divisor of that of y: value head h reads head h H_field / H.
   using Inputs = typename R::template Fields<detail::InputFields<K, V>::template Per>;
   using Prepared = typename detail::TileSizes<MatrixMemory>::Token;
   template <class P> using Kernel = typename detail::TileSizes<MatrixMemory>::template Kernel<P>;

@@ -220,7 +220,8 @@ template <class P, class S> AVIARY_HOST_DEVICE AVIARY_INLINE P load(S const* p) 
   }
 }
 
-/// A pack into numbers of any floating format, rounded to nearest. (Call it with its namespace: xsimd has an aligned one.)
+/// A pack into numbers of any floating format, rounded to nearest. (Call it with its namespace: xsimd has one for
+/// aligned numbers.)
 template <class P, class S> AVIARY_HOST_DEVICE AVIARY_INLINE void store(S* p, P const& x) noexcept {
   using L = Pack<P>;
   if constexpr (std::is_same_v<S, typename L::value_type>) {
