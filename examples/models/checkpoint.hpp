@@ -114,7 +114,7 @@ template <class T> class WeightReader {
 /// Reads the tensors of one block, under their names within it: "att.key.weight" is "blocks.3.att.key.weight".
 template <class T> class BlockReader {
  public:
-  /// Reads a block of `channels` channels. Keeps references to all but the numbers.
+  /// Reads a block of `channels` channels. Keeps references to the file and to `read`.
   BlockReader(aviary::TensorFile const& file, WeightReader<T>& read, Index layer, Index channels,
               LoadOptions const& options)
       : file_(file),
@@ -200,7 +200,7 @@ template <class T> class BlockReader {
   aviary::TensorFile const& file_;
   WeightReader<T>& read_;
   Index layer_, channels_;
-  LoadOptions const& options_;
+  LoadOptions options_;
   std::string prefix_;
 };
 
