@@ -3,7 +3,7 @@
 #include "aviary/channel/forward.hpp"
 #include "aviary/core/check.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 /// What is wrong with the shapes of a call of M::forward; empty when nothing is.
 template <class M> std::string check_channels(typename M::ForwardCall const& call) {
@@ -24,4 +24,4 @@ template <class M> std::string check_channels(typename M::ForwardCall const& cal
                        states("tape", call.tape.states, packing.kept_before(packing.sequences(), call.tape.every)));
 }
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

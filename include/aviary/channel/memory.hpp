@@ -5,7 +5,7 @@
 #include "aviary/channel/check.hpp"
 #include "aviary/channel/segment.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// A running weighted mean of v in each of C channels, a compile-time number of any size or `dynamic`:
 ///
@@ -140,4 +140,4 @@ template <class Number, Index C = dynamic> class ChannelMemory {
   static std::string check(ForwardCall const& call) { return detail::check_channels<ChannelMemory>(call); }
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

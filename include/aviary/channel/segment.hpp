@@ -7,7 +7,7 @@
 #include "aviary/channel/forward.hpp"
 #include "aviary/core/math.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// num' = num e^log_w + sums.num and the same for den. ChannelSegment{} is the segment of no token.
 template <class T, Index C> struct ChannelSegment {
@@ -162,4 +162,4 @@ template <class M, class P> class ChannelCorrection {
 };
 
 }  // namespace detail
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -12,7 +12,7 @@
 #include "aviary/channel/state.hpp"
 #include "aviary/simd/pack.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 /// Distances between powers of two. They are multiples of a sixteenth of the range of T, which is 8 for float and 64 for
 /// double: what is neglected is by at least three of these smaller than what it would be added to.
@@ -144,4 +144,4 @@ template <class P> struct ChannelKernel {
   }
 };
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

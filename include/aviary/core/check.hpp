@@ -8,7 +8,7 @@
 
 #include "aviary/core/packing.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 /// An input of a call: its name, what was found, and the size that goes with it.
 struct GivenInput {
@@ -111,4 +111,4 @@ inline bool nothing_wrong(std::string const& words) {
   return words.empty();
 }
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

@@ -5,11 +5,13 @@
 /// other rounding.
 #include <cstdint>
 
+#include "aviary/core/namespace.hpp"
+
 #if defined(__SSE2__) || defined(_M_X64)
 #include <xmmintrin.h>
 #endif
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// While it lives, the calling thread takes subnormal numbers as 0, operands and results alike. It does not reach threads
 /// that run already: Flushed reaches those of an executor. On processors other than x86 and 64-bit ARM it does nothing.
@@ -44,4 +46,4 @@ class FlushToZero {
   Register before_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -5,7 +5,7 @@
 
 #include "aviary/core/config.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 namespace detail {
 /// The type of one number of P: of a batch its lanes', else P.
@@ -105,4 +105,4 @@ inline constexpr auto tanh = [](auto const& x) {
 };
 
 }  // namespace activation
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -9,7 +9,7 @@
 #include "aviary/core/config.hpp"
 #include "aviary/core/eigen.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// The size N; for N = dynamic a size that is stored.
 template <Index N> struct Extent {
@@ -167,4 +167,4 @@ template <class T> struct Required {
   AVIARY_HOST_DEVICE constexpr operator T const&() const noexcept { return value; }
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

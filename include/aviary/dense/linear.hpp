@@ -7,7 +7,7 @@
 #include "aviary/dense/panels.hpp"
 #include "aviary/dense/rows.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 namespace detail {
 /// Work of about ten microseconds: more of it is worth handing to another thread.
@@ -117,4 +117,4 @@ template <class T> class Linear {
   AlignedVector<T> bias_;  // (out), or none
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -5,7 +5,7 @@
 #include "aviary/core/check.hpp"
 #include "aviary/matrix/access.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 /// The name of field I of rule R.
 template <class R, int I> inline constexpr char const* field_name = member_name<Axes<R>, I>.text;
@@ -47,4 +47,4 @@ template <class M> std::string check_forward(typename M::ForwardCall const& call
       states("tape", call.tape.states, packing.kept_before(packing.sequences(), call.tape.every) * heads));
 }
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

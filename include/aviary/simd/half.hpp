@@ -11,7 +11,7 @@
 #include <xsimd/xsimd.hpp>
 #endif
 
-namespace aviary::simd::detail {
+namespace AVIARY_NAMESPACE::simd::detail {
 
 /// How a pack P loads and stores 16-bit and 8-bit numbers. A single number and a pack of double have no way of their
 /// own: pack.hpp converts their lanes one by one.
@@ -150,4 +150,4 @@ template <class A> struct Half<xsimd::batch<float, A>> {
 };
 #endif
 
-}  // namespace aviary::simd::detail
+}  // namespace AVIARY_NAMESPACE::simd::detail

@@ -14,7 +14,7 @@
 #include <xsimd/xsimd.hpp>
 #endif
 
-namespace aviary::simd {
+namespace AVIARY_NAMESPACE::simd {
 
 namespace detail {
 /// The bits of a number, and what moves a whole number to the place of the exponent among them, and back.
@@ -286,4 +286,4 @@ template <class T, class F, class... From> inline T sum(Index n, F&& f, T const*
   return Pack<P>::sum(packs) + numbers;
 }
 
-}  // namespace aviary::simd
+}  // namespace AVIARY_NAMESPACE::simd
