@@ -44,7 +44,7 @@ class Rotary {
     x = turned;
   }
 
-  std::vector<double> frequencies_;  // (N/2)
+  AlignedVector<double> frequencies_;  // (N/2)
 };
 
 }  // namespace AVIARY_NAMESPACE
