@@ -67,7 +67,8 @@ template <class P> struct ChannelKernel {
 
   AVIARY_HOST_DEVICE static AVIARY_INLINE Constants prepare(P const& log_w, P const& u) noexcept {
     P const one(T(1)), zero(T(0));
-    P const n = power(log_w), grown = growth(log_w, n), factor = L::opaque(one + grown), low = grown - (factor - one);
+    P const n = power(log_w), grown = growth(log_w, n), factor = L::opaque(one + grown),
+            low = grown - L::opaque(factor - one);
     auto const small = n < P(Limits::slowest);
     P const scale = L::select(small, zero, n), u_power = power(u);
     return {.w = L::scale(factor, scale),

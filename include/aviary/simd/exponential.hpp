@@ -9,7 +9,7 @@
 #include "aviary/core/math.hpp"
 
 #if !AVIARY_DEVICE_COMPILER
-#include <xsimd/xsimd.hpp>
+#include "aviary/simd/xsimd.hpp"
 #endif
 
 namespace AVIARY_NAMESPACE::simd {
@@ -75,7 +75,7 @@ template <class P> struct Exponential {
   /// log(1 + x) for 0 <= x < 1e30.  Error: 2 ulp.
   AVIARY_HOST_DEVICE static AVIARY_INLINE P log1p(P const& x) noexcept {
     P const one(T(1)), sum = L::opaque(one + x);
-    return log(sum) + (x - (sum - one)) / sum;
+    return log(sum) + (x - L::opaque(sum - one)) / sum;
   }
 
   /// (e^2x - 1) / (e^2x + 1).  Error: 4 ulp.

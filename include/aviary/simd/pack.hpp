@@ -12,7 +12,7 @@
 #include "aviary/simd/half.hpp"
 
 #if !AVIARY_DEVICE_COMPILER  // xsimd 13 and newer does not compile under nvcc
-#include <xsimd/xsimd.hpp>
+#include "aviary/simd/xsimd.hpp"
 #endif
 
 /// Hides from the optimizer how a number or a register came about. No instruction.
@@ -121,9 +121,9 @@ template <class T, class A> struct Pack<xsimd::batch<T, A>> {
   static AVIARY_INLINE P scale(P const& x, P const& n) noexcept {
 #if XSIMD_WITH_AVX512F
     if constexpr (std::is_base_of_v<xsimd::avx512f, A> && std::is_same_v<T, float>)
-      return _mm512_scalef_ps(x, n);
+      return _mm512_maskz_scalef_ps(0xffff, x, n);  // all lanes: see half.hpp
     else if constexpr (std::is_base_of_v<xsimd::avx512f, A> && std::is_same_v<T, double>)
-      return _mm512_scalef_pd(x, n);
+      return _mm512_maskz_scalef_pd(0xff, x, n);
     else
 #endif
       return x * detail::same_bits<T>(detail::same_bits<Bits>(n + P(detail::Exponent<T>::shift))
