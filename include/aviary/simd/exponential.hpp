@@ -50,16 +50,14 @@ template <class P> struct Exponential {
   /// e^x. 0 where it is below the smallest normal number, infinity where x > (128 - 1/2) ln 2 in float, (1024 - 1/2) ln 2 in
   /// double: a little below the end of the range.  Error: 2 ulp.
   AVIARY_HOST_DEVICE static AVIARY_INLINE P exp(P const& x) noexcept {
-    P const inside = L::max(P(lowest), L::min(P(highest), x)), n = power(inside);
-    P const y = L::scale(P(T(1)) + growth(inside, n), n);
+    P const n = power(x), y = L::scale(P(T(1)) + growth(x, n), n);
     return L::select(x < P(lowest), P(T(0)), L::select(P(highest) < x, infinity(), y));
   }
 
   /// e^x - 1, and infinity where exp is.  Error: 2 ulp.
   AVIARY_HOST_DEVICE static AVIARY_INLINE P expm1(P const& x) noexcept {
-    P const inside = L::max(P(T(-64)), L::min(P(highest), x)), n = power(inside);  // e^-64 is nothing beside 1
-    P const whole = L::scale(P(T(1)), n), y = L::fma(whole, growth(inside, n), whole - P(T(1)));
-    return L::select(P(highest) < x, infinity(), y);
+    P const n = power(x), whole = L::scale(P(T(1)), n), y = L::fma(whole, growth(x, n), whole - P(T(1)));
+    return L::select(x < P(T(-64)), P(T(-1)), L::select(P(highest) < x, infinity(), y));  // e^-64 is nothing beside 1
   }
 
   /// log(x) for 0 < x < 1e30, a normal number.  Error: 2 ulp.
