@@ -183,7 +183,7 @@ double error(Numbers const& x, std::vector<double> const& expected) {
   double worst = 0, largest = 0;
   for (std::size_t i = 0; i < expected.size(); ++i) {
     double const difference = std::abs(static_cast<double>(x[i]) - expected[i]);
-    if (!(difference <= worst)) worst = difference;
+    if (!(difference <= worst) && !std::isnan(worst)) worst = difference;
     largest = std::max(largest, std::abs(expected[i]));
   }
   return worst / largest;

@@ -140,7 +140,7 @@ double difference(std::span<float const> x, std::span<float const> expected) {
   double worst = 0, largest = 0;
   for (std::size_t i = 0; i < x.size(); ++i) {
     double const error = std::abs(double{x[i]} - double{expected[i]});
-    if (!(error <= worst)) worst = error;  // NaN as well
+    if (!(error <= worst) && !std::isnan(worst)) worst = error;  // NaN stays
     largest = std::max(largest, std::abs(double{expected[i]}));
   }
   return worst / largest;

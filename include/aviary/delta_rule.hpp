@@ -17,7 +17,7 @@
 
 #include "aviary/matrix/memory.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 struct DeltaNetRule {
   static constexpr char const* name = "delta_net";
@@ -107,4 +107,4 @@ template <class T> void expand_gate(std::span<T const> log_w, Index heads, Index
         to[to_size((t * n + m) * heads + h)] = m == 0 ? log_w[to_size(t * heads + h)] : T(0);
 }
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -9,7 +9,7 @@
 /// The scale of q (1/sqrt(K) in published layers) is the caller's.
 #include "aviary/matrix/memory.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 struct DplrRule {
   static constexpr char const* name = "dplr";
@@ -42,4 +42,4 @@ struct IplrRule {
 template <class T, Index K, Index V = K, Stored S = T> using Iplr = MatrixMemory<IplrRule, T, K, V, S>;
 template <class T, Index K, Index V = K, Stored S = T> using Dplr = MatrixMemory<DplrRule, T, K, V, S>;
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -13,7 +13,7 @@
 /// The scale of q (1/sqrt(K) in published layers) is the caller's: query_scale in layers/functions.hpp.
 #include "aviary/matrix/memory.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 struct LinearAttentionRule {
   static constexpr char const* name = "linear_attention";
@@ -52,4 +52,4 @@ using SimpleGla = MatrixMemory<GatedLinearAttentionRule<Axis::one>, T, K, V, S>;
 template <class T, Index K, Index V = K, Stored S = T>
 using Gla = MatrixMemory<GatedLinearAttentionRule<Axis::key>, T, K, V, S>;
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

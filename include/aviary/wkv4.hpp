@@ -9,9 +9,9 @@
 /// export_state convert.
 #include "aviary/channel/memory.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// State, Token, Inputs, Segment; step, forward, summarize, compose, apply, add_initial_state.
 template <class T, Index C = dynamic> using Wkv4 = ChannelMemory<T, C>;
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -8,7 +8,7 @@
 /// S + S expm1(log_w): a factor rounded once would repeat its error at every token.
 #include "aviary/matrix/memory.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// Decay: Axis::head_key (5.2) or Axis::head_one (5.0, 5.1).
 template <Axis decay> struct Wkv5Rule {
@@ -34,4 +34,4 @@ template <class T, Index K, Index V = K, Stored S = T> using Wkv5 = MatrixMemory
 template <class T, Index K, Index V = K, Stored S = T>
 using Wkv5PerHead = MatrixMemory<Wkv5Rule<Axis::head_one>, T, K, V, S>;
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -8,7 +8,7 @@
 /// before the update; the current token enters it through u alone.
 #include "aviary/matrix/memory.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 struct Wkv6Rule {
   static constexpr char const* name = "wkv6";
@@ -43,4 +43,4 @@ struct FinchC2Rule {
 
 template <class T, Index K, Index V = K, Stored S = T> using FinchC2 = MatrixMemory<FinchC2Rule, T, K, V, S>;
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

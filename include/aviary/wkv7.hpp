@@ -8,7 +8,7 @@
 /// The probe S kappa_hat meets the state before its decay, and y reads the state after the update.
 #include "aviary/matrix/memory.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 struct Wkv7Rule {
   static constexpr char const* name = "wkv7";
@@ -27,4 +27,4 @@ struct Wkv7Rule {
 /// State, Token, Inputs; step, forward. Published names of (-kappa_hat, a*kappa_hat) are (a, b) or (z, a).
 template <class T, Index K, Index V = K, Stored S = T> using Wkv7 = MatrixMemory<Wkv7Rule, T, K, V, S>;
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -8,6 +8,7 @@
 #include "aviary/core/math.hpp"
 #include "aviary/simd/pack.hpp"
 #include "support/ulp.hpp"
+#include "support/worst.hpp"
 
 using namespace aviary;
 using simd::Native;
@@ -32,11 +33,11 @@ double exact_sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 /// The largest error of f over floats in [low, high] as a part of the ulps allowed(x).
 template <class F, class Exact, class Allowed>
 double worst_part(float low, float high, F&& f, Exact&& exact, Allowed&& allowed) {
-  double worst = 0;
+  test::Worst worst;
   for (int i = 0; i <= 200'000; ++i) {
     float const x = low + (high - low) * (static_cast<float>(i) / 200'000);
-    double const at = static_cast<double>(x), part = test::ulps(f(x), exact(at)) / allowed(at);
-    if (!(part <= worst)) worst = part;
+    double const at = static_cast<double>(x);
+    worst.add(test::ulps(f(x), exact(at)) / allowed(at));
   }
   return worst;
 }

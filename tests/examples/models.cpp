@@ -11,6 +11,7 @@
 #include "support/generations.hpp"
 #include "support/plain_rwkv.hpp"
 #include "support/temporary_folder.hpp"
+#include "support/worst.hpp"
 
 using namespace aviary;
 using test::CheckpointCase;
@@ -82,9 +83,9 @@ struct Trained {
 
 double max_difference(std::span<float const> x, std::vector<double> const& ref) {
   REQUIRE(x.size() == ref.size());
-  double most = 0;
-  for (std::size_t i = 0; i < ref.size(); ++i) most = std::max(most, std::abs(static_cast<double>(x[i]) - ref[i]));
-  return most;
+  test::Worst worst;
+  for (std::size_t i = 0; i < ref.size(); ++i) worst.add(std::abs(static_cast<double>(x[i]) - ref[i]));
+  return worst;
 }
 
 }  // namespace

@@ -28,10 +28,10 @@ class Report {
     std::printf("%s  %s  skipped\n", file.c_str(), why.c_str());
   }
 
-  /// Prints the counts; false if anything failed.
+  /// Prints the counts; false if anything failed, or nothing was compared.
   bool finish() const {
     std::printf("%d ok, %d FAIL, %d skipped\n", ok_, failed_, skipped_);
-    return failed_ == 0;
+    return failed_ == 0 && ok_ > 0;
   }
   int seen() const { return ok_ + failed_ + skipped_; }
 

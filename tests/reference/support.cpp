@@ -9,6 +9,8 @@
 
 #include "support/compare.hpp"
 #include "support/random.hpp"
+#include "support/ulp.hpp"
+#include "support/worst.hpp"
 
 namespace {
 
@@ -52,6 +54,26 @@ TEST_CASE("compare: NaN, a wrong infinity and a wrong size are in no bound") {
   CHECK_FALSE(max_error(Numbers{-infinity, 2}, Numbers{infinity, 2}) <= 1e300);
   CHECK(max_error(Numbers{infinity, 2}, Numbers{infinity, 2}) <= 0);
   CHECK(text(max_error(Numbers{1, 2}, expected)) == "2 numbers, expected 3");
+}
+
+TEST_CASE("worst: the largest error, NaN once one is NaN, and NaN of none") {
+  auto const worst_of = [](Numbers const& errors) {
+    test::Worst worst;
+    for (double const error : errors) worst.add(error);
+    return static_cast<double>(worst);
+  };
+  CHECK(worst_of({0}) == 0);
+  CHECK(worst_of({1, 3, 2}) == 3);
+  CHECK(worst_of({1, infinity, 2}) == infinity);
+  for (Numbers const& errors :
+       {Numbers{}, Numbers{not_a_number}, Numbers{not_a_number, 1}, Numbers{1, not_a_number, 2}})
+    CHECK_FALSE(worst_of(errors) <= infinity);
+  // What it is for: one wrong number among a million.
+  auto const exact = [](double x) { return x; };
+  CHECK(test::worst_ulps(
+            -1, 1, [](float x) { return x; }, exact) == 0);
+  CHECK_FALSE(test::worst_ulps(
+                  -1, 1, [](float x) { return x > 0.5f && x < 0.501f ? NAN : x; }, exact) <= 1e300);
 }
 
 TEST_CASE("random: a seed gives the same numbers in every type, and all are floats") {

@@ -1,7 +1,6 @@
 /// A decay that is the same at every token repeats the rounding error of its factor. Applied as an increment it does not.
-#include <algorithm>
-
 #include "rules/check_model.hpp"
+#include "support/worst.hpp"
 
 using namespace aviary;
 using namespace aviary::test;
@@ -13,7 +12,10 @@ Shape const shape{16, 24, 2, {0, 1024}};
 
 template <class R> double error_of(RuleCase<R> const& c, Arithmetic number, MatrixResult const& expected) {
   MatrixResult const x = Memories<R>::forward(c, number, sizes);
-  return std::max(max_error(x.y, expected.y).value, max_error(x.state, expected.state).value);
+  Worst worst;
+  worst.add(max_error(x.y, expected.y).value);
+  worst.add(max_error(x.state, expected.state).value);
+  return worst;
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "aviary/reference/wkv4.hpp"
+#include "support/worst.hpp"
 
 namespace aviary::test {
 namespace {
@@ -107,9 +108,9 @@ ChannelResult reference_result(ChannelCase const& c) {
 }
 
 double log_error(std::vector<double> const& x, std::vector<double> const& expected) {
-  double worst = x.size() == expected.size() ? 0 : std::numeric_limits<double>::infinity();
-  for (std::size_t i = 0; i < x.size() && i < expected.size(); ++i)
-    if (double const e = std::abs(x[i] - expected[i]); !(e <= worst)) worst = e;
+  Worst worst;
+  if (x.size() != expected.size()) return worst;
+  for (std::size_t i = 0; i < x.size(); ++i) worst.add(std::abs(x[i] - expected[i]));
   return worst;
 }
 

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "support/worst.hpp"
+
 namespace aviary::test {
 
 /// |x - exact| in units of the last place of a float as large as exact (of the smallest normal one below that).
@@ -15,11 +17,8 @@ inline double ulps(float x, double exact) {
 
 /// The largest error of f over about a million floats in [low, high], evenly laid and, around zero, ever denser. NaN if f is.
 template <class F, class Exact> double worst_ulps(float low, float high, F&& f, Exact&& exact) {
-  double worst = 0;
-  auto const look = [&](float x) {
-    double const error = ulps(f(x), exact(static_cast<double>(x)));
-    if (!(error <= worst)) worst = error;
-  };
+  Worst worst;
+  auto const look = [&](float x) { worst.add(ulps(f(x), exact(static_cast<double>(x)))); };
   constexpr int even = 500'000;
   for (int i = 0; i <= even; ++i) look(low + (high - low) * (static_cast<float>(i) / even));
   for (float x = 0x1p-60f; x < std::max(std::abs(low), std::abs(high)); x *= 1.0003f) {

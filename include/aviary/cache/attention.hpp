@@ -21,7 +21,7 @@
 #include "aviary/dense/linear.hpp"
 #include "aviary/dense/panels.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 namespace detail {
 
@@ -283,4 +283,4 @@ template <class T> class KeyValueCache {
   std::vector<AlignedVector<T>> blocks_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

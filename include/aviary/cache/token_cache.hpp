@@ -27,7 +27,7 @@
 #include "aviary/core/q8.hpp"
 #include "aviary/core/view.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// The types that may hold the numbers of a key: float and double keep them as they are, bf16 and f16 round them, and
 /// q8 holds -127 ... 127 times a bf16 scale of each key, within 0.4% of the key's largest number. The table shows
@@ -218,4 +218,4 @@ template <KeyStorage S> class TokenCache {
   std::vector<bf16> scales_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -5,7 +5,7 @@
 #include "aviary/channel/segment.hpp"
 #include "aviary/core/check.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 /// Checks the calls of memory M: each says what is wrong with their shapes, in words, or nothing. There is one head.
 template <class M> class ChannelCheck {
@@ -92,4 +92,4 @@ template <class M> class ChannelCheck {
   }
 };
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

@@ -11,7 +11,7 @@
 #include "aviary/core/sequence.hpp"
 #include "aviary/core/tape.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 /// Which part of a call: channels [first, first + size), and of a sequence tokens [token, token + tokens).
 struct ChannelTile {
@@ -179,4 +179,4 @@ template <class M, class P> class ChannelForward {
   }
 };
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

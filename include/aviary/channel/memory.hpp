@@ -5,7 +5,7 @@
 #include "aviary/channel/check.hpp"
 #include "aviary/channel/segment.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// A running weighted mean of v in each of C channels, a compile-time number of any size or `dynamic`:
 ///
@@ -153,4 +153,4 @@ template <class Number, Index C = dynamic> class ChannelMemory {
   ///@}
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

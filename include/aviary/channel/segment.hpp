@@ -7,7 +7,7 @@
 #include "aviary/channel/forward.hpp"
 #include "aviary/core/math.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// num' = num e^log_w + sums.num and the same for den. ChannelSegment(channels) is the segment of no token, whatever the
 /// number of channels; where it is fixed, so is ChannelSegment().
@@ -24,11 +24,10 @@ namespace detail {
 
 /// The logarithm of a sum of weights, -1e30 of none.
 template <class P> P log_den(ChannelSums<P> const& s) noexcept {
-  using std::log;
   using L = simd::Pack<P>;
   using T = typename L::value_type;
   P const smallest(PowerLimits<T>::smallest);
-  P const logarithm = L::fma(s.exponent, P(std::numbers::ln2_v<T>), log(L::max(smallest, s.den)));
+  P const logarithm = L::fma(s.exponent, P(std::numbers::ln2_v<T>), Elementary<P>::log(L::max(smallest, s.den)));
   return L::select(s.den < smallest, P(T(-1e30)), logarithm);
 }
 
@@ -110,9 +109,8 @@ template <class M, class P> class ChannelSummary {
 
   /// log(e^a + e^b)
   static P log_sum(P const& a, P const& b) noexcept {
-    using std::log1p;
     P const top = L::max(a, b);
-    return top + log1p(L::exp(L::min(a, b) - top));
+    return top + Elementary<P>::log1p(L::exp(L::min(a, b) - top));
   }
 };
 
@@ -156,4 +154,4 @@ template <class M, class P> class ChannelCorrection {
 };
 
 }  // namespace detail
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -13,7 +13,7 @@
 #include "aviary/core/aligned.hpp"
 #include "aviary/core/view.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// A state where it lies. T may be const.
 template <class T, Index C> struct ChannelView {
@@ -128,4 +128,4 @@ void export_state(ChannelView<T const, C> s, VecView<T> aa, VecView<T> bb, VecVi
 }
 ///@}
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -12,7 +12,7 @@
 #include "aviary/channel/state.hpp"
 #include "aviary/simd/pack.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 /// Distances between powers of two. They are multiples of a sixteenth of the range of T, which is 8 for float and 64 for
 /// double: what is neglected is by at least three of these smaller than what it would be added to.
@@ -67,7 +67,8 @@ template <class P> struct ChannelKernel {
 
   AVIARY_HOST_DEVICE static AVIARY_INLINE Constants prepare(P const& log_w, P const& u) noexcept {
     P const one(T(1)), zero(T(0));
-    P const n = power(log_w), grown = growth(log_w, n), factor = one + grown, low = grown - (factor - one);
+    P const n = power(log_w), grown = growth(log_w, n), factor = L::opaque(one + grown),
+            low = grown - L::opaque(factor - one);
     auto const small = n < P(Limits::slowest);
     P const scale = L::select(small, zero, n), u_power = power(u);
     return {.w = L::scale(factor, scale),
@@ -90,20 +91,13 @@ template <class P> struct ChannelKernel {
   }
 
   /// @name e^x = (1 + growth(x, n)) 2^n with n = power(x), a whole number
-  /// x beyond +-1e6 counts as that; NaN gives NaN.  Error: 1 ulp of growth, which is between -0.3 and 0.42.
+  /// x beyond +-1e6 counts as that; NaN gives NaN.
   ///@{
   AVIARY_HOST_DEVICE static AVIARY_INLINE P power(P const& x) noexcept {
-    constexpr T rounding = T(1.5) * simd::detail::Exponent<T>::unit;  // sums with it have no digits after the point
-    return L::fma(bounded(x, Limits::largest), P(T(1.44269504088896340736)), P(rounding)) - P(rounding);
+    return simd::Exponential<P>::power(bounded(x, Limits::largest));
   }
   AVIARY_HOST_DEVICE static AVIARY_INLINE P growth(P const& x, P const& n) noexcept {
-    constexpr bool single = sizeof(T) == 4;
-    constexpr int last = single ? 7 : 13;  // what is left out is below a tenth of the last bit
-    // ln 2 in two parts: products of the first with whole numbers are exact.
-    constexpr T ln_2 = single ? T(0.693359375) : T(6.93147180369123816490e-01);
-    constexpr T ln_2_low = single ? T(-2.12194440054690583e-4) : T(1.90821492927058770002e-10);
-    P const rest = L::fma(n, P(-ln_2_low), L::fma(n, P(-ln_2), bounded(x, Limits::largest)));
-    return L::fma(rest * rest, series<2, last>(rest), rest);
+    return simd::Exponential<P>::growth(bounded(x, Limits::largest), n);
   }
   ///@}
 
@@ -113,18 +107,6 @@ template <class P> struct ChannelKernel {
   /// x between -limit and limit; NaN stays NaN.
   AVIARY_HOST_DEVICE static AVIARY_INLINE P bounded(P const& x, T limit) noexcept {
     return L::max(P(-limit), L::min(P(limit), x));
-  }
-
-  AVIARY_HOST_DEVICE static constexpr T inverse_factorial(int n) noexcept {
-    return n < 2 ? T(1) : inverse_factorial(n - 1) / T(n);
-  }
-  /// 1/n! + x/(n + 1)! + ... + x^(last - n)/last!
-  template <int n, int last> AVIARY_HOST_DEVICE static AVIARY_INLINE P series(P const& x) noexcept {
-    constexpr T first = inverse_factorial(n);
-    if constexpr (n == last)
-      return P(first);
-    else
-      return L::fma(x, series<n + 1, last>(x), P(first));
   }
 
   /// The exponent with which den lies in [1, 2).
@@ -144,4 +126,4 @@ template <class P> struct ChannelKernel {
   }
 };
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

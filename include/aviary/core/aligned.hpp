@@ -5,7 +5,7 @@
 
 #include "aviary/core/config.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 template <class T> struct AlignedAllocator {
   using value_type = T;
@@ -23,4 +23,4 @@ template <class T> struct AlignedAllocator {
 /// A std::vector whose numbers begin on a 64-byte boundary.
 template <class T> using AlignedVector = std::vector<T, AlignedAllocator<T>>;
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

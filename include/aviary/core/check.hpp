@@ -8,7 +8,7 @@
 
 #include "aviary/core/packing.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 /// What a call does with rows of numbers.
 enum class Use {
@@ -148,4 +148,4 @@ inline bool nothing_wrong(std::string const& words) {
   return words.empty();
 }
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

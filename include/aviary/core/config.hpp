@@ -1,20 +1,15 @@
 #pragma once
-/// What every header uses: the index type, the marks for host and device code, the assertion.
+/// What every header uses: its namespace, the index type, the marks for host and device code, the assertion.
 #include <cassert>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 
+#include "aviary/core/namespace.hpp"
+
 #define AVIARY_VERSION_MAJOR 0
 #define AVIARY_VERSION_MINOR 1
 #define AVIARY_VERSION_PATCH 0
-
-/// 1 if a CUDA or HIP compiler reads this, whether it compiles for the host or for the device; else 0.
-#if defined(__CUDACC__) || defined(__HIPCC__)
-#define AVIARY_DEVICE_COMPILER 1
-#else
-#define AVIARY_DEVICE_COMPILER 0
-#endif
 
 /// Marks a function that also runs on a device.
 #if AVIARY_DEVICE_COMPILER
@@ -23,14 +18,14 @@
 #define AVIARY_HOST_DEVICE
 #endif
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 /// Prints what failed, and aborts. (Unlike that of assert(), its message repeats no template arguments: they would be the
 /// larger part of a program.)
 [[noreturn]] inline void assertion_failed(char const* condition, char const* file, int line) noexcept {
   std::fprintf(stderr, "%s:%d: aviary: assertion failed: %s\n", file, line, condition);
   std::abort();
 }
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail
 
 /// Checks a precondition of a hot path. NDEBUG turns it off. To replace it, define it before the first include.
 /// AVIARY_ASSERT_CALL does the same with the words of check(call): it prints them before the assertion fails.
@@ -60,7 +55,7 @@ namespace aviary::detail {
 #define AVIARY_INLINE_LAMBDA __attribute__((always_inline))
 #endif
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 using Index = std::ptrdiff_t;
 
@@ -73,4 +68,4 @@ inline constexpr Index dynamic = -1;
 /// Rows of a state begin on these boundaries, whatever the instruction set.
 inline constexpr Index alignment = 64;
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

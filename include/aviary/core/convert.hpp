@@ -6,7 +6,7 @@
 
 #include "aviary/core/number_format.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 namespace detail {
 AVIARY_HOST_DEVICE constexpr std::uint32_t bits_of(float x) noexcept { return __builtin_bit_cast(std::uint32_t, x); }
@@ -129,4 +129,4 @@ template <class Void, class F> void with_type(NumberFormat format, Void* data, F
   }
 }
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -10,7 +10,7 @@
 
 #include "aviary/core/config.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 /// n equals m, or one of them is known only at run time.
 constexpr bool may_agree(Index n, Index m) noexcept { return n == m || n == dynamic || m == dynamic; }
@@ -58,4 +58,4 @@ template <EigenLines M> constexpr Lines<EigenNumber<M>> lines_of(M& m) noexcept 
   return {m.data(), count, length, count > 1 ? m.outerStride() : length};
 }
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

@@ -6,7 +6,9 @@
 #include <stdexcept>
 #include <string>
 
-namespace aviary::detail {
+#include "aviary/core/namespace.hpp"
+
+namespace AVIARY_NAMESPACE::detail {
 
 /// Reports an argument that cannot be used. The sentence names the thing, what was expected and what was found; the
 /// library's name goes in front of it.
@@ -20,4 +22,4 @@ namespace aviary::detail {
 #endif
 }
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

@@ -6,7 +6,7 @@
 #include "aviary/core/config.hpp"
 #include "aviary/core/flush_to_zero.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 namespace detail {
 struct AnyTask {
@@ -76,4 +76,4 @@ class OpenMp {
 };
 #endif
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -8,7 +8,7 @@
 
 #include "aviary/core/executor.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// The threads of the task arena that a call is made in. To use fewer of them:
 ///
@@ -30,4 +30,4 @@ struct Tbb {
   }
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

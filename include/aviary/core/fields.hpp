@@ -5,7 +5,7 @@
 
 #include "aviary/core/config.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 struct AnyMember {
   template <class U> constexpr operator U() const;
@@ -99,4 +99,4 @@ inline constexpr MemberName member_name{spelled_out<with_members<count_members<S
     sample<S>, [](auto const&... members) { return address_of_member<I>(members...); })>()};
 ///@}
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

@@ -10,11 +10,13 @@
 ///     for (...) Memory::step(state, token, y);
 #include <cstdint>
 
+#include "aviary/core/namespace.hpp"
+
 #if defined(__SSE2__) || defined(_M_X64)
 #include <xmmintrin.h>
 #endif
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// While it lives, the calling thread takes subnormal numbers as 0, operands and results alike. It does not reach other
 /// threads. It costs 10 to 20 ns, and next to nothing inside of another. On processors other than x86 and 64-bit ARM it does
@@ -54,4 +56,4 @@ class FlushToZero {
   Register before_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

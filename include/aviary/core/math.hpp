@@ -1,11 +1,12 @@
 #pragma once
-/// Elementwise functions of the models, for a number or for a SIMD batch of numbers: exp and tanh are found by the
-/// argument's type. Errors are for float arguments; one ulp is 2^-23 of the value at most.
+/// Elementwise functions of the models, for a number or, where simd/pack.hpp is included, for a SIMD batch of numbers. Errors
+/// are for float arguments; one ulp is 2^-23 of the value at most.
 #include <cmath>
+#include <type_traits>
 
 #include "aviary/core/config.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 namespace detail {
 /// The type of one number of P: of a batch its lanes', else P.
@@ -16,12 +17,19 @@ struct NumberOf<P> {
   using type = typename P::value_type;
 };
 template <class P> using Number = typename NumberOf<P>::type;
+
+/// What the functions below are made of, for numbers. simd/pack.hpp has it for batches.
+template <class P> struct Elementary {
+  AVIARY_HOST_DEVICE static P exp(P x) noexcept { return std::exp(x); }
+  AVIARY_HOST_DEVICE static P log(P x) noexcept { return std::log(x); }
+  AVIARY_HOST_DEVICE static P log1p(P x) noexcept { return std::log1p(x); }
+  AVIARY_HOST_DEVICE static P tanh(P x) noexcept { return std::tanh(x); }
+};
 }  // namespace detail
 
 /// 1 / (1 + exp(-x)).  Error: 4 ulp. Exactly 0 below about -88 in float; never negative, never above 1.
 template <class P> AVIARY_HOST_DEVICE inline P sigmoid(P const& x) noexcept {
-  using std::exp;
-  return P(1) / (P(1) + exp(-x));
+  return P(1) / (P(1) + detail::Elementary<P>::exp(-x));
 }
 
 /// x sigmoid(x), also called swish.  Error: 5 ulp.
@@ -31,10 +39,9 @@ template <class P> AVIARY_HOST_DEVICE inline P silu(P const& x) noexcept { retur
 /// Error: 3 ulp down to -86; below about -87, where the value is no normal float, batches give 0.
 template <class P> AVIARY_HOST_DEVICE inline P softplus(P const& x) noexcept {
   using std::abs;
-  using std::exp;
   using std::fmax;
-  using std::log1p;
-  return fmax(x, P(0)) + log1p(exp(-abs(x)));
+  using E = detail::Elementary<P>;
+  return fmax(x, P(0)) + E::log1p(E::exp(-abs(x)));
 }
 
 /// max(x, 0)^2.  NaN gives NaN.
@@ -51,8 +58,7 @@ template <class P> AVIARY_HOST_DEVICE inline P squared_relu(P const& x) noexcept
 
 /// WKV-4, WKV-5, WKV-6:  log_w = -exp(w_raw), so w = exp(-exp(w_raw)) lies in [0, 1].  Error: 2 ulp of log_w.
 template <class P> AVIARY_HOST_DEVICE inline P log_w_of_exponential(P const& w_raw) noexcept {
-  using std::exp;
-  return -exp(w_raw);
+  return -detail::Elementary<P>::exp(w_raw);
 }
 
 /// WKV-7:  log_w = -exp(-1/2) sigmoid(w_raw), so w lies in (0.5452, 1). The same as w = exp(-exp(-softplus(-w_raw) - 1/2)).
@@ -76,8 +82,7 @@ template <class P> AVIARY_HOST_DEVICE inline P log_w_of_gla(P const& x) noexcept
 /// Error: 4 ulp, and where z = x + dt_bias is negative |z| more, which its own rounding costs.
 template <class P>
 AVIARY_HOST_DEVICE inline P log_w_of_softplus(P const& x, P const& a_log, P const& dt_bias) noexcept {
-  using std::exp;
-  return -exp(a_log) * softplus(x + dt_bias);
+  return -detail::Elementary<P>::exp(a_log) * softplus(x + dt_bias);
 }
 
 /// KDA, bounded below:  log_w = lower_bound sigmoid(exp(a_log) (x + dt_bias)), lower_bound < 0, usually -5.
@@ -85,8 +90,7 @@ AVIARY_HOST_DEVICE inline P log_w_of_softplus(P const& x, P const& a_log, P cons
 template <class P>
 AVIARY_HOST_DEVICE inline P log_w_of_bounded_sigmoid(P const& x, P const& a_log, P const& dt_bias,
                                                      P const& lower_bound) noexcept {
-  using std::exp;
-  return lower_bound * sigmoid(exp(a_log) * (x + dt_bias));
+  return lower_bound * sigmoid(detail::Elementary<P>::exp(a_log) * (x + dt_bias));
 }
 ///@}
 
@@ -100,9 +104,8 @@ namespace activation {
 inline constexpr auto none = [](auto const& x) { return x; };
 inline constexpr auto sigmoid = [](auto const& x) { return aviary::sigmoid(x); };
 inline constexpr auto tanh = [](auto const& x) {
-  using std::tanh;  // of a number; that of a batch is found by its type
-  return tanh(x);
+  return detail::Elementary<std::remove_cvref_t<decltype(x)>>::tanh(x);
 };
 
 }  // namespace activation
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

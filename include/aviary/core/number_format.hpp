@@ -10,7 +10,7 @@
 
 #include "aviary/core/config.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// The upper half of a float: 8 bits of exponent, 7 of fraction. A relative rounding error of up to 2^-9.
 struct bf16 {
@@ -77,4 +77,4 @@ constexpr std::optional<NumberFormat> number_format(std::string_view name) noexc
   return std::nullopt;
 }
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

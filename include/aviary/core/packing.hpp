@@ -5,7 +5,7 @@
 
 #include "aviary/core/config.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 /// The positions of packed sequences: n + 1 offsets for n sequences, or none for one sequence of all tokens.
 struct Packing {
@@ -45,4 +45,4 @@ struct Cut {
   }
 };
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

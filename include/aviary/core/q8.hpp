@@ -6,7 +6,7 @@
 
 #include "aviary/core/convert.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 /// The scale of numbers of which the largest is `most` >= 0: 1/127 of it, rounded up, so that none is cut off; 0 for numbers
 /// that are next to nothing.
@@ -21,4 +21,4 @@ inline std::int8_t q8_steps(float x, bf16 scale) noexcept {
   return static_cast<std::int8_t>(std::nearbyint(x / widen(scale)));
 }
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

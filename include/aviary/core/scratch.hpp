@@ -8,7 +8,7 @@
 #include "aviary/core/error.hpp"
 #include "aviary/core/view.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// A stack of matrices of T. A layer says what a token needs (`scratch_size()`). With a scratch of n times that, it takes n
 /// tokens at once, and longer sequences in stretches. Threads must not share a scratch.
@@ -60,4 +60,4 @@ template <class T> class Scratch {
   Index used_ = 0;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -15,7 +15,7 @@
 #include "aviary/core/convert.hpp"
 #include "aviary/core/view.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 namespace detail {
 /// As far as its type shows, the lines of an Eigen matrix M may hold heads of N numbers. These may be const if Void is.
@@ -199,4 +199,4 @@ template <Index N = dynamic> class Sink : public detail::Sequence<N, void> {
   }
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

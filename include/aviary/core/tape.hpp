@@ -18,7 +18,7 @@
 
 #include "aviary/core/packing.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// What `forward` keeps: the states before tokens 0, every, 2 every ... of each sequence. The memory's
 /// tape_size(x, offsets, every) says how many states that is, (kept token, head) with the sequences one after another. With
@@ -120,4 +120,4 @@ template <class State> class History {
   Index capacity_, size_ = 0, next_ = 0;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -11,7 +11,7 @@
 #include "aviary/core/config.hpp"
 #include "aviary/core/eigen.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// The size N; for N = dynamic a size that is stored.
 template <Index N> struct Extent {
@@ -177,4 +177,4 @@ template <class T> struct RequiredSpan : std::span<T> {
   constexpr RequiredSpan(T* data, std::size_t size) noexcept : std::span<T>(data, size) {}
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -7,7 +7,7 @@
 #include "aviary/dense/panels.hpp"
 #include "aviary/dense/rows.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 namespace detail {
 /// Work of about ten microseconds: more of it is worth handing to another thread.
@@ -31,7 +31,7 @@ template <class T> class Linear {
       : in_(layout == WeightLayout::out_in ? weight.columns() : weight.rows()),
         out_(layout == WeightLayout::out_in ? weight.rows() : weight.columns()),
         weights_(empty(in_, panels(), format.resolve<T>(weight))) {
-    std::vector<T> numbers(to_size(in_ * detail::panel_outputs)), row(to_size(std::max(in_, detail::panel_outputs)));
+    AlignedVector<T> numbers(to_size(in_ * detail::panel_outputs)), row(to_size(std::max(in_, detail::panel_outputs)));
     for (Index p = 0; p < panels(); ++p) {
       gather(weight, layout, p * detail::panel_outputs, row.data(), numbers.data());
       std::visit([&](auto& w) { w.set(p, numbers.data()); }, weights_);
@@ -117,4 +117,4 @@ template <class T> class Linear {
   AlignedVector<T> bias_;  // (out), or none
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -5,7 +5,7 @@
 #include "aviary/dense/linear.hpp"
 #include "aviary/dense/rows.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// y = f(x W1) W2 for row vectors, with W1 (in, rank) and W2 (rank, out). f is applied to each number between the two.
 template <class T> class LowRank {
@@ -73,4 +73,4 @@ inline void expect_low_rank(ExpectShapes expect, char const* name1, WeightMatrix
 }
 
 }  // namespace detail
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -15,7 +15,7 @@
 #include "aviary/dense/product.hpp"
 #include "aviary/dense/weights.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 /// (in, out) weights as numbers of type S in memory of somebody else, panel after panel.
 template <Stored S> struct PanelsView {
@@ -94,4 +94,4 @@ class Q8Panels {
   AlignedVector<bf16> scales_;
 };
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

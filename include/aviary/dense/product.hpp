@@ -15,7 +15,7 @@
 #include "aviary/core/view.hpp"
 #include "aviary/simd/pack.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// A matrix that is read one coefficient at a time: a(i, l) = data[i * row + l * column].
 template <class T> struct Coefficients {
@@ -261,4 +261,4 @@ template <class P> class PanelProduct {
 };
 
 }  // namespace detail
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -8,7 +8,7 @@
 #include "aviary/dense/weights.hpp"
 #include "aviary/simd/pack.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 template <class T> AlignedVector<std::remove_const_t<T>> copy_of(VecView<T> v) { return {v.begin(), v.end()}; }
 
@@ -51,4 +51,4 @@ struct ExpectShapes {
   }
 };
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

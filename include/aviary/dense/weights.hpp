@@ -7,7 +7,7 @@
 #include "aviary/core/error.hpp"
 #include "aviary/core/view.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// A matrix of numbers of any floating format that somebody else owns. Rows are contiguous.
 class WeightMatrix {
@@ -98,4 +98,4 @@ template <class T> NumberFormat WeightFormat::resolve(WeightMatrix const& weight
                  ", bf16, f16 or q8, not as " + std::string(name_of(format_)));
 }
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

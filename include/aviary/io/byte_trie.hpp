@@ -10,7 +10,7 @@
 
 #include "aviary/io/vocabulary.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// A double-array trie (Aoe, IEEE Transactions on Software Engineering 15(9), 1989), with exclusive or in place of the sum:
 /// the child of a node by byte c lies in cell base ^ c, and is there if that cell names the node as its parent.
@@ -138,4 +138,4 @@ class ByteTrie {
   std::uint32_t first_ = vacant, last_ = vacant;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

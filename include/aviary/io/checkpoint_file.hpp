@@ -11,7 +11,7 @@
 #include "aviary/io/tensor_file.hpp"
 #include "aviary/io/torch.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 namespace detail {
 /// The bytes tell of which format they are.
@@ -31,4 +31,4 @@ inline TensorFile open_checkpoint(std::span<std::byte const> bytes, std::string 
   return TensorFileOf<detail::read_checkpoint>(bytes, std::move(name));
 }
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -7,7 +7,9 @@
 #include <cstring>
 #include <span>
 
-namespace aviary {
+#include "aviary/core/namespace.hpp"
+
+namespace AVIARY_NAMESPACE {
 
 namespace detail {
 
@@ -44,4 +46,4 @@ inline std::uint32_t crc32(std::span<std::byte const> bytes) noexcept {
   return ~crc;
 }
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

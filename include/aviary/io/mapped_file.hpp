@@ -25,7 +25,7 @@
 #define AVIARY_IO_MAPS_FILES 0
 #endif
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 namespace detail {
 /// Gives back the memory of a file.
@@ -125,4 +125,4 @@ inline MappedFile::MappedFile(std::filesystem::path const& path) {
 
 #endif
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -11,7 +11,7 @@
 
 #include "aviary/core/config.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// The text with control characters as \xHH, cut after about `limit` bytes (never inside a UTF-8 character).
 inline std::string printable(std::string_view text, std::size_t limit = 120) {
@@ -67,4 +67,4 @@ class Differences {
   throw std::system_error(error, std::generic_category(), path.string() + ": cannot " + action);
 }
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

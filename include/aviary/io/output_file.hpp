@@ -14,7 +14,7 @@
 #include "aviary/io/mapped_file.hpp"
 #include "aviary/io/message.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// What is written becomes the file `path` with commit(); without it nothing is left behind and an older file of that
 /// name stays as it was. Every failure throws std::runtime_error with the path and the system's reason.
@@ -86,4 +86,4 @@ class OutputFile {
   std::unique_ptr<std::FILE, Close> file_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

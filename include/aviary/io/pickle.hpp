@@ -20,7 +20,7 @@
 
 #include "aviary/io/message.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 namespace detail {
 class PickleReader;
@@ -471,4 +471,4 @@ inline Pickle::Pickle(std::span<std::byte const> bytes, std::span<std::string_vi
   detail::PickleReader(*this, bytes, globals, file).read();
 }
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

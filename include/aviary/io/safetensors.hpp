@@ -33,7 +33,7 @@
 #define AVIARY_IO_INLINE inline
 #endif
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 namespace detail {
 
@@ -201,7 +201,7 @@ class SafeTensorsWriter {
   Metadata metadata_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE
 
 #if !defined(AVIARY_IO_SEPARATE)
 #include "aviary/io/safetensors_json.hpp"

@@ -18,7 +18,7 @@
 
 #include "aviary/io/safetensors.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 /// Reads and checks the JSON part. Tensors are taken as the parser completes them and dropped from its tree, so that a
 /// header needs memory for what it declares alone, and repeated keys are seen.
@@ -232,4 +232,4 @@ AVIARY_IO_INLINE bool is_utf8(std::string const& text) {
   }
 }
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

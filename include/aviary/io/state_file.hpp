@@ -32,7 +32,7 @@
 #include "aviary/io/safetensors.hpp"
 #include "aviary/matrix/state.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// How a group of states lies in a file.
 struct StateFormat {
@@ -301,4 +301,4 @@ class StateFile {
   SafeTensors tensors_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

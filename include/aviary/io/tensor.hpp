@@ -21,7 +21,7 @@
 #include "aviary/core/view.hpp"
 #include "aviary/io/message.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 static_assert(std::endian::native == std::endian::little,
               "aviary: tensor files are little-endian, this machine is not");
@@ -315,4 +315,4 @@ struct Tensor {
   }
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

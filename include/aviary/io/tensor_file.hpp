@@ -19,7 +19,7 @@
 #include "aviary/io/message.hpp"
 #include "aviary/io/tensor.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// Texts that a file carries beside its tensors.
 using Metadata = std::map<std::string, std::string, std::less<>>;
@@ -151,4 +151,4 @@ class TensorFileOf : public TensorFile {
       : TensorFile(bytes, std::move(name), *read) {}
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

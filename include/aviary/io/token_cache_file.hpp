@@ -25,7 +25,7 @@
 #include "aviary/cache/token_cache.hpp"
 #include "aviary/io/safetensors.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 namespace detail {
 
@@ -151,4 +151,4 @@ template <KeyStorage S> void load_token_cache(std::filesystem::path const& path,
   read_token_cache(SafeTensors(path), detail::token_cache_name, cache);
 }
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -17,7 +17,7 @@
 #include "aviary/io/byte_trie.hpp"
 #include "aviary/io/vocabulary.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// What all tokenizers do. Text is bytes: usually UTF-8, never normalised, and a token may end inside a character.
 /// Const members may be called from many threads at once.
@@ -129,4 +129,4 @@ class ByteTokenizer final : public Tokenizer {
   }
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

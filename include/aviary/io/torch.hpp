@@ -28,7 +28,7 @@
 #include "aviary/io/tensor_file.hpp"
 #include "aviary/io/zip.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 namespace detail {
 
@@ -403,4 +403,4 @@ class TorchCheckpoint : public TensorFileOf<detail::read_torch> {
   using TensorFileOf::TensorFileOf;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -18,7 +18,7 @@
 #include "aviary/io/mapped_file.hpp"
 #include "aviary/io/message.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 using TokenId = std::int32_t;
 
@@ -271,4 +271,4 @@ inline Vocabulary Vocabulary::parse_world(std::string_view text, std::string_vie
   return detail::WorldReader(text, file).read();
 }
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

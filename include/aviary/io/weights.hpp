@@ -8,7 +8,7 @@
 #include "aviary/dense/weights.hpp"
 #include "aviary/io/tensor.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// The matrix (rows, columns) that a tensor of a floating dtype holds: where its numbers lie, so that the tensor's bytes must
 /// outlive this object; or, if their address or strides do not allow that, in a copy of the same dtype. Layers copy what they
@@ -40,4 +40,4 @@ class TensorWeights {
   WeightMatrix matrix_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

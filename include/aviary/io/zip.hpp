@@ -18,7 +18,7 @@
 
 #include "aviary/io/message.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// A file in an archive. The views are of the archive's bytes.
 struct ZipMember {
@@ -263,4 +263,4 @@ class ZipArchive {
   std::vector<ZipMember> members_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

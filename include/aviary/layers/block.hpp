@@ -10,7 +10,7 @@
 #include "aviary/layers/norm.hpp"
 #include "aviary/layers/sequence_layer.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// Time is a TimeMix of some generation, or Gold.
 template <class Time> class Block {
@@ -86,4 +86,4 @@ template <class Time> class Block {
   ChannelMix<T> channel_mix_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

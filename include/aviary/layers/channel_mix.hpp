@@ -7,7 +7,7 @@
 #include "aviary/layers/sequence_layer.hpp"
 #include "aviary/layers/shifted_linear.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// y = W_v relu(W_k shift_k(x))^2  in RWKV-7; times sigmoid(W_r shift_r(x)) in RWKV-4, 5 and 6.
 template <class T> class ChannelMix : public detail::SequenceLayer<ChannelMix<T>, T> {
@@ -77,4 +77,4 @@ template <class T> class ChannelMix : public detail::SequenceLayer<ChannelMix<T>
   std::optional<ShiftedLinear<T>> receptance_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -12,7 +12,7 @@
 #include "aviary/core/error.hpp"
 #include "aviary/dense/weights.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// A range of integers with a size: a vector, an array or a span of any integer type.
 template <class Range>
@@ -72,4 +72,4 @@ template <class T> class Embedding {
   std::shared_ptr<Table const> table_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

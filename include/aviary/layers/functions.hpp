@@ -23,7 +23,7 @@
 #include "aviary/core/view.hpp"
 #include "aviary/simd/pack.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 namespace detail {
 template <class T> T sum_of_squares(VecView<T const> x) noexcept {
@@ -85,4 +85,4 @@ template <class T> void normalize_heads(MatView<T> x, Index size) noexcept {
     for (Index at = 0; at < x.columns(); at += size) normalize_max(x[t].segment(at, size));
 }
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

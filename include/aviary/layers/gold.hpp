@@ -16,7 +16,7 @@
 #include "aviary/layers/sequence_layer.hpp"
 #include "aviary/layers/token_cat.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// What a GOLD layer attends to, an argument of its calls and of its block's: the cache, which holds the tokens of all
 /// queries already, and what rebuilds their keys and values. It refers to all of these.
@@ -272,4 +272,4 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
   std::optional<Rotary> rotary_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -8,7 +8,7 @@
 #include "aviary/dense/low_rank.hpp"
 #include "aviary/layers/token_shift.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// N shifted versions of one row:
 ///
@@ -83,4 +83,4 @@ template <class T, Index N> class LowRankTokenShift {
   std::array<AlignedVector<T>, to_size(N)> mix_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

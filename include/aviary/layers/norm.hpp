@@ -6,7 +6,7 @@
 #include "aviary/dense/rows.hpp"
 #include "aviary/layers/functions.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// Group norm with one group per head: each head's numbers get mean 0 and variance 1, then a weight and a bias per
 /// channel. RWKV-5, 6 and 7 use it on what they read; released models have eps = 64e-5, some small RWKV-5 models 1e-5.
@@ -46,4 +46,4 @@ template <class T> class LayerNorm : public GroupNorm<T> {
   LayerNorm(VecView<T const> weight, VecView<T const> bias, T eps = T(1e-5)) : GroupNorm<T>(weight, bias, 1, eps) {}
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

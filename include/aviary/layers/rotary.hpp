@@ -7,7 +7,7 @@
 #include "aviary/core/error.hpp"
 #include "aviary/core/view.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// Turns the pair of numbers (2i, 2i + 1) of each head by the angle position * base^(-2i/N), so that products of queries
 /// and keys depend on how far apart they are.
@@ -44,7 +44,7 @@ class Rotary {
     x = turned;
   }
 
-  std::vector<double> frequencies_;  // (N/2)
+  AlignedVector<double> frequencies_;  // (N/2)
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

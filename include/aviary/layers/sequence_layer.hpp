@@ -4,7 +4,7 @@
 #include "aviary/core/executor.hpp"
 #include "aviary/core/scratch.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 /// What a layer shares with others: a matrix with a row for each token (v_first in RWKV-7), or a GoldContext. An executor
 /// is neither.
@@ -64,4 +64,4 @@ template <class Layer, class T> class SequenceLayer {
   }
 };
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

@@ -4,7 +4,7 @@
 #include "aviary/dense/linear.hpp"
 #include "aviary/layers/token_shift.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// y_t = W (x_t + (x_{t-1} - x_t) mix): what time mixes and channel mixes begin with.
 template <class T> class ShiftedLinear {
@@ -37,4 +37,4 @@ template <class T> class ShiftedLinear {
   Linear<T> weight_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

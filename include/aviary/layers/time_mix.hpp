@@ -22,7 +22,7 @@
 #include "aviary/layers/norm.hpp"
 #include "aviary/layers/token_shift.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// Every specialisation has: T, State, Weights; channels(), inner_channels(), empty_state(), reset(state), scratch_size();
 /// the call operators of SequenceLayer; and shares_values, whether layers share the values of the first one (v_first).
@@ -131,4 +131,4 @@ template <class Memory> class MatrixTimeMix {
 };
 }  // namespace detail
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -10,7 +10,7 @@
 #include "aviary/layers/time_mix.hpp"
 #include "aviary/wkv4.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// C channels in and out, A = Channels within, or as many as the weights say where Channels is dynamic.
 template <class Number, Index Channels>
@@ -96,4 +96,4 @@ class TimeMix<Wkv4<Number, Channels>> : public detail::SequenceLayer<TimeMix<Wkv
   AlignedVector<T> log_w_, u_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

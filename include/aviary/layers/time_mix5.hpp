@@ -14,7 +14,7 @@
 #include "aviary/layers/time_mix.hpp"
 #include "aviary/wkv5.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// Wkv5 or Wkv5PerHead. C channels in and out, H heads of N numbers, A = H N. N is Size, or A / H where Size is dynamic.
 template <Axis decay, class Number, Index Size, Stored S>
@@ -111,4 +111,4 @@ class TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>>
   AlignedVector<T> log_w_, u_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -12,7 +12,7 @@
 #include "aviary/layers/time_mix.hpp"
 #include "aviary/wkv6.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// C channels in and out, H heads of N numbers, A = H N. N is Size, or read from u where Size is dynamic.
 template <class Number, Index Size, Stored S>
@@ -125,4 +125,4 @@ class TimeMix<Wkv6<Number, Size, Size, S>>
   AlignedVector<T> u_, first_state_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

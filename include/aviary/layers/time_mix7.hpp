@@ -17,7 +17,7 @@
 #include "aviary/layers/time_mix.hpp"
 #include "aviary/wkv7.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// C channels in and out, H heads of N numbers, A = H N. N is Size, or read from r_k where Size is dynamic.
 template <class Number, Index Size, Stored S>
@@ -197,4 +197,4 @@ class TimeMix<Wkv7<Number, Size, Size, S>>
   AlignedVector<T> w0_, a0_, v0_, k_k_, k_a_, r_k_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

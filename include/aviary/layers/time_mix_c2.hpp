@@ -14,7 +14,7 @@
 #include "aviary/layers/time_mix.hpp"
 #include "aviary/wkv6.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// C channels in and out, H heads of N numbers, A = H N. N is Size, or A / heads where Size is dynamic.
 template <class Number, Index Size, Stored S>
@@ -108,4 +108,4 @@ class TimeMix<FinchC2<Number, Size, Size, S>>
   LowRank<T> value2_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

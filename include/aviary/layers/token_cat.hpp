@@ -17,7 +17,7 @@
 #include "aviary/layers/embedding.hpp"
 #include "aviary/layers/norm.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// A TokenCat for C channels, with keys of R numbers in the cache, C/16 in released models.
 template <class T> class TokenCat {
@@ -107,4 +107,4 @@ template <class T> class TokenCat {
   Linear<T> compress_, expand_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

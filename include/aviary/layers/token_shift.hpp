@@ -3,7 +3,7 @@
 /// depends on the token.
 #include "aviary/dense/rows.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// Which token the weights of a token shift are the share of.
 enum class ShareOf : unsigned char {
@@ -61,4 +61,4 @@ template <class T> class TokenShift {
   AlignedVector<T> mix_;
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -2,7 +2,7 @@
 /// How kernels read the tokens of a call, field by field of its rule, and write its outputs.
 #include "aviary/matrix/rule.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 /// Keys and values that a head has at most: a token's scratch lies on the stack.
 inline constexpr Index largest_head = 1024;
@@ -77,4 +77,4 @@ void put_lanes(Sink<V> const& sink, Index token, Index head, Index i, Q const& y
   sink.put(token, head, i, values - i < L::lanes ? values - i : L::lanes, lanes);
 }
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

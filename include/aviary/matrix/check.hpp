@@ -6,7 +6,7 @@
 #include "aviary/core/check.hpp"
 #include "aviary/matrix/access.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 /// What the parts of a call agree on. Sizes that the types leave open are those of the inputs, and of y where it is given.
 struct MatrixShape {
@@ -162,4 +162,4 @@ template <class M> class MatrixCheck {
   }
 };
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

@@ -15,7 +15,7 @@
 #include "aviary/dense/product.hpp"
 #include "aviary/matrix/tile.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 namespace chunk {
 
@@ -252,4 +252,4 @@ template <class M, class P, Index L> class Chunked {
 };
 
 }  // namespace detail
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -10,7 +10,7 @@
 #include "aviary/core/tape.hpp"
 #include "aviary/matrix/tile.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 /// Takes tiles through a state by stepping: what `forward` does with a tile.
 template <class M, class P> struct Stepped {
@@ -90,4 +90,4 @@ template <class M, class Engine> class ForwardPass {
   Engine engine_;
 };
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

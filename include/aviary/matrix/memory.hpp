@@ -7,7 +7,7 @@
 #include "aviary/matrix/forward.hpp"
 #include "aviary/matrix/segment.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// The memory of a model with rule R: K keys and V values per head, each a compile-time size up to 1024 or `dynamic`.
 ///
@@ -198,4 +198,4 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   ///@}
 };
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -8,7 +8,7 @@
 #include "aviary/core/sequence.hpp"
 #include "aviary/simd/pack.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// The correction (S p) q^T: none; with q = -k, so that it joins the write, S' = S diag(w) + (v - S p) k^T; or a matrix of
 /// rank one with a q of its own.
@@ -256,4 +256,4 @@ template <class R> consteval char const* name_of_rule() {
 }
 }  // namespace detail
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

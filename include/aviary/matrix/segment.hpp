@@ -9,7 +9,7 @@
 #include "aviary/dense/product.hpp"
 #include "aviary/matrix/tile.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// With an erasure A is a K x K matrix. Both lie as their transposes, like states: a.s[j][m] = A[m][j].
 template <class T, Index K, Index V> struct DenseSegment {
@@ -165,4 +165,4 @@ template <class M, class P> struct CorrectPass {
 };
 
 }  // namespace detail
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -9,7 +9,7 @@
 #include "aviary/core/convert.hpp"
 #include "aviary/core/view.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// A state where it lies. T may be const.
 template <class T, Index K, Index V> struct StateView {
@@ -133,4 +133,4 @@ void export_state(StateView<T, K, V> from, To&& to, Orientation orientation) noe
   }
 }
 
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

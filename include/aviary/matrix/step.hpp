@@ -5,7 +5,7 @@
 #include "aviary/matrix/rule.hpp"
 #include "aviary/matrix/state.hpp"
 
-namespace aviary {
+namespace AVIARY_NAMESPACE {
 
 /// The terms of one token, each a row of an array that the caller has. Only the rows that rule R's traits leave exist.
 /// Row: the length of a row, at least padded<T>(max(K, V)), or dynamic.
@@ -144,4 +144,4 @@ template <class R, class P, class T, Index Row> struct Kernel {
 };
 
 }  // namespace detail
-}  // namespace aviary
+}  // namespace AVIARY_NAMESPACE

@@ -4,7 +4,7 @@
 #include "aviary/matrix/access.hpp"
 #include "aviary/matrix/step.hpp"
 
-namespace aviary::detail {
+namespace AVIARY_NAMESPACE::detail {
 
 /// How large the scratch of memory M is.
 template <class M> struct TileSizes {
@@ -81,4 +81,4 @@ template <class M, class P> class Tile {
   Index tokens_;
 };
 
-}  // namespace aviary::detail
+}  // namespace AVIARY_NAMESPACE::detail

@@ -11,7 +11,7 @@
 #include "aviary/core/config.hpp"
 #include "aviary/core/view.hpp"
 
-namespace aviary::reference::detail {
+namespace AVIARY_NAMESPACE::reference::detail {
 
 template <class T> class Matrix {
  public:
@@ -91,4 +91,4 @@ template <class T> void store(Matrix<T> const& x, VecView<T> to) {
   for (Index i = 0; i < x.rows(); ++i) to[i] = x(i, 0);
 }
 
-}  // namespace aviary::reference::detail
+}  // namespace AVIARY_NAMESPACE::reference::detail

@@ -5,7 +5,7 @@
 
 #include "aviary/core/config.hpp"
 
-namespace aviary::reference::detail {
+namespace AVIARY_NAMESPACE::reference::detail {
 
 /// Throws std::invalid_argument unless have == want.
 inline void expect_size(char const* model, std::string const& input, Index have, Index want) {
@@ -14,4 +14,4 @@ inline void expect_size(char const* model, std::string const& input, Index have,
                                 std::to_string(have) + ", expected " + std::to_string(want));
 }
 
-}  // namespace aviary::reference::detail
+}  // namespace AVIARY_NAMESPACE::reference::detail

@@ -13,7 +13,7 @@
 /// 2502.10297 (DeltaProduct).
 #include "aviary/reference/memory.hpp"
 
-namespace aviary::reference {
+namespace AVIARY_NAMESPACE::reference {
 namespace detail {
 
 struct DeltaNetEquation {
@@ -183,4 +183,4 @@ template <class T = double> struct GatedDeltaProduct {
   }
 };
 
-}  // namespace aviary::reference
+}  // namespace AVIARY_NAMESPACE::reference

@@ -8,7 +8,7 @@
 /// is the caller's.
 #include "aviary/reference/memory.hpp"
 
-namespace aviary::reference {
+namespace AVIARY_NAMESPACE::reference {
 namespace detail {
 
 struct DplrEquation {
@@ -48,4 +48,4 @@ struct IplrEquation {
 template <class T = double> using Dplr = detail::Memory<detail::DplrEquation, T>;
 template <class T = double> using Iplr = detail::Memory<detail::IplrEquation, T>;
 
-}  // namespace aviary::reference
+}  // namespace AVIARY_NAMESPACE::reference

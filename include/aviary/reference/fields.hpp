@@ -23,7 +23,7 @@
 #include "aviary/core/view.hpp"
 #include "aviary/reference/check.hpp"
 
-namespace aviary::reference::detail {
+namespace AVIARY_NAMESPACE::reference::detail {
 
 /// A field has one number for each key, for each value, or just one: for every token, or (head_) for all tokens of a head.
 enum class Axis { key, value, one, head_key, head_one };
@@ -122,4 +122,4 @@ template <class Model, class T> struct InputsOf {
   }
 };
 
-}  // namespace aviary::reference::detail
+}  // namespace AVIARY_NAMESPACE::reference::detail

@@ -26,7 +26,7 @@
 #include "aviary/reference/algebra.hpp"
 #include "aviary/reference/check.hpp"
 
-namespace aviary::reference {
+namespace AVIARY_NAMESPACE::reference {
 
 template <class T = double> struct Gold {
   using Vector = VecView<T const>;
@@ -195,4 +195,4 @@ template <class T = double> struct Gold {
   }
 };
 
-}  // namespace aviary::reference
+}  // namespace AVIARY_NAMESPACE::reference

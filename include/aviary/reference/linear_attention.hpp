@@ -10,7 +10,7 @@
 /// 2405.21060 and 2312.06635.
 #include "aviary/reference/memory.hpp"
 
-namespace aviary::reference {
+namespace AVIARY_NAMESPACE::reference {
 namespace detail {
 
 struct LinearAttentionEquation {
@@ -67,4 +67,4 @@ template <class T = double> using RetNet = detail::Memory<detail::OneGateEquatio
 template <class T = double> using SimpleGla = detail::Memory<detail::OneGateEquation<detail::Axis::one>, T>;
 template <class T = double> using Gla = detail::Memory<detail::GlaEquation, T>;
 
-}  // namespace aviary::reference
+}  // namespace AVIARY_NAMESPACE::reference

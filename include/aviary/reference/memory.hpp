@@ -20,7 +20,7 @@
 #include "aviary/reference/algebra.hpp"
 #include "aviary/reference/fields.hpp"
 
-namespace aviary::reference::detail {
+namespace AVIARY_NAMESPACE::reference::detail {
 
 /// The fields of one token as an equation has them.
 template <class T> struct AlgebraFields {
@@ -69,4 +69,4 @@ template <class Equation, class T> struct Memory {
   }
 };
 
-}  // namespace aviary::reference::detail
+}  // namespace AVIARY_NAMESPACE::reference::detail

@@ -17,7 +17,7 @@
 
 #include "aviary/reference/memory.hpp"
 
-namespace aviary::reference {
+namespace AVIARY_NAMESPACE::reference {
 namespace detail {
 
 /// What is left out is not in the equation: no w is w = 1, no p and q is no erasure.
@@ -68,4 +68,4 @@ struct RecurrenceEquation {
 
 template <class T = double> using Recurrence = detail::Memory<detail::RecurrenceEquation, T>;
 
-}  // namespace aviary::reference
+}  // namespace AVIARY_NAMESPACE::reference

@@ -19,7 +19,7 @@
 
 #include "aviary/reference/fields.hpp"
 
-namespace aviary::reference {
+namespace AVIARY_NAMESPACE::reference {
 namespace detail {
 
 /// The inputs, with one number for each channel: a channel is its own key and value.
@@ -74,4 +74,4 @@ template <class T = double> struct Wkv4 {
   }
 };
 
-}  // namespace aviary::reference
+}  // namespace AVIARY_NAMESPACE::reference

@@ -8,7 +8,7 @@
 /// (Wkv5PerHead, versions 5.0 and 5.1). S is V x K, as in the paper. Paper: "Eagle and Finch", arXiv 2404.05892.
 #include "aviary/reference/memory.hpp"
 
-namespace aviary::reference {
+namespace AVIARY_NAMESPACE::reference {
 namespace detail {
 
 struct Wkv5Equation {
@@ -55,4 +55,4 @@ template <class T = double> using Wkv5 = detail::Memory<detail::Wkv5Equation, T>
 /// Versions 5.0 and 5.1.
 template <class T = double> using Wkv5PerHead = detail::Memory<detail::Wkv5PerHeadEquation, T>;
 
-}  // namespace aviary::reference
+}  // namespace AVIARY_NAMESPACE::reference

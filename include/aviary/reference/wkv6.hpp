@@ -8,7 +8,7 @@
 /// "GoldFinch", arXiv 2407.12077.
 #include "aviary/reference/memory.hpp"
 
-namespace aviary::reference {
+namespace AVIARY_NAMESPACE::reference {
 namespace detail {
 
 struct Wkv6Equation {
@@ -48,4 +48,4 @@ struct FinchC2Equation {
 template <class T = double> using Wkv6 = detail::Memory<detail::Wkv6Equation, T>;
 template <class T = double> using FinchC2 = detail::Memory<detail::FinchC2Equation, T>;
 
-}  // namespace aviary::reference
+}  // namespace AVIARY_NAMESPACE::reference

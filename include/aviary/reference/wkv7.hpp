@@ -19,7 +19,7 @@
 
 #include "aviary/reference/memory.hpp"
 
-namespace aviary::reference {
+namespace AVIARY_NAMESPACE::reference {
 namespace detail {
 
 struct Wkv7Equation {
@@ -48,4 +48,4 @@ struct Wkv7Equation {
 
 template <class T = double> using Wkv7 = detail::Memory<detail::Wkv7Equation, T>;
 
-}  // namespace aviary::reference
+}  // namespace AVIARY_NAMESPACE::reference

@@ -8,10 +8,10 @@
 #include "aviary/core/convert.hpp"
 
 #if !AVIARY_DEVICE_COMPILER
-#include <xsimd/xsimd.hpp>
+#include "aviary/simd/xsimd.hpp"
 #endif
 
-namespace aviary::simd::detail {
+namespace AVIARY_NAMESPACE::simd::detail {
 
 /// How a pack P loads and stores 16-bit and 8-bit numbers. A single number and a pack of double have no way of their
 /// own: pack.hpp converts their lanes one by one.
@@ -102,26 +102,27 @@ template <class A> struct HalfTraits<A, 8> : F16<A, 8> {
 #endif
 
 #if XSIMD_WITH_AVX512F
+/// The masks take all lanes, and cost nothing. Without a mask g++ 12 warns of its own header.
 template <class A> struct HalfTraits<A, 16> : EachLane<A> {
   using typename EachLane<A>::F;
   using typename EachLane<A>::U;
 
   static AVIARY_INLINE F load_f16(f16 const* p) noexcept {
-    return F(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(p))));
+    return F(_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<__m256i const*>(p))));
   }
-  /// The mask takes all lanes. Without a mask g++ at -O0 warns of its own header.
   static AVIARY_INLINE void store_f16(f16* p, F const& x) noexcept {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
                         _mm512_maskz_cvtps_ph(0xffff, x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
   static AVIARY_INLINE U load_bits(bf16 const* p) noexcept {
-    return U(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(p))));
+    return U(_mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256(reinterpret_cast<__m256i const*>(p))));
   }
   static AVIARY_INLINE void store_bits(bf16* p, U const& u) noexcept {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(u));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_maskz_cvtepi32_epi16(0xffff, u));
   }
   static AVIARY_INLINE F load_int8(std::int8_t const* p) noexcept {
-    return F(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<__m128i const*>(p)))));
+    return F(_mm512_maskz_cvtepi32_ps(
+        0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<__m128i const*>(p)))));
   }
   /// The select of xsimd 8.1 does not compile with g++ at -O0.
   template <class Mask> static AVIARY_INLINE U select(Mask const& condition, U const& yes, U const& no) noexcept {
@@ -150,4 +151,4 @@ template <class A> struct Half<xsimd::batch<float, A>> {
 };
 #endif
 
-}  // namespace aviary::simd::detail
+}  // namespace AVIARY_NAMESPACE::simd::detail

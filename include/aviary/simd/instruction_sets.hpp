@@ -5,7 +5,7 @@
 
 #include "aviary/simd/pack.hpp"
 
-namespace aviary::simd {
+namespace AVIARY_NAMESPACE::simd {
 
 /// A pack type P with the name of its instruction set.
 template <class P> struct InstructionSet {
@@ -35,4 +35,4 @@ template <class T, class F> void for_each_instruction_set(F&& f) {
 #endif
 }
 
-}  // namespace aviary::simd
+}  // namespace AVIARY_NAMESPACE::simd

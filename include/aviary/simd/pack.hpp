@@ -8,27 +8,26 @@
 #include <utility>
 
 #include "aviary/core/convert.hpp"
+#include "aviary/simd/exponential.hpp"
 #include "aviary/simd/half.hpp"
 
 #if !AVIARY_DEVICE_COMPILER  // xsimd 13 and newer does not compile under nvcc
-#include <xsimd/xsimd.hpp>
+#include "aviary/simd/xsimd.hpp"
 #endif
 
-namespace aviary::simd {
+/// Hides from the optimizer how a number or a register came about. No instruction.
+#if (defined(__GNUC__) || defined(__clang__)) && !AVIARY_DEVICE_COMPILER && defined(__SSE2__)
+#define AVIARY_OPAQUE(x) asm("" : "+v"(x))
+#elif (defined(__GNUC__) || defined(__clang__)) && !AVIARY_DEVICE_COMPILER && defined(__aarch64__)
+#define AVIARY_OPAQUE(x) asm("" : "+w"(x))
+#else
+#define AVIARY_OPAQUE(x) static_cast<void>(x)
+#endif
 
-namespace detail {
-/// The bits of a number, and what moves a whole number to the place of the exponent among them, and back.
-template <class T> struct Exponent {
-  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
-  static constexpr int fraction = std::numeric_limits<T>::digits - 1;
-  static constexpr T bias = T(std::numeric_limits<T>::max_exponent - 1);
-  static constexpr T unit = T(Bits(1) << fraction);  // its last bit is worth 1
-  static constexpr T shift = T(1.5) * unit + bias;   // n + shift ends with the bits of n + bias
-};
-}  // namespace detail
+namespace AVIARY_NAMESPACE::simd {
 
-/// What a kernel does with a P: load, store, fma, exp, expm1, sum, min, max, select, any, scale, exponent. P(x) is x in
-/// every lane; operators and comparisons work lane by lane.
+/// What a kernel does with a P: load, store, fma, exp, expm1, sum, min, max, select, any, scale, exponent, opaque. P(x) is x
+/// in every lane; operators and comparisons work lane by lane.
 /// `registers` of them may be held at once; 1 says that packs side by side gain nothing.
 /// This is the pack of one lane, the only one in device code.
 template <class P> struct Pack {
@@ -73,6 +72,11 @@ template <class P> struct Pack {
     Bits const bits = (__builtin_bit_cast(Bits, x) >> E::fraction) | __builtin_bit_cast(Bits, E::unit);
     return __builtin_bit_cast(P, bits) - (E::unit + E::bias);
   }
+  /// x, rounded as it is: what follows is not computed together with what x was computed from.
+  AVIARY_HOST_DEVICE static P opaque(P x) noexcept {
+    AVIARY_OPAQUE(x);
+    return x;
+  }
 };
 
 #if !AVIARY_DEVICE_COMPILER
@@ -97,8 +101,8 @@ template <class T, class A> struct Pack<xsimd::batch<T, A>> {
 #endif
       return xsimd::fma(a, b, c);
   }
-  static AVIARY_INLINE P exp(P const& x) noexcept { return xsimd::exp(x); }
-  static AVIARY_INLINE P expm1(P const& x) noexcept { return xsimd::expm1(x); }
+  static AVIARY_INLINE P exp(P const& x) noexcept { return Exponential<P>::exp(x); }
+  static AVIARY_INLINE P expm1(P const& x) noexcept { return Exponential<P>::expm1(x); }
   static AVIARY_INLINE T sum(P const& x) noexcept {
 #if XSIMD_VERSION_MAJOR >= 9
     return xsimd::reduce_add(x);
@@ -117,9 +121,9 @@ template <class T, class A> struct Pack<xsimd::batch<T, A>> {
   static AVIARY_INLINE P scale(P const& x, P const& n) noexcept {
 #if XSIMD_WITH_AVX512F
     if constexpr (std::is_base_of_v<xsimd::avx512f, A> && std::is_same_v<T, float>)
-      return _mm512_scalef_ps(x, n);
+      return _mm512_maskz_scalef_ps(0xffff, x, n);  // all lanes: see half.hpp
     else if constexpr (std::is_base_of_v<xsimd::avx512f, A> && std::is_same_v<T, double>)
-      return _mm512_scalef_pd(x, n);
+      return _mm512_maskz_scalef_pd(0xff, x, n);
     else
 #endif
       return x * detail::same_bits<T>(detail::same_bits<Bits>(n + P(detail::Exponent<T>::shift))
@@ -129,6 +133,10 @@ template <class T, class A> struct Pack<xsimd::batch<T, A>> {
     using E = detail::Exponent<T>;
     return detail::same_bits<T>((detail::same_bits<Bits>(x) >> E::fraction) | detail::same_bits<Bits>(P(E::unit))) -
            P(E::unit + E::bias);
+  }
+  static AVIARY_INLINE P opaque(P x) noexcept {
+    AVIARY_OPAQUE(x.data);
+    return x;
   }
 
  private:
@@ -286,4 +294,4 @@ template <class T, class F, class... From> inline T sum(Index n, F&& f, T const*
   return Pack<P>::sum(packs) + numbers;
 }
 
-}  // namespace aviary::simd
+}  // namespace AVIARY_NAMESPACE::simd
