@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <vector>
+#include <cstdlib>
+#include <type_traits>
 
 namespace aviary::test {
 
-/// Bytes of stack that f() takes, with the little that a thread needs to begin.
-template <class F> std::size_t stack_use(F&& f) {
+namespace detail {
+/// With what a thread needs to begin.
+template <class F> std::size_t stack_of_thread(F&& f) {
   constexpr std::size_t size = std::size_t{1} << 20;
   constexpr unsigned char paint = 0xa5;
   void* memory = nullptr;
@@ -27,17 +29,19 @@ template <class F> std::size_t stack_use(F&& f) {
   if (pthread_create(&thread, &attributes, begin, &f) == 0) {
     pthread_join(thread, nullptr);
     auto const* const bytes = static_cast<unsigned char const*>(memory);
-    used = size - static_cast<std::size_t>(std::find_if(bytes, bytes + size, [](auto b) { return b != paint; }) - bytes);
+    used =
+        size - static_cast<std::size_t>(std::find_if(bytes, bytes + size, [](auto b) { return b != paint; }) - bytes);
   }
   pthread_attr_destroy(&attributes);
   std::free(memory);
   return used;
 }
+}  // namespace detail
 
-/// The same beyond what a call of nothing takes.
-template <class F> std::size_t stack_use_of(F&& f) {
-  std::size_t const nothing = stack_use([] {});
-  return stack_use(f) - nothing;
+/// Bytes of stack that f() takes.
+template <class F> std::size_t stack_use(F&& f) {
+  std::size_t const nothing = detail::stack_of_thread([] {});
+  return detail::stack_of_thread(f) - nothing;
 }
 
 }  // namespace aviary::test
