@@ -138,17 +138,9 @@ template <class Reference, class R> MatrixResult reference_of(RuleCase<R> const&
   return out;
 }
 
-/// An empty state of the sizes, which a state of static sizes has anyway.
-template <class S> S sized_state(Index keys, Index values) {
-  if constexpr (std::is_constructible_v<S, Index, Index>)
-    return S(keys, values);
-  else
-    return S{};
-}
-
 /// States of the given numbers, (states, V, K).
 template <class S> std::vector<S> states_of(std::vector<double> const& numbers, Index keys, Index values) {
-  std::vector<S> states(numbers.size() / to_size(keys * values), sized_state<S>(keys, values));
+  std::vector<S> states(numbers.size() / to_size(keys * values), S(keys, values));
   for (std::size_t s = 0; s < states.size(); ++s)
     import_state(states[s].view(), std::span(numbers).subspan(s * to_size(keys * values), to_size(keys * values)),
                  Orientation::value_key);
