@@ -87,9 +87,7 @@ struct Segmented {
   std::vector<Memory::Segment> segments;  // (pieces, heads)
 };
 
-/// The maps of long pieces decay into subnormal numbers, which are slow: they are taken as 0.
-Segmented by_segments(Sequence const& x, Index pieces, models::Threads executor) {
-  aviary::Flushed threads(executor);
+Segmented by_segments(Sequence const& x, Index pieces, models::Threads threads) {
   std::vector<Index> const offsets = cut(x.tokens, pieces);
   std::vector<Memory::Segment> segments(to_size(pieces * x.heads));
   std::vector<float> y(x.v.size()), m(x.k.size());

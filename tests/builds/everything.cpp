@@ -48,12 +48,13 @@ template <class M> struct Memory {
     Parallel threads(2, [](Index count, auto const& task) {
       for (Index i = 0; i < count; ++i) task(i);
     });
-    M::forward(calls.forward, Flushed(threads));
+    M::forward(calls.forward, threads);
     M::summarize(calls.summarize, threads);
     M::compose(segment, segment, segment);
     M::apply(states[0], segment, states[1]);
     M::add_initial_state(calls.add_initial_state);
-    if (!M::check(calls.forward).empty()) return;
+    if (!(M::check(calls.forward) + M::check(calls.summarize) + M::check(calls.add_initial_state)).empty()) return;
+    if (!M::check(states[0], calls.token, y).empty()) return;
     states[0].clear();
     if (M::tape_size(calls.forward.x) > 0) aviary::rewind(calls.forward, 0, 1);
     History<typename M::State> history(states, 2);

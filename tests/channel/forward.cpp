@@ -258,7 +258,7 @@ TEST_CASE("check: says what is wrong with a call") {
   says(M::check(bad), {"k has 5 tokens", "y has 6"});
   bad = good;
   bad.x.v = {call.v.data(), 6, 3, 8};
-  says(M::check(bad), {"v has 3 heads", "not a divisor of y's 1"});
+  says(M::check(bad), {"v has 3 heads", "a divisor of 1, the heads of a channel memory"});
   bad = good;
   bad.x.u = {call.u.data(), 1, 23};
   says(M::check(bad), {"u has 23 channels", "expected 24"});
@@ -266,12 +266,12 @@ TEST_CASE("check: says what is wrong with a call") {
   bad.x.log_w = {call.log_w.data(), 2, 12};
   says(M::check(bad), {"log_w has 2 heads"});
   bad = good;
-  bad.states = bad.states.first(0);
-  says(M::check(bad), {"states has 0 states", "expected 1"});
+  bad.states = good.states.first(0);
+  says(M::check(bad), {"states has 0 elements", "expected 1"});
   bad = good;
   std::vector<M::State> small(4, M::State(23));
   bad.states = std::span(small).first(1);
-  says(M::check(bad), {"a state of states is of 23 channels", "expected of 24"});
+  says(M::check(bad), {"states has a size of 23 channels", "expected 24"});
   bad = good;
   std::vector<Index> const beyond{0, 7};
   bad.offsets = beyond;
@@ -280,5 +280,5 @@ TEST_CASE("check: says what is wrong with a call") {
   bad.tape = {.every = 0};
   says(M::check(bad), {"tape.every is 0", "at least 1"});
   bad.tape = {.every = 2, .states = small};
-  says(M::check(bad), {"tape has 4 states", "expected 3"});
+  says(M::check(bad), {"tape has 4 elements", "expected 3"});
 }

@@ -221,7 +221,7 @@ TEST_CASE("check: says what is wrong with a call") {
   says(M::check(bad), {"r has 5 tokens", "y has 6"});
   bad = good;
   bad.x.k = {call.x.numbers().k.data(), 6, 3, 16};
-  says(M::check(bad), {"k has 3 heads", "divisor of y's 4"});
+  says(M::check(bad), {"k has 3 heads", "a divisor of 4, the heads of y"});
   bad = good;
   bad.x.p = {call.x.numbers().p.data(), 6, 4, 15};
   says(M::check(bad), {"p has 15 keys", "expected 16"});
@@ -229,8 +229,8 @@ TEST_CASE("check: says what is wrong with a call") {
   bad.x.v = {call.x.numbers().v.data(), 6, 4, 20};
   says(M::check(bad), {"v has 20 values", "expected 24"});
   bad = good;
-  bad.states = bad.states.first(3);
-  says(M::check(bad), {"states has 3 states", "expected 4"});
+  bad.states = good.states.first(3);
+  says(M::check(bad), {"states has 3 elements", "expected 4"});
   bad = good;
   std::vector<M::State> small(4, M::State{16, 23});
   bad.states = small;
@@ -245,5 +245,5 @@ TEST_CASE("check: says what is wrong with a call") {
   bad.tape = {.every = 0};
   says(M::check(bad), {"tape.every is 0", "at least 1"});
   bad.tape = {.every = 2, .states = small};
-  says(M::check(bad), {"tape has 4 states", "expected 12"});
+  says(M::check(bad), {"tape has 4 elements", "expected 12"});
 }

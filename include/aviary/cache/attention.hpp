@@ -119,14 +119,12 @@ template <class T> class OnlineAttention {
 
   /// Adds the next block: `count` positions from `first` on, a multiple of 128. The executor shares out the heads.
   template <class E> void add(T const* block, Index first, Index count, E& executor) const {
-    Index const work = 2 * q_.rows() * count * shape_.channels();
-    Index const tasks = std::min({shape_.heads, Index{executor.concurrency()}, work / multiplies_per_task});
-    auto const heads = [&](Index from, Index to) noexcept {
-      for (Index h = from; h < to; ++h) add_head(h, block, first, count);
-    };
-    if (tasks <= 1) return heads(0, shape_.heads);
-    executor(tasks,
-             [&](Index task) noexcept { heads(shape_.heads * task / tasks, shape_.heads * (task + 1) / tasks); });
+    Index const work = 2 * q_.rows() * count * shape_.channels() / multiplies_per_task;
+    Index const tasks = std::max(Index{1}, std::min({shape_.heads, Index{executor.concurrency()}, work}));
+    run_tasks(executor, tasks, [&](Index task) noexcept {
+      for (Index h = shape_.heads * task / tasks; h < shape_.heads * (task + 1) / tasks; ++h)
+        add_head(h, block, first, count);
+    });
   }
 
   /// Call it after the last block. A query that has seen no position gives NaN.

@@ -41,18 +41,19 @@ template <class T> class ChannelRowsIn {
   ChannelScratch<T> scratch_;
 };
 
-/// The rows of a tile that are written.
+/// The rows of a tile that are written, if they are wanted.
 template <class T> class ChannelRowsOut {
  public:
   template <Index C> void open(Sink<C> const& sink, ChannelTile const& at) noexcept {
     for (Index m = 0; m < at.tokens; ++m) {
-      T* const row = sink.template row<T>(at.token + m, 0);
+      T* const row = sink ? sink.template row<T>(at.token + m, 0) : nullptr;
       row_[m] = row != nullptr ? row + at.first : scratch_.rows[m];
     }
   }
   T* operator[](Index m) const noexcept { return row_[m]; }
   /// Converts what is stored in another type.
   template <Index C> void close(Sink<C> const& sink, ChannelTile const& at) noexcept {
+    if (!sink) return;
     for (Index m = 0; m < at.tokens; ++m)
       if (row_[m] == scratch_.rows[m]) sink.put(at.token + m, 0, at.first, at.size, row_[m]);
   }
@@ -126,7 +127,7 @@ void for_channel_spans(Index sequences, Index channels, E& executor, Pass&& pass
   if (sequences * channels == 0) return;
   constexpr Index line = alignment / static_cast<Index>(sizeof(T)), most = ChannelTile::most_channels<T>;
   Cut const cut = Cut::of(sequences, 1, padded<T>(channels), line, executor.concurrency());
-  executor(sequences * cut.row_tasks, [&](Index task) noexcept {
+  run_tasks(executor, sequences * cut.row_tasks, [&](Index task) noexcept {
     Index const begin = task % cut.row_tasks * cut.row_per_task, end = std::min(channels, begin + cut.row_per_task);
     for (Index first = begin; first < end; first += most)
       pass(task / cut.row_tasks, first, std::min(most, end - first));
@@ -141,8 +142,8 @@ template <class M, class P> class ChannelForward {
 
  public:
   template <class E> static void run(Call const& call, E& executor) {
-    Packing const packing{call.offsets, call.y.tokens()};
-    for_channel_spans<T>(packing.sequences(), call.y.size(), executor, [&](Index sequence, Index first, Index size) {
+    Packing const packing{call.offsets, call.x.k.tokens()};
+    for_channel_spans<T>(packing.sequences(), call.x.k.size(), executor, [&](Index sequence, Index first, Index size) {
       sequence_span(call, packing, sequence, first, size);
     });
   }

@@ -17,13 +17,14 @@ template <class Number, Index C = dynamic> class ChannelMemory {
   static_assert(std::is_same_v<Number, float> || std::is_same_v<Number, double>,
                 "aviary: arithmetic is float or double; inputs and outputs may be stored in other types");
   static_assert(C == dynamic || C > 0, "aviary: a memory has at least one channel, or aviary::dynamic");
+  using Check = detail::ChannelCheck<ChannelMemory>;
 
  public:
   using T = Number;
   /// What messages and files call it.
   static constexpr char const* name = "wkv4";
   static constexpr Index channels = C;
-  /// A value. State{} is the empty context (with C = dynamic: State{channels}).
+  /// A value. State(channels) is the empty context; so is State() where the number of channels is fixed.
   using State = ChannelState<T, C>;
   using View = ChannelView<T, C>;
 
@@ -44,15 +45,16 @@ template <class Number, Index C = dynamic> class ChannelMemory {
 
   struct ForwardCall {
     Inputs x;
-    Sink<C> y;                            ///< (tokens, 1, C)
-    std::span<State> states;              ///< one per sequence: initial in, final out
+    Sink<C> y = {};                       ///< (tokens, 1, C), if wanted; must not overlap x
+    RequiredSpan<State> states;           ///< one per sequence: initial in, final out
     std::span<Index const> offsets = {};  ///< n + 1 token positions of n sequences; none: one sequence
     Tape tape = {};
   };
 
-  /// Advances s by one token. No allocation, no lock.
+  /// Advances s by one token. No allocation, no lock. Subnormal numbers are the caller's business: see
+  /// core/flush_to_zero.hpp.
   /// @param s  state, updated in place     @param x  views of the token's inputs
-  /// @param y  output (C); must not overlap x
+  /// @param y  output (C), which may lie over an input
   /// Error:  |y - y_ref| <= 1e-5 max|y_ref| in float against the double reference, whatever the size of k (measured: 2e-7
   ///         with k = 2 N(0, 1)).
   /// Cost:   three polynomials (of log_w, k, u), 40 further operations and a division per pack of channels.
@@ -61,7 +63,7 @@ template <class Number, Index C = dynamic> class ChannelMemory {
     using Kernel = detail::ChannelKernel<P>;
     using L = simd::Pack<P>;
     Index const n = s.channels();
-    AVIARY_ASSERT(x.log_w.size() == n && x.k.size() == n && x.v.size() == n && x.u.size() == n && y.size() == n);
+    if constexpr (C == dynamic) AVIARY_ASSERT_CALL(check(s, x, y));
     for (Index c = 0; c < n; c += L::lanes) {
       auto const load = [&](T const* row) { return simd::load_part<P>(row, c, n); };
       auto const constants = Kernel::prepare(load(x.log_w.data()), load(x.u.data()));
@@ -75,8 +77,8 @@ template <class Number, Index C = dynamic> class ChannelMemory {
   }
 
   /// Packed sequences through all channels; a sequence may have no token. Gives the same bits as a loop of `step`, however
-  /// a sequence is split, and whatever the executor. Allocates nothing and throws only what the executor throws; needs
-  /// 40 KiB of stack.  Cost: one polynomial (of k), 25 further operations and a division per token and pack of channels.
+  /// a sequence is split, and whatever the executor; only that it takes subnormal numbers as 0. Allocates nothing and throws
+  /// only what the executor throws.  Cost: one polynomial (of k), 25 further operations and a division per token and pack of channels.
   template <class P = simd::Native<T>, Executor E = Serial>
   static void forward(ForwardCall const& call, E&& executor = {}) {
     AVIARY_ASSERT_CALL(check(call));
@@ -95,8 +97,8 @@ template <class Number, Index C = dynamic> class ChannelMemory {
 
   struct SummarizeCall {
     Inputs x;
-    std::span<Segment> segments;  ///< one per sequence, of the right sizes: overwritten
-    Sink<C> y = {};               ///< (tokens, 1, C), the outputs if each sequence began with an empty state
+    RequiredSpan<Segment> segments;  ///< one per sequence, of the right sizes: overwritten
+    Sink<C> y = {};                  ///< (tokens, 1, C), the outputs if each sequence began with an empty state
     /// (tokens, 1, C): the state before the sequence has a share in an output, and log(share / (1 - share)) is m plus the
     /// logarithm of that state's sum of weights.
     Sink<C> state_weights = {};
@@ -106,12 +108,15 @@ template <class Number, Index C = dynamic> class ChannelMemory {
   /// Cost: about that of `forward`; m costs a logarithm more.
   template <class P = simd::Native<T>, Executor E = Serial>
   static void summarize(SummarizeCall const& call, E&& executor = {}) {
+    AVIARY_ASSERT_CALL(check(call));
     detail::ChannelSummary<ChannelMemory, P>::run(call, executor);
   }
 
-  /// The segment of two stretches, the earlier one first. out may be one of them.
+  /// The segment of two stretches, the earlier one first. out is of their size and may be one of them.
   template <class P = simd::Native<T>>
   static void compose(Segment const& earlier, Segment const& later, Segment& out) noexcept {
+    AVIARY_ASSERT_CALL(Check::sizes("compose", earlier, later, out));
+    FlushToZero const flush;
     detail::join_channels<P, T, C>(earlier.sums, later.log_w.data(), later.sums, out.sums);
     for (Index c = 0; c < out.log_w.size(); ++c) out.log_w[c] = earlier.log_w[c] + later.log_w[c];
   }
@@ -119,6 +124,8 @@ template <class Number, Index C = dynamic> class ChannelMemory {
   /// The state after a stretch that begins with state s. out may be s.
   template <class P = simd::Native<T>>
   static void apply(ChannelView<T const, C> s, Segment const& segment, View out) noexcept {
+    AVIARY_ASSERT_CALL(Check::sizes("apply", s, segment, out));
+    FlushToZero const flush;
     detail::join_channels<P, T, C>(s, segment.log_w.data(), segment.sums, out);
   }
 
@@ -126,18 +133,24 @@ template <class Number, Index C = dynamic> class ChannelMemory {
     Source<C> state_weights;              ///< from `summarize`
     Source<C> y0;                         ///< the outputs from `summarize`
     Sink<C> y;                            ///< the outputs that belong to the states; may be y0's memory
-    std::span<State const> states;        ///< one per sequence: the states before the sequences
+    RequiredSpan<State const> states;     ///< one per sequence: the states before the sequences
     std::span<Index const> offsets = {};  ///< as for `summarize`
   };
   /// y = y0 + share (num / den - y0) for every token.  Cost: an exponential and two divisions per token and pack.
   template <class P = simd::Native<T>, Executor E = Serial>
   static void add_initial_state(AddInitialStateCall const& call, E&& executor = {}) {
+    AVIARY_ASSERT_CALL(check(call));
     detail::ChannelCorrection<ChannelMemory, P>::run(call, executor);
   }
   ///@}
 
-  /// What is wrong with the shapes of a call, in words; empty when nothing is.
-  static std::string check(ForwardCall const& call) { return detail::check_channels<ChannelMemory>(call); }
+  /// @name What is wrong with the shapes of a call, in words; empty when nothing is
+  ///@{
+  static std::string check(ForwardCall const& call) { return Check::forward(call); }
+  static std::string check(SummarizeCall const& call) { return Check::summarize(call); }
+  static std::string check(AddInitialStateCall const& call) { return Check::add_initial_state(call); }
+  static std::string check(View s, Token const& x, VecView<T, C> y) { return Check::step(s, x, y); }
+  ///@}
 };
 
 }  // namespace AVIARY_NAMESPACE

@@ -9,20 +9,14 @@
 
 namespace AVIARY_NAMESPACE {
 
-/// num' = num e^log_w + sums.num and the same for den. ChannelSegment{} is the segment of no token.
+/// num' = num e^log_w + sums.num and the same for den. ChannelSegment(channels) is the segment of no token, whatever the
+/// number of channels; where it is fixed, so is ChannelSegment().
 template <class T, Index C> struct ChannelSegment {
   ChannelRow<T, C> log_w;   ///< the sum of the tokens' log_w
   ChannelState<T, C> sums;  ///< the state after these tokens if it was empty before them
-  friend bool operator==(ChannelSegment const&, ChannelSegment const&) = default;
-};
-
-/// A number of channels known at run time.
-template <class T> struct ChannelSegment<T, dynamic> {
-  ChannelRow<T, dynamic> log_w;
-  ChannelState<T, dynamic> sums;
 
   ChannelSegment() = default;
-  explicit ChannelSegment(Index channels) : log_w(channels), sums(channels) {}
+  explicit ChannelSegment(Extent<C> channels) : log_w(channels), sums(channels) {}
   friend bool operator==(ChannelSegment const&, ChannelSegment const&) = default;
 };
 

@@ -26,20 +26,28 @@ template <class T, Index C> struct ChannelView {
   }
 };
 
-/// A row of C numbers on a 64-byte boundary, with zeros up to the next one. Row{} is zeros.
-template <class T, Index C> struct ChannelRow {
-  alignas(alignment) T numbers[to_size(padded<T>(C))];
+/// A row of C numbers on a 64-byte boundary, with zeros up to the next one. ChannelRow(channels) is zeros, whatever the
+/// number of channels; where it is fixed, so is ChannelRow().
+template <class T, Index C> class ChannelRow {
+ public:
+  constexpr ChannelRow() = default;
+  AVIARY_HOST_DEVICE constexpr explicit ChannelRow(Extent<C>) noexcept {}
 
   AVIARY_HOST_DEVICE static constexpr Index size() noexcept { return C; }
-  AVIARY_HOST_DEVICE constexpr T* data() noexcept { return numbers; }
-  AVIARY_HOST_DEVICE constexpr T const* data() const noexcept { return numbers; }
-  AVIARY_HOST_DEVICE constexpr T& operator[](Index c) noexcept { return numbers[c]; }
-  AVIARY_HOST_DEVICE constexpr T const& operator[](Index c) const noexcept { return numbers[c]; }
-  AVIARY_HOST_DEVICE constexpr void clear() noexcept { *this = ChannelRow{}; }
+  AVIARY_HOST_DEVICE constexpr T* data() noexcept { return numbers_; }
+  AVIARY_HOST_DEVICE constexpr T const* data() const noexcept { return numbers_; }
+  AVIARY_HOST_DEVICE constexpr T& operator[](Index c) noexcept { return numbers_[c]; }
+  AVIARY_HOST_DEVICE constexpr T const& operator[](Index c) const noexcept { return numbers_[c]; }
+  AVIARY_HOST_DEVICE constexpr void clear() noexcept {
+    for (T& number : numbers_) number = T{};
+  }
   friend bool operator==(ChannelRow const&, ChannelRow const&) = default;
+
+ private:
+  alignas(alignment) T numbers_[to_size(padded<T>(C))] = {};
 };
 
-/// A number of channels known at run time: the row owns its memory, in the same layout.
+/// A number of channels known at run time: the row owns its memory, in the same layout. ChannelRow() has no size yet.
 template <class T> class ChannelRow<T, dynamic> {
  public:
   ChannelRow() = default;
@@ -58,38 +66,26 @@ template <class T> class ChannelRow<T, dynamic> {
   AlignedVector<T> numbers_;
 };
 
-/// A state as a value: an aggregate, trivially copyable; ChannelState{} is the empty context.
+/// A state as a value, trivially copyable if the number of channels is fixed. ChannelState(channels) is the empty context,
+/// whatever the number of channels; where it is fixed, so is ChannelState().
 template <class T, Index C> struct ChannelState {
   ChannelRow<T, C> num, den, exponent;
 
-  AVIARY_HOST_DEVICE static constexpr Index channels() noexcept { return C; }
+  constexpr ChannelState() = default;
+  AVIARY_HOST_DEVICE constexpr explicit ChannelState(Extent<C> channels) noexcept
+      : num(channels), den(channels), exponent(channels) {}
+
+  AVIARY_HOST_DEVICE constexpr Index channels() const noexcept { return num.size(); }
   AVIARY_HOST_DEVICE constexpr ChannelView<T, C> view() noexcept {
-    return {num.data(), den.data(), exponent.data(), {}};
+    return {num.data(), den.data(), exponent.data(), num.size()};
   }
   AVIARY_HOST_DEVICE constexpr ChannelView<T const, C> view() const noexcept {
-    return {num.data(), den.data(), exponent.data(), {}};
+    return {num.data(), den.data(), exponent.data(), num.size()};
   }
   AVIARY_HOST_DEVICE constexpr operator ChannelView<T, C>() noexcept { return view(); }
   AVIARY_HOST_DEVICE constexpr operator ChannelView<T const, C>() const noexcept { return view(); }
   /// Makes it the empty context of its size, without an allocation.
   AVIARY_HOST_DEVICE constexpr void clear() noexcept { num.clear(), den.clear(), exponent.clear(); }
-  friend bool operator==(ChannelState const&, ChannelState const&) = default;
-};
-
-/// A number of channels known at run time: ChannelState{channels} is the empty context.
-template <class T> struct ChannelState<T, dynamic> {
-  ChannelRow<T, dynamic> num, den, exponent;
-
-  ChannelState() = default;
-  explicit ChannelState(Index channels) : num(channels), den(channels), exponent(channels) {}
-
-  Index channels() const noexcept { return num.size(); }
-  ChannelView<T, dynamic> view() noexcept { return {num.data(), den.data(), exponent.data(), num.size()}; }
-  ChannelView<T const, dynamic> view() const noexcept { return {num.data(), den.data(), exponent.data(), num.size()}; }
-  operator ChannelView<T, dynamic>() noexcept { return view(); }
-  operator ChannelView<T const, dynamic>() const noexcept { return view(); }
-  /// Makes it the empty context of its size, without an allocation.
-  void clear() noexcept { num.clear(), den.clear(), exponent.clear(); }
   friend bool operator==(ChannelState const&, ChannelState const&) = default;
 };
 

@@ -47,21 +47,18 @@ template <class F> class Parallel {
   Index concurrency_;
 };
 
-/// Another executor, whose tasks take subnormal numbers as 0:  Memory::summarize(call, Flushed(executor)).
-template <class E> class Flushed {
- public:
-  explicit constexpr Flushed(E executor) : executor_(std::move(executor)) {}
-  constexpr Index concurrency() const noexcept { return executor_.concurrency(); }
-  template <class Task> void operator()(Index count, Task&& task) {
-    executor_(count, [&task](Index i) noexcept {
-      FlushToZero const flush;
-      task(i);
-    });
-  }
-
- private:
-  E executor_;
-};
+namespace detail {
+/// Runs the tasks of a call, a single one on the calling thread. They take subnormal numbers as 0, whatever the thread that
+/// they run on does with them.
+template <class E, class Task> void run_tasks(E& executor, Index count, Task const& task) {
+  auto const flushed = [&task](Index i) noexcept {
+    FlushToZero const flush;
+    task(i);
+  };
+  if (count == 1) return flushed(0);
+  executor(count, flushed);
+}
+}  // namespace detail
 
 #if defined(_OPENMP)
 /// OpenMP threads; there where the compiler has OpenMP switched on.

@@ -3,8 +3,10 @@
 /// number. Sizes known at compile time take no room, and they are checked where the view is made.
 #include <concepts>
 #include <cstddef>
+#include <span>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 
 #include "aviary/core/config.hpp"
 #include "aviary/core/eigen.hpp"
@@ -165,6 +167,14 @@ template <class T> struct Required {
   requires std::is_convertible_v<U, T> AVIARY_HOST_DEVICE constexpr Required(U const& v) noexcept
       : value(static_cast<T>(v)) {}
   AVIARY_HOST_DEVICE constexpr operator T const&() const noexcept { return value; }
+};
+
+/// A span of the same kind.
+template <class T> struct RequiredSpan : std::span<T> {
+  template <class Range>
+  requires std::is_convertible_v<Range, std::span<T>>
+  constexpr RequiredSpan(Range&& range) noexcept : std::span<T>(std::forward<Range>(range)) {}
+  constexpr RequiredSpan(T* data, std::size_t size) noexcept : std::span<T>(data, size) {}
 };
 
 }  // namespace AVIARY_NAMESPACE

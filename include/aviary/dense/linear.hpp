@@ -62,11 +62,11 @@ template <class T> class Linear {
   /// throw.
   template <Executor E = Serial> void operator()(MatView<T const> x, MatView<T> y, E&& executor = {}) const {
     AVIARY_ASSERT(x.columns() == in() && y.columns() == out() && x.rows() == y.rows());
-    Index const tasks =
-        std::min({panels(), Index{executor.concurrency()}, x.rows() * in() * out() / detail::multiplies_per_task});
-    if (tasks <= 1) return outputs(x, y, 0, panels());
-    executor(tasks,
-             [&](Index task) noexcept { outputs(x, y, panels() * task / tasks, panels() * (task + 1) / tasks); });
+    Index const work = x.rows() * in() * out() / detail::multiplies_per_task;
+    Index const tasks = std::max(Index{1}, std::min({panels(), Index{executor.concurrency()}, work}));
+    detail::run_tasks(executor, tasks, [&](Index task) noexcept {
+      outputs(x, y, panels() * task / tasks, panels() * (task + 1) / tasks);
+    });
   }
 
  private:

@@ -16,6 +16,15 @@ template <class R, class Inputs> Index input_tokens(Inputs const& x) noexcept {
   });
   return n;
 }
+/// The size of the first field along keys, or along values.
+template <class R, Axis along, class Inputs> Index input_size(Inputs const& x) noexcept {
+  Index n = 0;
+  for_each_field<R>(x, [&]<Axis A>(AxisTag<A>, auto const& field) {
+    if constexpr ((along == Axis::value) == (A == Axis::value) && !one_number(A))
+      if (n == 0) n = field.size();
+  });
+  return n;
+}
 /// The most heads that a field has.
 template <class R, class Inputs> Index input_heads(Inputs const& x) noexcept {
   Index n = 0;
@@ -55,10 +64,11 @@ P log_decay([[maybe_unused]] Token const& token, [[maybe_unused]] Index j, [[may
     return simd::load_part<P>(token.log_w.data(), j, keys);
 }
 
-/// Writes the lanes of y from value i on as the output of one token and head.
+/// Writes the lanes of y from value i on as the output of one token and head, if it is wanted.
 template <class T, Index V, class Q>
 void put_lanes(Sink<V> const& sink, Index token, Index head, Index i, Q const& y) noexcept {
   using L = simd::Pack<Q>;
+  if (!sink) return;
   Index const values = sink.size();
   if (T* const row = sink.template row<T>(token, head)) return simd::store_part(row, i, values, y);
   if (i >= values) return;

@@ -1,5 +1,6 @@
 #pragma once
 /// The shapes of a call, checked in words.
+#include <array>
 #include <utility>
 
 #include "aviary/core/check.hpp"
@@ -7,44 +8,158 @@
 
 namespace AVIARY_NAMESPACE::detail {
 
-/// The name of field I of rule R.
-template <class R, int I> inline constexpr char const* field_name = member_name<Axes<R>, I>.text;
+/// What the parts of a call agree on. Sizes that the types leave open are those of the inputs, and of y where it is given.
+struct MatrixShape {
+  Index tokens, sequences, heads, keys, values;
+  bool y_given;
 
-/// What is wrong with the shapes of a call of M::forward; empty when nothing is.
-template <class M> std::string check_forward(typename M::ForwardCall const& call) {
-  using R = typename M::Rule;
-  using State = typename M::State;
-  Index const tokens = call.y.tokens(), heads = call.y.heads(), values = call.y.size();
-  Index keys = M::keys;
-  GivenInput inputs[field_count<R>];
-  [&]<int... I>(std::integer_sequence<int, I...>) { ((inputs[I].name = field_name<R, I>), ...); }
+  /// `owned` counts what a call has one of for each sequence and head: states, or segments.
+  template <class M, Index V>
+  static MatrixShape of(typename M::Inputs const& x, Sink<V> const& y, std::size_t owned,
+                        std::span<Index const> offsets) noexcept {
+    using R = typename M::Rule;
+    bool const given{y};
+    Index const tokens = given ? y.tokens() : input_tokens<R>(x), sequences = Packing{offsets, tokens}.sequences();
+    Index const heads_owned = sequences == 0 ? 0 : static_cast<Index>(owned) / sequences;
+    return {tokens,
+            sequences,
+            given ? y.heads() : heads_owned,
+            M::keys == dynamic ? input_size<R, Axis::key>(x) : M::keys,
+            M::values != dynamic ? M::values
+            : given              ? y.size()
+                                 : input_size<R, Axis::value>(x),
+            given};
+  }
+
+  GivenCall call(char const* model, char const* verb, char const* owned) const noexcept {
+    return {model, verb, tokens, heads, y_given ? "y" : "v", y_given ? "y" : owned, "%td x %td (keys x values)"};
+  }
+  /// What is wrong with the sizes of a head; empty when nothing is.
+  std::string wrong_sizes(GivenCall const& call) const {
+    if (0 < keys && keys <= largest_head && 0 < values && values <= largest_head) return {};
+    return call.sentence("a head has 1 to %td keys and values, found %td and %td", largest_head, keys, values);
+  }
+};
+
+/// The fields of a rule as rows of a call, with room for `outputs` more. A field is a sequence, or a token's view or number.
+template <class R, int outputs, class Fields>
+std::array<GivenRows, field_count<R> + outputs> given_fields(Fields const& x, Index keys, Index values) {
+  std::array<GivenRows, field_count<R> + outputs> rows{};
+  [&]<int... I>(std::integer_sequence<int, I...>) { ((rows[I].name = member_name<Axes<R>, I>.text), ...); }
   (std::make_integer_sequence<int, field_count<R>>{});
-  GivenInput* next = inputs;
-  for_each_field<R>(call.x, [&]<Axis A>(AxisTag<A>, auto const& field) {
-    if (along_key(A) && keys == dynamic) keys = field.size();
-    *next = {next->name,
-             A == Axis::value ? "values" : "keys",
-             per_token(A),
-             field.tokens(),
-             field.heads(),
-             field.size(),
-             A == Axis::value ? values
-             : along_key(A)   ? keys
-                              : Index{1}};
+  GivenRows* next = rows.data();
+  for_each_field<R>(x, [&]<Axis A>(AxisTag<A>, auto const& field) {
+    char const* const unit = A == Axis::value ? "values" : "keys";
+    Index const expected = A == Axis::value ? values : along_key(A) ? keys : 1;
+    if constexpr (requires { field.tokens(); })
+      *next = given_rows(next->name, per_token(A) ? Use::read : Use::read_for_heads, field, expected, unit);
+    else if constexpr (requires { field.size(); })
+      *next = {next->name, Use::read, field.data(), 1, 1, field.size(), expected, unit};
+    else
+      *next = {next->name, Use::read, &field, 1, 1, 1, 1, unit};
     ++next;
   });
-  GivenCall const given{M::name, "forward", tokens, heads, inputs, call.offsets, "%td x %td (keys x values)"};
-  if (keys <= 0 || keys > largest_head || values <= 0 || values > largest_head)
-    return given.sentence("a head has 1 to %td keys and values, found %td and %td", largest_head, keys, values);
-  Packing const packing{call.offsets, tokens};
-  auto const states = [&](char const* name, std::span<State> from, Index count) {
-    return given_states(name, from, count, {keys, values}, [](State const& state) {
-      return GivenSize{state.keys(), state.values()};
-    });
-  };
-  return wrong_forward(
-      given, states("states", call.states, packing.sequences() * heads), call.tape.every,
-      states("tape", call.tape.states, packing.kept_before(packing.sequences(), call.tape.every) * heads));
+  return rows;
 }
+
+/// Checks the calls of memory M: each says what is wrong with their shapes, in words, or nothing.
+template <class M> class MatrixCheck {
+  using R = typename M::Rule;
+  using State = typename M::State;
+  static constexpr int fields = field_count<R>;
+
+ public:
+  static std::string forward(typename M::ForwardCall const& call) {
+    auto const shape = MatrixShape::of<M>(call.x, call.y, call.states.size(), call.offsets);
+    GivenCall given = shape.call(M::name, "forward", "states");
+    if (std::string words = shape.wrong_sizes(given); !words.empty()) return words;
+    auto rows = given_fields<R, 1>(call.x, shape.keys, shape.values);
+    rows.back() = given_rows("y", Use::write_if_wanted, call.y, shape.values, "values");
+    Index const kept = Packing{call.offsets, shape.tokens}.kept_before(shape.sequences, call.tape.every);
+    GivenSize const size{shape.keys, shape.values};
+    GivenStates const states[]{owned("states", std::span<State>(call.states), shape.sequences * shape.heads, size),
+                               owned("tape", call.tape.states, kept * shape.heads, size)};
+    given.rows = rows, given.states = states, given.offsets = call.offsets;
+    return wrong_call_with_tape(given, call.tape.every);
+  }
+
+  static std::string summarize(typename M::SummarizeCall const& call) {
+    auto const shape = MatrixShape::of<M>(call.x, call.y, call.segments.size(), call.offsets);
+    GivenCall given = shape.call(M::name, "summarize", "segments");
+    if (std::string words = shape.wrong_sizes(given); !words.empty()) return words;
+    auto rows = given_fields<R, 2>(call.x, shape.keys, shape.values);
+    rows[fields] = given_rows("y", Use::write_if_wanted, call.y, shape.values, "values");
+    rows.back() = given_rows("state_weights", Use::write_if_wanted, call.state_weights, shape.keys, "keys");
+    GivenStates const segments[]{owned("segments", std::span<typename M::Segment>(call.segments),
+                                       shape.sequences * shape.heads, {shape.keys, shape.values})};
+    given.rows = rows, given.states = segments, given.offsets = call.offsets;
+    return wrong_call(given);
+  }
+
+  static std::string add_initial_state(typename M::AddInitialStateCall const& call) {
+    Index const keys = call.state_weights.size(), values = call.y.size();
+    Index const tokens = call.y.tokens(), heads = call.y.heads();
+    GivenCall given = MatrixShape{tokens, 0, heads, keys, values, true}.call(M::name, "add_initial_state", "states");
+    GivenRows const rows[]{given_rows("state_weights", Use::read_all_heads, call.state_weights, keys, "keys"),
+                           given_rows("y0", Use::read_and_replace, call.y0, values, "values"),
+                           given_rows("y", Use::write, call.y, values, "values")};
+    Index const count = Packing{call.offsets, tokens}.sequences() * heads;
+    GivenStates const states[]{owned("states", std::span<State const>(call.states), count, {keys, values})};
+    given.rows = rows, given.states = states, given.offsets = call.offsets;
+    return wrong_call(given);
+  }
+
+  static std::string step(typename M::View s, typename M::Token const& x, VecView<typename M::T, M::values> y) {
+    MatrixShape const shape{1, 1, 1, s.keys(), s.values(), true};
+    GivenCall given = shape.call(M::name, "step", "states");
+    if (std::string words = shape.wrong_sizes(given); !words.empty()) return words;
+    auto rows = given_fields<R, 1>(x, shape.keys, shape.values);
+    for (GivenRows& row : rows) row.use = Use::read_and_replace;
+    rows.back() = {"y", Use::write, y.data(), 1, 1, y.size(), shape.values, "values"};
+    given.rows = rows;
+    return wrong_call(given);
+  }
+
+  /// Of two segments that are composed.
+  static std::string compose(typename M::Segment const& earlier, typename M::Segment const& later) {
+    MatrixShape const shape{0, 0, 0, earlier.b.keys(), earlier.b.values(), true};
+    GivenSize const size{shape.keys, shape.values};
+    GivenStates const segments[]{owned("earlier", std::span(&earlier, 1), 1, size),
+                                 owned("later", std::span(&later, 1), 1, size)};
+    GivenCall given = shape.call(M::name, "compose", "");
+    given.states = segments;
+    return wrong_call(given);
+  }
+
+  /// Of a segment that is applied to state s.
+  template <class From, class To>
+  static std::string apply(From const& s, typename M::Segment const& segment, To const& out) {
+    MatrixShape const shape{0, 0, 0, s.keys(), s.values(), true};
+    GivenSize const size{shape.keys, shape.values};
+    GivenStates const states[]{owned("segment", std::span(&segment, 1), 1, size),
+                               owned("out", std::span(&out, 1), 1, size)};
+    GivenCall given = shape.call(M::name, "apply", "");
+    given.states = states;
+    return wrong_call(given);
+  }
+
+ private:
+  /// States, their views or segments, each of this size.
+  template <class One> static GivenStates owned(char const* name, std::span<One> all, Index count, GivenSize expected) {
+    return given_states(name, all, count, expected, [](auto const& one) { return size_of_one(one); });
+  }
+  template <class One> static GivenSize size_of_one(One const& one) noexcept {
+    if constexpr (requires { one.b; })
+      return size_of_a(one) == one.b.keys() ? size_of_one(one.b) : GivenSize{-1, -1};
+    else
+      return {one.keys(), one.values()};
+  }
+  template <class Segment> static Index size_of_a(Segment const& segment) noexcept {
+    if constexpr (requires { segment.log_a; })
+      return segment.log_a.values();
+    else
+      return segment.a.keys() == segment.a.values() ? segment.a.keys() : Index{-1};
+  }
+};
 
 }  // namespace AVIARY_NAMESPACE::detail

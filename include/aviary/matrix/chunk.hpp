@@ -115,12 +115,12 @@ template <class M, class P, Index L> class Chunked {
     return L * prepared + 2 * L * keys + (L / 2 + 3) * keys + 4 * L * L + 3 * L * values + 2 * keys;
   }
 
-  void operator()(typename M::ForwardCall const& call, Index h, Index t, Index n, typename M::View s, Index,
-                  Index) noexcept {
+  void operator()(typename M::Inputs const& x, Sink<M::values> const& sink, Index h, Index t, Index n,
+                  typename M::View s, Index, Index) noexcept {
     Index const keys = s.keys(), values = s.values();
     AVIARY_ASSERT(static_cast<Index>(workspace_.size()) >= workspace(keys, values));
     used_ = 0;
-    prepare(input_head<R>(call.x, h, call.y.heads()), t, n, keys, values);
+    prepare(x, t, n, keys, values);
     Matrix const r_k = pairs_of(term(&Prepared::r), term(&Prepared::k), after);
     Matrix const y = take(n, values), u = take(n, values);
     clear(y);
@@ -157,7 +157,8 @@ template <class M, class P, Index L> class Chunked {
       chunk::advance<P>(as_matrix(s), decay, Rows(term(&Prepared::r)), y, write(r_k, &Prepared::k, u),
                         write(r_q, &Prepared::q, z));
     }
-    for (Index m = 0; m < n; ++m) call.y.put(t + m, h, 0, values, &y(m, 0));
+    if (!sink) return;
+    for (Index m = 0; m < n; ++m) sink.put(t + m, h, 0, values, &y(m, 0));
   }
 
  private:

@@ -16,14 +16,14 @@ namespace AVIARY_NAMESPACE::detail {
 template <class M, class P> struct Stepped {
   static constexpr Index tokens(Index keys, Index values) noexcept { return TileSizes<M>::tokens(keys, values); }
 
-  /// Tokens t ... t + n - 1 of head h, for columns [first, last) of its state.
-  void operator()(typename M::ForwardCall const& call, Index h, Index t, Index n, typename M::View s, Index first,
-                  Index last) const noexcept {
-    Tile<M, P> tile(input_head<typename M::Rule>(call.x, h, call.y.heads()), t, n, s.keys(), s.values());
+  /// Tokens t ... t + n - 1 of head h, whose inputs are x, for columns [first, last) of its state.
+  void operator()(typename M::Inputs const& x, Sink<M::values> const& y, Index h, Index t, Index n, typename M::View s,
+                  Index first, Index last) const noexcept {
+    Tile<M, P> tile(x, t, n, s.keys(), s.values());
     tile.run(
         s.s, s.stride(), first, last,
         [&]<class Q>(Index i, Index m) { return simd::Pack<Q>::load(tile.token(m).v() + i); },
-        [&](Index i, Index m, auto const& y) { put_lanes<typename M::T>(call.y, t + m, h, i, y); });
+        [&](Index i, Index m, auto const& lanes) { put_lanes<typename M::T>(y, t + m, h, i, lanes); });
   }
 };
 
@@ -37,23 +37,24 @@ template <class M, class Engine> class ForwardPass {
  public:
   template <class E> static void run(Call const& call, E& executor, Engine const& engine = {}) {
     Packing const packing{call.offsets, input_tokens<typename M::Rule>(call.x)};
-    Index const heads = call.y.heads(), sequences = packing.sequences();
-    if (sequences * heads == 0) return;
+    if (call.states.empty()) return;
+    Index const sequences = packing.sequences(), heads = static_cast<Index>(call.states.size()) / sequences;
     Index const row = View(call.states.front()).stride(), line = alignment / static_cast<Index>(sizeof(S));
     Cut const cut = Cut::of(sequences, heads, row, line, executor.concurrency());
-    executor(sequences * cut.head_tasks * cut.row_tasks, [&](Index task) noexcept {
+    run_tasks(executor, sequences * cut.head_tasks * cut.row_tasks, [&](Index task) noexcept {
       Index const group = task / cut.row_tasks, sequence = group / cut.head_tasks;
       Index const head = group % cut.head_tasks * cut.heads_per_task, value = task % cut.row_tasks * cut.row_per_task;
-      ForwardPass pass{call, packing, sequence, value, std::min(row, value + cut.row_per_task), engine};
-      pass.heads(head, std::min(heads, head + cut.heads_per_task));
+      ForwardPass pass{call, packing, heads, sequence, value, std::min(row, value + cut.row_per_task), engine};
+      pass.run_heads(head, std::min(heads, head + cut.heads_per_task));
     });
   }
 
  private:
-  ForwardPass(Call const& call, Packing packing, Index sequence, Index first_value, Index last_value,
+  ForwardPass(Call const& call, Packing packing, Index heads, Index sequence, Index first_value, Index last_value,
               Engine const& engine) noexcept
       : call_(call),
         packing_(packing),
+        heads_(heads),
         sequence_(sequence),
         first_value_(first_value),
         last_value_(last_value),
@@ -62,14 +63,15 @@ template <class M, class Engine> class ForwardPass {
   /// Tiles after which the next head has its turn.
   static constexpr Index tiles = 8;
 
-  void heads(Index first, Index last) noexcept {
+  void run_heads(Index first, Index last) noexcept {
     if (first == last) return;
     Index const tile = engine_.tokens(state(first).keys(), state(first).values());
     for_stretches(packing_, sequence_, call_.tape, tiles * tile, [&](Index t, Index n, Index kept) {
       for (Index h = first; h < last; ++h) {
         if (kept >= 0) keep(state(h), call_.tape.states[at(kept, h)]);
+        auto const x = input_head<typename M::Rule>(call_.x, h, heads_);
         for (Index done = 0; done < n; done += tile)
-          engine_(call_, h, t + done, std::min(tile, n - done), state(h), first_value_, last_value_);
+          engine_(x, call_.y, h, t + done, std::min(tile, n - done), state(h), first_value_, last_value_);
       }
     });
   }
@@ -79,12 +81,12 @@ template <class M, class Engine> class ForwardPass {
       std::copy(from[j] + first_value_, from[j] + last_value_, to[j] + first_value_);
   }
 
-  std::size_t at(Index sequence, Index h) const noexcept { return to_size(sequence * call_.y.heads() + h); }
+  std::size_t at(Index sequence, Index h) const noexcept { return to_size(sequence * heads_ + h); }
   View state(Index h) const noexcept { return call_.states[at(sequence_, h)]; }
 
   Call const& call_;
   Packing packing_;
-  Index sequence_, first_value_, last_value_;
+  Index heads_, sequence_, first_value_, last_value_;
   Engine engine_;
 };
 

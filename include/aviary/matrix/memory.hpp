@@ -24,6 +24,7 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   using RuleIsChecked = decltype(detail::check_rule<R>());
   static_assert(std::is_same_v<Number, float> || std::is_same_v<Number, double>,
                 "aviary: arithmetic is float or double; inputs and outputs may be stored in other types");
+  using Check = detail::MatrixCheck<MatrixMemory>;
   static constexpr Index most = detail::largest_head;
   static_assert((K == dynamic || (0 < K && K <= most)) && (V == dynamic || (0 < V && V <= most)),
                 "aviary: a head has 1 to 1024 keys and values, or aviary::dynamic");
@@ -38,7 +39,7 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   /// What messages and files call the model.
   static constexpr char const* name = detail::name_of_rule<R>();
   static constexpr Index keys = K, values = V;
-  /// The state of one head, a value. State{} is the empty context (with a dynamic size: State{keys, values}).
+  /// The state of one head, a value. State(keys, values) is the empty context; so is State() where the sizes are fixed.
   using State = aviary::State<StateNumber, K, V>;
   using View = StateView<StateNumber, K, V>;
   /// One token of one head: views of K or V numbers, or a number, under the model's own names.
@@ -53,21 +54,22 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
 
   struct ForwardCall {
     Inputs x;
-    Sink<V> y;                            ///< (tokens, heads, V)
-    std::span<State> states;              ///< (sequences, heads): initial in, final out
+    Sink<V> y = {};                       ///< (tokens, heads, V), if wanted; must not overlap x
+    RequiredSpan<State> states;           ///< (sequences, heads): initial in, final out
     std::span<Index const> offsets = {};  ///< n + 1 token positions of n sequences; none: one sequence
     Tape tape = {};
   };
 
-  /// Advances one head by one token. No allocation, no lock.
+  /// Advances one head by one token. No allocation, no lock. Subnormal numbers are the caller's business: see
+  /// core/flush_to_zero.hpp.
   /// @param s  state, updated in place     @param x  views of the token's inputs
-  /// @param y  output (V); must not overlap x
+  /// @param y  output (V), which may lie over an input
   /// Error:  |y - y_ref| <= 8 K eps max|y_ref| against the double reference.
   /// Cost:   2 to 5 fused multiply-adds per state element by rule; s travels through memory once.
   template <class P = simd::Native<T>>
   AVIARY_HOST_DEVICE static void step(View s, Token const& x, VecView<T, V> y) noexcept {
     using Sizes = detail::TileSizes<MatrixMemory>;
-    AVIARY_ASSERT(y.size() == s.values() && s.keys() <= most && s.values() <= most);
+    if constexpr (K == dynamic || V == dynamic) AVIARY_ASSERT_CALL(check(s, x, y));
     alignas(alignment) T numbers[to_size(Sizes::token_numbers)];
     Prepared const token(numbers, Sizes::row(s.keys(), s.values()));
     token.bonus() = Kernel<P>::prepare(x, token, s.keys(), s.values());
@@ -81,7 +83,8 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   }
 
   /// Packed sequences through all heads; a sequence may have no token. Agrees with a loop of `step` within its bound, and
-  /// has the same bits whatever the executor. Allocates nothing and throws only what the executor throws.
+  /// has the same bits whatever the executor, but not however a sequence is split. Takes subnormal numbers as 0. Allocates
+  /// nothing and throws only what the executor throws.
   template <class P = simd::Native<T>, Executor E = Serial>
   static void forward(ForwardCall const& call, E&& executor = {}) {
     AVIARY_ASSERT_CALL(check(call));
@@ -129,24 +132,26 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
 
   struct SummarizeCall {
     Inputs x;
-    std::span<Segment> segments;  ///< (sequences, heads) of the right sizes: overwritten
-    Sink<V> y = {};               ///< (tokens, heads, V), the outputs if each sequence began with an empty state
-    Sink<K> state_weights = {};   ///< (tokens, heads, K): with the state S before the sequence, y + S m is right
+    RequiredSpan<Segment> segments;  ///< (sequences, heads) of the right sizes: overwritten
+    Sink<V> y = {};                  ///< (tokens, heads, V), the outputs if each sequence began with an empty state
+    Sink<K> state_weights = {};      ///< (tokens, heads, K): with the state S before the sequence, y + S m is right
     std::span<Index const> offsets = {};  ///< n + 1 token positions of n sequences; none: one sequence
   };
   /// The segment of each sequence and head, and what is needed to correct its outputs once the state before it is known.
-  /// Cost: with an erasure that of `forward` for V + K values, else about that of `forward`. Over a long stretch A decays to
-  /// subnormal numbers, with which some machines are many times slower: see core/flush_to_zero.hpp.
+  /// Cost: with an erasure that of `forward` for V + K values, else about that of `forward`.
   template <class P = simd::Native<T>, Executor E = Serial>
   static void summarize(SummarizeCall const& call, E&& executor = {}) {
+    AVIARY_ASSERT_CALL(check(call));
     detail::SegmentPass<MatrixMemory, P>::run(call, executor);
   }
 
-  /// The segment of two stretches, the earlier one first:  (A1 A2, B1 A2 + B2). out is neither of them.
+  /// The segment of two stretches, the earlier one first:  (A1 A2, B1 A2 + B2). out is neither of them and of their sizes.
   /// Cost: 2 K^2 (K + V) flops with an erasure, else 2 K V.
   template <class P = simd::Native<T>>
   static void compose(Segment const& earlier, Segment const& later, Segment& out) noexcept {
     AVIARY_ASSERT(&out != &earlier && &out != &later);
+    AVIARY_ASSERT_CALL(Check::compose(earlier, later));
+    FlushToZero const flush;
     out.b = later.b;
     detail::times_a<P>(later, detail::as_matrix(earlier.b.view()), detail::as_matrix(out.b.view()));
     if constexpr (R::erase == Erase::none) {
@@ -163,6 +168,8 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   template <class P = simd::Native<T>>
   static void apply(StateView<StateNumber const, K, V> s, Segment const& segment, View out) noexcept {
     AVIARY_ASSERT(s.s != out.s);
+    AVIARY_ASSERT_CALL(Check::apply(s, segment, out));
+    FlushToZero const flush;
     detail::copy_matrix(detail::as_matrix(segment.b.view()), detail::as_matrix(out));
     detail::times_a<P>(segment, detail::as_matrix(s), detail::as_matrix(out));
   }
@@ -171,18 +178,24 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
     Source<K> state_weights;              ///< from `summarize`
     Source<V> y0;                         ///< the outputs from `summarize`
     Sink<V> y;                            ///< the outputs that belong to the states; may be y0's memory
-    std::span<State const> states;        ///< (sequences, heads): the states before the sequences
+    RequiredSpan<State const> states;     ///< (sequences, heads): the states before the sequences
     std::span<Index const> offsets = {};  ///< as for `summarize`
   };
   /// y = y0 + S m for every token.  Cost: 2 K V flops a token and head.
   template <class P = simd::Native<T>, Executor E = Serial>
   static void add_initial_state(AddInitialStateCall const& call, E&& executor = {}) {
+    AVIARY_ASSERT_CALL(check(call));
     detail::CorrectPass<MatrixMemory, P>::run(call, executor);
   }
   ///@}
 
-  /// What is wrong with the shapes of a call, in words; empty when nothing is.
-  static std::string check(ForwardCall const& call) { return detail::check_forward<MatrixMemory>(call); }
+  /// @name What is wrong with the shapes of a call, in words; empty when nothing is
+  ///@{
+  static std::string check(ForwardCall const& call) { return Check::forward(call); }
+  static std::string check(SummarizeCall const& call) { return Check::summarize(call); }
+  static std::string check(AddInitialStateCall const& call) { return Check::add_initial_state(call); }
+  static std::string check(View s, Token const& x, VecView<T, V> y) { return Check::step(s, x, y); }
+  ///@}
 };
 
 }  // namespace AVIARY_NAMESPACE

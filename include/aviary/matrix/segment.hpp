@@ -78,7 +78,7 @@ template <class M, class P> class SegmentPass {
   template <class E> static void run(Call const& call, E& executor) {
     Packing const packing{call.offsets, input_tokens<R>(call.x)};
     Index const heads = packing.sequences() == 0 ? 0 : static_cast<Index>(call.segments.size()) / packing.sequences();
-    executor(packing.sequences() * heads, [&](Index task) noexcept {
+    run_tasks(executor, packing.sequences() * heads, [&](Index task) noexcept {
       Index const sequence = task / heads;
       SegmentPass{call, task % heads, heads}.stretch(call.segments[to_size(task)], packing.begin(sequence),
                                                      packing.end(sequence));
@@ -98,9 +98,7 @@ template <class M, class P> class SegmentPass {
       tile.run(
           b.s, b.stride(), 0, b.stride(),
           [&]<class Q>(Index i, Index m) { return simd::Pack<Q>::load(tile.token(m).v() + i); },
-          [&](Index i, Index m, auto const& y) {
-            if (call_.y) put_lanes<T>(call_.y, t + m, head_, i, y);
-          });
+          [&](Index i, Index m, auto const& y) { put_lanes<T>(call_.y, t + m, head_, i, y); });
       if constexpr (dense)
         dense_map(segment, tile, t);
       else
@@ -113,9 +111,7 @@ template <class M, class P> class SegmentPass {
     auto const a = segment.a.view();
     tile.run(
         a.s, a.stride(), 0, a.stride(), []<class Q>(Index, Index) { return Q(T(0)); },
-        [&](Index i, Index m, auto const& y) {
-          if (call_.state_weights) put_lanes<T>(call_.state_weights, t + m, head_, i, y);
-        });
+        [&](Index i, Index m, auto const& y) { put_lanes<T>(call_.state_weights, t + m, head_, i, y); });
   }
 
   /// A is the product of the decays, and m is r times those before it (Read::after: and its own).
@@ -149,7 +145,7 @@ template <class M, class P> struct CorrectPass {
   template <class E> static void run(Call const& call, E& executor) {
     Packing const packing{call.offsets, call.y.tokens()};
     Index const heads = call.y.heads();
-    executor(packing.sequences() * heads, [&](Index task) noexcept {
+    run_tasks(executor, packing.sequences() * heads, [&](Index task) noexcept {
       Index const sequence = task / heads;
       for (Index t = packing.begin(sequence); t < packing.end(sequence); ++t)
         token(call, call.states[to_size(task)].view(), t, task % heads);

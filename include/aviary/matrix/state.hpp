@@ -30,9 +30,13 @@ template <class T, Index K, Index V> struct StateView {
   }
 };
 
-/// A state as a value. Fixed sizes: an aggregate, trivially copyable; State{} is the empty context.
+/// A state as a value, trivially copyable if its sizes are fixed. State(keys, values) is the empty context, whatever the
+/// sizes; where they are fixed, so is State().
 template <class T, Index K, Index V> struct State {
-  alignas(alignment) T s[to_size(K)][to_size(padded<T>(V))];
+  alignas(alignment) T s[to_size(K)][to_size(padded<T>(V))] = {};
+
+  constexpr State() = default;
+  AVIARY_HOST_DEVICE constexpr State(Extent<K>, Extent<V>) noexcept {}
 
   AVIARY_HOST_DEVICE static constexpr Index keys() noexcept { return K; }
   AVIARY_HOST_DEVICE static constexpr Index values() noexcept { return V; }
@@ -41,14 +45,16 @@ template <class T, Index K, Index V> struct State {
   AVIARY_HOST_DEVICE constexpr operator StateView<T, K, V>() noexcept { return view(); }
   AVIARY_HOST_DEVICE constexpr operator StateView<T const, K, V>() const noexcept { return view(); }
   /// Makes it the empty context.
-  AVIARY_HOST_DEVICE constexpr void clear() noexcept { *this = State{}; }
+  AVIARY_HOST_DEVICE constexpr void clear() noexcept {
+    for (auto& row : s)
+      for (T& number : row) number = T{};
+  }
   friend bool operator==(State const&, State const&) = default;
 };
 
-/// A dynamic size: State{keys, values} is the empty context of that size. It owns its memory, in the same layout.
+/// A dynamic size. The state owns its memory, in the same layout. State() has no size yet, which every check refuses.
 template <class T, Index K, Index V>
-requires(K == dynamic || V == dynamic) class State<T, K, V> {
- public:
+requires(K == dynamic || V == dynamic) struct State<T, K, V> {
   State() = default;
   State(Extent<K> keys, Extent<V> values) : keys_(keys), values_(values), s_(to_size(keys * padded<T>(values))) {}
 
