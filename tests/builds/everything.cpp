@@ -72,16 +72,12 @@ template <class M> void chunk(typename M::ForwardCall const& call, std::span<typ
   M::template chunk<16>(call, workspace);
 }
 template void chunk<Wkv7<float, 16>>(Wkv7<float, 16>::ForwardCall const&, std::span<float>);
-template void chunk<Kda<double, dynamic>>(Kda<double, dynamic>::ForwardCall const&, std::span<double>);
 
 template struct Memory<Wkv4<float>>;
 template struct Memory<Wkv6<float, 16>>;
-template struct Memory<Wkv7<float, 16>>;
 template struct Memory<Wkv7<float, 16, 16, bf16>>;
-template struct Memory<GatedDeltaNet<double, 16, 32>>;
-template struct Memory<RetNet<float, 16>>;
 
-/// The other rules differ in what their maps say.
+/// The other rules differ in what their maps say, and other sizes and numbers in the same places.
 template <class M> struct Step {
   static void run(typename M::View s, typename M::Token const& x, VecView<typename M::T> y) { M::step(s, x, y); }
 };
@@ -91,7 +87,9 @@ template struct Step<Wkv7<float, dynamic>>;
 template struct Step<Wkv5PerHead<float, 16>>;
 template struct Step<FinchC2<float, 16>>;
 template struct Step<Wkv7<float, 16, 16, f16>>;
+template struct Step<RetNet<float, 16>>;
 template struct Step<DeltaNet<float, 16>>;
+template struct Step<GatedDeltaNet<double, 16, 32>>;
 template struct Step<GatedDeltaNet2<float, 16>>;
 template struct Step<Comba<float, 16>>;
 template struct Step<Kda<float, 16>>;
