@@ -54,7 +54,7 @@ foreach(
   endif()
 endforeach()
 
-foreach(line IN ITEMS "MISSING_FIELD|rate" "CALLER_FORGETS|beta" "CALLER_MISNAMES|kk")
+foreach(line IN ITEMS "MISSING_FIELD|rate" "CALLER_FORGETS|beta" "CALLER_FORGETS_STATES|states" "CALLER_MISNAMES|kk")
   string(REPLACE "|" ";" line "${line}")
   list(GET line 0 mistake)
   list(GET line 1 field)

@@ -57,6 +57,9 @@ void call(Memory::State& s, float const* x, float* y) {
   Memory::step(s, Memory::Token{.q = x, .k = x, .v = x, .log_w = 0}, y);
 #elif defined(CALLER_MISNAMES)
   Memory::step(s, Memory::Token{.q = x, .kk = x, .v = x, .log_w = 0, .beta = 1}, y);
+#elif defined(CALLER_FORGETS_STATES)
+  Memory::Inputs const inputs{.q = {x, 1, 1}, .k = {x, 1, 1}, .v = {x, 1, 1}, .log_w = {x, 1, 1}, .beta = {x, 1, 1}};
+  Memory::forward(Memory::ForwardCall{.x = inputs, .y = {y, 1, 1}});
 #elif defined(MISSING_LOG_W)
   Memory::step(s, Memory::Token{.q = x, .k = x, .v = x, .beta = 1}, y);
 #elif defined(FIELD_NAMED_W)

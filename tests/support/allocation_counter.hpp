@@ -11,6 +11,8 @@
 #include <cstdlib>
 #include <new>
 
+#include "support/sanitizers.hpp"
+
 namespace aviary::test {
 
 inline std::atomic<std::size_t> total_allocations{0};
@@ -34,14 +36,6 @@ inline void* counted(std::size_t bytes, std::size_t alignment = alignof(std::max
 }  // namespace detail
 
 }  // namespace aviary::test
-
-#if defined(__SANITIZE_ADDRESS__)
-#define AVIARY_TEST_ADDRESS_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define AVIARY_TEST_ADDRESS_SANITIZER 1
-#endif
-#endif
 
 #if !defined(AVIARY_TEST_ADDRESS_SANITIZER)  // the array and nothrow forms end in these
 __attribute__((weak)) void* operator new(std::size_t bytes) { return aviary::test::detail::counted(bytes); }

@@ -12,7 +12,8 @@ namespace AVIARY_NAMESPACE {
 ///     num' = w num + e^k v        den' = w den + e^k        y = (num + e^(u + k) v) / (den + e^(u + k))
 ///
 /// with w = exp(log_w). y reads the sums before the token; the token itself enters it with weight e^(u + k).
-/// Number (float or double) is the type of the arithmetic and of the state.
+/// Number (float or double) is the type of the arithmetic and of the state. Stack: at most 1 KiB in `step`, `compose` and
+/// `apply`, and 64 KiB in the verbs over sequences.
 template <class Number, Index C = dynamic> class ChannelMemory {
   static_assert(std::is_same_v<Number, float> || std::is_same_v<Number, double>,
                 "aviary: arithmetic is float or double; inputs and outputs may be stored in other types");

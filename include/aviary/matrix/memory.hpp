@@ -20,6 +20,9 @@ namespace AVIARY_NAMESPACE {
 /// rank one: 1 to 1.5 u with the decays of WKV-7, 7 u with slow decays or none. Without decay and erasure, small writes are
 /// lost in large sums: keep float there. Models are trained with states in float; try before you ship. A step costs 1.4
 /// times (f16) to 2.5 times (bf16) one in float from first-level cache.
+///
+/// Stack, in float: 24 KiB at most in every verb for heads of up to 64 x 64, and 64 KiB for larger and dynamic sizes. In
+/// double it is twice that.
 template <class R, class Number, Index K, Index V = K, Stored S = Number> class MatrixMemory {
   using RuleIsChecked = decltype(detail::check_rule<R>());
   static_assert(std::is_same_v<Number, float> || std::is_same_v<Number, double>,
