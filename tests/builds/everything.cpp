@@ -48,12 +48,13 @@ template <class M> struct Memory {
     Parallel threads(2, [](Index count, auto const& task) {
       for (Index i = 0; i < count; ++i) task(i);
     });
-    M::forward(calls.forward, Flushed(threads));
+    M::forward(calls.forward, threads);
     M::summarize(calls.summarize, threads);
     M::compose(segment, segment, segment);
     M::apply(states[0], segment, states[1]);
     M::add_initial_state(calls.add_initial_state);
-    if (!M::check(calls.forward).empty()) return;
+    if (!(M::check(calls.forward) + M::check(calls.summarize) + M::check(calls.add_initial_state)).empty()) return;
+    if (!M::check(states[0], calls.token, y).empty()) return;
     states[0].clear();
     if (M::tape_size(calls.forward.x) > 0) aviary::rewind(calls.forward, 0, 1);
     History<typename M::State> history(states, 2);
@@ -71,16 +72,12 @@ template <class M> void chunk(typename M::ForwardCall const& call, std::span<typ
   M::template chunk<16>(call, workspace);
 }
 template void chunk<Wkv7<float, 16>>(Wkv7<float, 16>::ForwardCall const&, std::span<float>);
-template void chunk<Kda<double, dynamic>>(Kda<double, dynamic>::ForwardCall const&, std::span<double>);
 
 template struct Memory<Wkv4<float>>;
 template struct Memory<Wkv6<float, 16>>;
-template struct Memory<Wkv7<float, 16>>;
 template struct Memory<Wkv7<float, 16, 16, bf16>>;
-template struct Memory<GatedDeltaNet<double, 16, 32>>;
-template struct Memory<RetNet<float, 16>>;
 
-/// The other rules differ in what their maps say.
+/// The other rules differ in what their maps say, and other sizes and numbers in the same places.
 template <class M> struct Step {
   static void run(typename M::View s, typename M::Token const& x, VecView<typename M::T> y) { M::step(s, x, y); }
 };
@@ -90,7 +87,9 @@ template struct Step<Wkv7<float, dynamic>>;
 template struct Step<Wkv5PerHead<float, 16>>;
 template struct Step<FinchC2<float, 16>>;
 template struct Step<Wkv7<float, 16, 16, f16>>;
+template struct Step<RetNet<float, 16>>;
 template struct Step<DeltaNet<float, 16>>;
+template struct Step<GatedDeltaNet<double, 16, 32>>;
 template struct Step<GatedDeltaNet2<float, 16>>;
 template struct Step<Comba<float, 16>>;
 template struct Step<Kda<float, 16>>;

@@ -1,8 +1,8 @@
 #pragma once
 /// Linear maps y = W x of rows of numbers, for one token or many, without allocation.
 #include <variant>
-#include <vector>
 
+#include "aviary/core/aligned.hpp"
 #include "aviary/core/executor.hpp"
 #include "aviary/dense/panels.hpp"
 #include "aviary/dense/rows.hpp"

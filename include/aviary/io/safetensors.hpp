@@ -4,7 +4,7 @@
 /// Format: https://github.com/huggingface/safetensors
 ///
 /// The JSON is read and written in safetensors_json.hpp, which takes a compiler seconds. A program of many sources may define
-/// AVIARY_IO_SEPARATE for all of them, and include that header in one alone.
+/// AVIARY_IO_SEPARATE for all of them, and include that header in one alone: in one for each instruction set, if it has several.
 #include <algorithm>
 #include <array>
 #include <cstddef>

@@ -2,8 +2,8 @@
 /// Rotary position embedding (Su et al. 2021, arXiv:2104.09864).
 #include <cmath>
 #include <string>
-#include <vector>
 
+#include "aviary/core/aligned.hpp"
 #include "aviary/core/error.hpp"
 #include "aviary/core/view.hpp"
 

@@ -7,10 +7,7 @@
 #include <type_traits>
 
 #include "aviary/core/math.hpp"
-
-#if !AVIARY_DEVICE_COMPILER
 #include "aviary/simd/xsimd.hpp"
-#endif
 
 namespace AVIARY_NAMESPACE::simd {
 

@@ -6,10 +6,7 @@
 #include <type_traits>
 
 #include "aviary/core/convert.hpp"
-
-#if !AVIARY_DEVICE_COMPILER
 #include "aviary/simd/xsimd.hpp"
-#endif
 
 namespace AVIARY_NAMESPACE::simd::detail {
 

@@ -10,16 +10,15 @@
 #include "aviary/core/convert.hpp"
 #include "aviary/simd/exponential.hpp"
 #include "aviary/simd/half.hpp"
-
-#if !AVIARY_DEVICE_COMPILER  // xsimd 13 and newer does not compile under nvcc
 #include "aviary/simd/xsimd.hpp"
-#endif
 
-/// Hides from the optimizer how a number or a register came about. No instruction.
+/// Hides from the optimizer how a number or a register came about. It costs no instruction, and only -ffast-math needs it.
 #if (defined(__GNUC__) || defined(__clang__)) && !AVIARY_DEVICE_COMPILER && defined(__SSE2__)
 #define AVIARY_OPAQUE(x) asm("" : "+v"(x))
 #elif (defined(__GNUC__) || defined(__clang__)) && !AVIARY_DEVICE_COMPILER && defined(__aarch64__)
 #define AVIARY_OPAQUE(x) asm("" : "+w"(x))
+#elif defined(__FAST_MATH__) || defined(_M_FP_FAST)
+#error aviary: with -ffast-math the exponential is right on x86 with SSE2 and on 64-bit ARM only: compile without it
 #else
 #define AVIARY_OPAQUE(x) static_cast<void>(x)
 #endif
