@@ -6,6 +6,10 @@
 /// per head, with S of V x K numbers (V = K = head size in RWKV), w = exp(log_w) in (0, 1], kappa_hat of unit length (the
 /// removal key), a in (0, 1) (the in-context learning rate) and k the key that the layer has already scaled by its rate.
 /// The probe S kappa_hat meets the state before its decay, and y reads the state after the update.
+///
+/// These ranges do not bound the state. diag(w) - kappa_hat (a*kappa_hat)^T is not symmetric where a differs between keys:
+/// with log_w = 0 its norm may exceed 1, and a state has overflowed after 602 tokens that wrote nothing. With the decays of
+/// trained layers, log_w <= -exp(-1/2) sigmoid(..), or with one a for the whole head, this does not happen.
 #include "aviary/matrix/memory.hpp"
 
 namespace AVIARY_NAMESPACE {

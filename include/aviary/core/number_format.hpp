@@ -12,13 +12,13 @@
 
 namespace AVIARY_NAMESPACE {
 
-/// The upper half of a float: 8 bits of exponent, 7 of fraction. A relative rounding error of up to 2^-9.
+/// The upper half of a float: 8 bits of exponent, 7 of fraction. A relative rounding error of up to 2^-8.
 struct bf16 {
   std::uint16_t bits;
   friend bool operator==(bf16, bf16) = default;
 };
 
-/// IEEE 754 binary16: 5 bits of exponent, 10 of fraction. Up to 65504; a relative rounding error of up to 2^-12.
+/// IEEE 754 binary16: 5 bits of exponent, 10 of fraction. Up to 65504; a relative rounding error of up to 2^-11.
 struct f16 {
   std::uint16_t bits;
   friend bool operator==(f16, f16) = default;

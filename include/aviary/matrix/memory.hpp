@@ -16,10 +16,14 @@ namespace AVIARY_NAMESPACE {
 /// Number (float or double) is the type of the arithmetic and, unless S says otherwise, of the state.
 ///
 /// S = bf16 or f16 halves the memory of a state, and rounds it after every token. The error of y and of the state was
-/// measured in unit roundoffs u of S (bf16 2^-9, f16 2^-12), relative L2, 64 x 64, 64 to 4096 tokens, with an erasure of
-/// rank one: 1 to 1.5 u with the decays of WKV-7, 7 u with slow decays or none. Without decay and erasure, small writes are
+/// measured in unit roundoffs u of S (bf16 2^-8, f16 2^-11), relative L2, 64 x 64, 64 to 4096 tokens, with an erasure of
+/// rank one: 0.5 to 0.75 u with the decays of WKV-7, 3.5 u with slow decays or none. Without decay and erasure, small writes are
 /// lost in large sums: keep float there. Models are trained with states in float; try before you ship. A step costs 1.4
 /// times (f16) to 2.5 times (bf16) one in float from first-level cache.
+///
+/// Long memories, in float: a decay of every token is exp(log_w), rounded. Where it stays between 1 - 1e-5 and 1 for
+/// millions of tokens, the rounding of equal decays adds up: 1.1e-2 of the state after 10 million tokens with log_w = -1e-6.
+/// A rule whose decay is the same for all tokens (Axis::head_key, head_one) applies it as an increment and keeps its digits.
 ///
 /// Stack, in float: 24 KiB at most in every verb for heads of up to 64 x 64, and 64 KiB for larger and dynamic sizes. In
 /// double it is twice that.
