@@ -31,6 +31,7 @@ class SafeTensorsHeaderReader {
 
   TensorTable read(std::string_view json) {
     if (!json.starts_with('{')) fail("the header does not begin with '{'");
+    if (json.find('\0') != json.npos) fail("the header holds a byte of 0");  // where the parser would stop
     try {
       std::ignore =
           Json::parse(json, [this](int depth, Event event, Json& value) { return take(depth, event, value); });
@@ -49,10 +50,14 @@ class SafeTensorsHeaderReader {
   /// Keys, values and list ends of a tensor: without a limit the parser's tree may grow to many times the header.
   static constexpr int event_limit = 1000;
 
+  /// What programs say about a file has some kilobytes; each of these texts takes some hundred bytes of memory.
+  static constexpr std::size_t metadata_texts = std::size_t{1} << 16, metadata_bytes = std::size_t{1} << 24;
+
   /// Called by the parser; true keeps the value in its tree. Depth 1 is inside of the outermost object.
   bool take(int depth, Event event, Json& value) {
     if (depth > depth_limit) fail_here("is nested too deeply");
     if (depth > 1 && !is_metadata() && ++events_ > event_limit) fail_here("holds too many values");
+    if (depth == 2 && is_metadata()) check_metadata(event, value);
     if (event == Event::key) {
       if (depth == 1) begin_entry(value.get_ref<std::string const&>());
       if (depth == 2) note_key(value.get_ref<std::string const&>());
@@ -74,13 +79,26 @@ class SafeTensorsHeaderReader {
   }
   void note_key(std::string const& key) {
     if (!keys_.insert(key).second) fail_here("the key " + in_quotes(key) + " is given twice");
+    last_key_ = key;
+  }
+
+  /// Key by key and text by text, before the parser's tree has more of them.
+  void check_metadata(Event event, Json const& value) {
+    if (event == Event::key) return;  // counted with its text
+    if (event != Event::value || !value.is_string())
+      fail_here("expected a string for " + in_quotes(last_key_) + ", found " +
+                (event == Event::object_start  ? "object"
+                 : event == Event::array_start ? "array"
+                                               : value.type_name()));
+    metadata_size_ += last_key_.size() + value.get_ref<std::string const&>().size();
+    if (keys_.size() > metadata_texts) fail_here("holds more than " + std::to_string(metadata_texts) + " texts");
+    if (metadata_size_ > metadata_bytes)
+      fail_here("its texts have more than " + std::to_string(metadata_bytes) + " bytes");
   }
 
   void take_metadata(Json const& object) {
-    for (auto const& [key, value] : object.items()) {
-      if (!value.is_string()) fail_here("expected a string for " + in_quotes(key) + ", found " + value.type_name());
-      table_.metadata.emplace(key, value.get_ref<std::string const&>());
-    }
+    for (auto const& [key, value] : object.items())
+      table_.metadata.emplace(key, value.template get_ref<std::string const&>());
   }
 
   void take_tensor(Json const& object) {
@@ -192,6 +210,8 @@ class SafeTensorsHeaderReader {
   TensorTable table_;
   std::string name_;  // the tensor at hand
   std::set<std::string> keys_;
+  std::string last_key_;
+  std::size_t metadata_size_ = 0;
   int events_ = 0;
   bool has_metadata_ = false;
 };
