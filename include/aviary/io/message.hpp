@@ -1,6 +1,5 @@
 #pragma once
 /// Pieces of error messages about files: short, on one line, whatever the file holds.
-#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -17,23 +16,32 @@ namespace aviary {
 
 namespace detail {
 
-/// How many bytes the character has with which a text begins. 0 if it is none that shows: a control character, one that ends
-/// a line, or no UTF-8.
-constexpr std::size_t shown_bytes(std::string_view text) noexcept {
+/// A character of UTF-8 and how many bytes it has; 0 bytes: none.
+struct Utf8Character {
+  std::uint32_t code;
+  std::size_t bytes;
+};
+
+/// The character with which a text of at least one byte begins.
+constexpr Utf8Character first_character(std::string_view text) noexcept {
   auto const byte = [&](std::size_t i) { return std::uint32_t{static_cast<unsigned char>(text[i])}; };
   std::uint32_t const first = byte(0);
-  if (first < 0x80) return first < 0x20 || first == 0x7f ? 0 : 1;
+  if (first < 0x80) return {first, 1};
   std::size_t const size = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
-  if (size == 0 || text.size() < size) return 0;
-  std::uint32_t character = first & (0xffu >> (size + 1));
+  if (size == 0 || text.size() < size) return {};
+  std::uint32_t code = first & (0xffu >> (size + 1));
   for (std::size_t i = 1; i < size; ++i) {
-    if ((byte(i) & 0xc0u) != 0x80u) return 0;
-    character = character << 6 | (byte(i) & 0x3fu);
+    if ((byte(i) & 0xc0u) != 0x80u) return {};
+    code = code << 6 | (byte(i) & 0x3fu);
   }
-  constexpr std::uint32_t first_of_size[] = {0, 0, 0xa0, 0x800, 0x10000};  // from U+0080 on there are further controls
-  bool const shows =
-      character >= first_of_size[size] && character <= 0x10ffff && (character < 0xd800 || character > 0xdfff);
-  return shows && character != 0x2028 && character != 0x2029 ? size : 0;
+  constexpr std::uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+  bool const is_one = code >= least[size] && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff);
+  return is_one ? Utf8Character{code, size} : Utf8Character{};
+}
+
+/// Whether a character shows: it controls nothing, in either range of control characters, and ends no line.
+constexpr bool shows(std::uint32_t code) noexcept {
+  return code >= 0x20 && (code < 0x7f || code >= 0xa0) && code != 0x2028 && code != 0x2029;
 }
 
 }  // namespace detail
@@ -47,13 +55,14 @@ inline std::string printable(std::string_view text, std::size_t limit = 120) {
     for (end = limit; end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0u) == 0x80u;) --end;
   std::string out;
   for (std::string_view rest = text.substr(0, end); !rest.empty();) {
-    std::size_t const shown = detail::shown_bytes(rest);
+    auto const [code, bytes] = detail::first_character(rest);
+    bool const is_shown = bytes > 0 && detail::shows(code);
     auto const byte = static_cast<unsigned char>(rest.front());
-    if (shown > 0)
-      out += rest.substr(0, shown);
+    if (is_shown)
+      out += rest.substr(0, bytes);
     else
       (((out += "\\x") += digits[byte >> 4]) += digits[byte & 15u]);
-    rest.remove_prefix(std::max<std::size_t>(shown, 1));
+    rest.remove_prefix(is_shown ? bytes : 1);
   }
   return end < text.size() ? out + "..." : out;
 }
