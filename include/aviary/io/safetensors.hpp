@@ -159,7 +159,11 @@ class SafeTensorsWriter {
   std::vector<Named const*> in_file_order() const {
     std::vector<Named const*> order;
     for (auto const& entry : entries_) order.push_back(&entry);
-    std::ranges::stable_sort(order, std::greater{}, [](Named const* e) { return size_of(e->second.dtype); });
+    auto const larger = [](Named const* a, Named const* b) {
+      std::size_t const x = size_of(a->second.dtype), y = size_of(b->second.dtype);
+      return x != y ? x > y : a->first < b->first;
+    };
+    std::ranges::sort(order, larger);
     return order;
   }
 
