@@ -1,10 +1,7 @@
 /// Failures of memory and of the disk, one after another, while files are written and read: nothing is half-loaded, nothing
-/// lost, and nothing leaks. This file replaces the program's operator new.
+/// lost, and nothing leaks.
 #include <doctest/doctest.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -14,6 +11,7 @@
 #include "aviary/io/token_cache_file.hpp"
 #include "aviary/io/tokenizer.hpp"
 #include "aviary/wkv7.hpp"
+#include "support/failing_memory.hpp"
 #include "support/temporary_folder.hpp"
 #include "support/zip_case.hpp"
 
@@ -27,49 +25,6 @@ using namespace aviary;
 using namespace aviary::test;
 
 namespace {
-
-std::atomic<long> until_failure{0};  // 1: the next allocation fails; 0 or less: none
-std::atomic<long> allocated{0};      // what is not freed yet
-
-/// Null where memory fails.
-void* take(std::size_t size, std::size_t alignment) noexcept {
-  if (until_failure.load() > 0 && until_failure.fetch_sub(1) == 1) return nullptr;
-  std::size_t const whole = (size / alignment + 1) * alignment;
-  void* const p = std::aligned_alloc(alignment, whole);
-  if (p != nullptr) ++allocated;
-  return p;
-}
-void* take_or_throw(std::size_t size, std::size_t alignment = alignof(std::max_align_t)) {
-  if (void* const p = take(size, alignment)) return p;
-  throw std::bad_alloc();
-}
-void give(void* p) noexcept {
-  if (p != nullptr) --allocated;
-  std::free(p);
-}
-
-/// Makes a call again and again, with the first, second ... allocation failing, until one comes that it does not make. Each
-/// call is prepared for, and after each failure it is checked what is left. Returns how many there were.
-template <class Prepare, class Call, class Check> long fail_each(Prepare&& prepare, Call&& call, Check&& check) {
-  prepare(), call();  // what is made once in a program's life is made
-  for (long failures = 0;; ++failures) {
-    prepare();
-    long const before = allocated;
-    bool failed = false;
-    until_failure = failures + 1;
-    try {
-      call();
-    } catch (std::bad_alloc const&) {
-      failed = true;
-    }
-    bool const done = until_failure.exchange(0) > 0;  // it was never reached
-    if (done && !failed) return failures;
-    long const after = allocated;  // tests allocate as well
-    CAPTURE(failures);
-    CHECK(after == before);
-    if (failed) check();
-  }
-}
 
 using M = Wkv7<float, 4>;
 
@@ -92,16 +47,6 @@ TokenCache<q8> some_cache(Index tokens) {
 }
 
 }  // namespace
-
-void* operator new(std::size_t size) { return take_or_throw(size); }
-void* operator new(std::size_t size, std::align_val_t alignment) {
-  return take_or_throw(size, static_cast<std::size_t>(alignment));
-}
-void* operator new(std::size_t size, std::nothrow_t const&) noexcept { return take(size, alignof(std::max_align_t)); }
-void operator delete(void* p) noexcept { give(p); }
-void operator delete(void* p, std::align_val_t) noexcept { give(p); }
-void operator delete(void* p, std::size_t) noexcept { give(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { give(p); }
 
 TEST_CASE("failures: memory, while states are saved: the old file stays, or the new one is whole") {
   TemporaryFolder const folder;
@@ -170,13 +115,13 @@ TEST_CASE("failures: memory, while checkpoints are read") {
   std::string const safetensors = out.str();
   for (std::string const& content : {torch, safetensors}) {
     std::vector<float> numbers;
-    long const failures = fail_each([&] { std::vector<float>().swap(numbers); },
+    long const failures = fail_each([] {},
                                     [&] {
                                       TensorFile const file = open_checkpoint(bytes_of(content));
                                       file.verify();
                                       numbers = file.tensor("y").read<float>();
                                     },
-                                    [&] { REQUIRE(numbers.empty()); });
+                                    [&] { REQUIRE(numbers.empty()); }, [&] { std::vector<float>().swap(numbers); });
     CHECK(failures > 10);
     CHECK(numbers == std::vector<float>{0, 3, 1, 4, 2, 5});
   }
@@ -185,12 +130,12 @@ TEST_CASE("failures: memory, while checkpoints are read") {
 TEST_CASE("failures: memory, while a vocabulary is read and text is encoded") {
   std::string const words = "1 'a' 1\n2 'ab' 2\n3 'abab' 4\n4 'b' 1\n";
   std::vector<TokenId> ids;
-  long const failures = fail_each([&] { std::vector<TokenId>().swap(ids); },
+  long const failures = fail_each([] {},
                                   [&] {
                                     WorldTokenizer const tokenizer(Vocabulary::parse_world(words));
                                     ids = tokenizer.encode("ababaabbabab");
                                   },
-                                  [&] { REQUIRE(ids.empty()); });
+                                  [&] { REQUIRE(ids.empty()); }, [&] { std::vector<TokenId>().swap(ids); });
   CHECK(failures > 5);
   CHECK(ids == std::vector<TokenId>{3, 1, 2, 4, 3});
 }
@@ -210,7 +155,7 @@ TEST_CASE("failures: the disk, at any byte of a state and of a token cache: the 
   rlimit before{};
   REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
   auto const handler = std::signal(SIGXFSZ, SIG_IGN);
-  long const live = allocated;
+  long const live = test::allocated;
   for (rlim_t most = 0; most < size; most += 61) {
     rlimit const small{most, before.rlim_max};
     std::string message;
@@ -226,7 +171,7 @@ TEST_CASE("failures: the disk, at any byte of a state and of a token cache: the 
     REQUIRE(folder.files() == 1);
   }
   std::signal(SIGXFSZ, handler);
-  CHECK(allocated == live);
+  CHECK(test::allocated == live);
   writer.write(path);
   CHECK(StateFile(path).names().size() == 1);
 }
