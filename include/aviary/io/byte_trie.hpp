@@ -17,7 +17,7 @@ namespace aviary {
 /// Where the text leaves the trie, the bytes since the root are known, so the entries into which they fall are known in
 /// advance, and so is the node from which the rest of them goes on (Song et al. 2021, arXiv:2012.15524, section 3.3): no
 /// byte is looked at twice.
-/// Memory: 16 bytes a cell, little more than one cell for each distinct prefix, and 8 an entry.
+/// Memory: 16 bytes a cell, little more than one cell for each distinct prefix.
 class ByteTrie {
  public:
   struct Entry {
@@ -30,9 +30,9 @@ class ByteTrie {
     std::ranges::sort(entries, {}, &Entry::bytes);
     grow();
     unlink(root);
-    std::vector<std::uint32_t> const order = place_all(entries);
+    auto const order = place_all(entries);
     previous_ = next_ = {};
-    for (std::uint32_t const cell : order)
+    for (auto const& [depth, cell] : order)
       if (cells_[cell].cut == none) find_fallback(cell);
   }
 
@@ -60,14 +60,15 @@ class ByteTrie {
 
  private:
   static constexpr std::uint32_t root = 0, none = UINT32_MAX, block = 256;
+  static constexpr std::uint32_t one_entry = 1u << 31;
 
   struct Cell {
     std::uint32_t base = 0;  // a leaf has one too: no cell names a leaf as its parent
     std::uint32_t parent = none;
-    std::uint32_t cut = none;       // the last of the entries into which the bytes since the root fall
+    std::uint32_t cut = none;       // the list of entries into which the bytes since the root fall
     std::uint32_t fallback = none;  // the node of the bytes behind these; none: no entry begins them
   };
-  /// The lists of entries share their beginnings.
+  /// A list is one_entry and its id, or the place of its last link. Lists share their beginnings.
   struct Link {
     TokenId id;
     std::uint32_t previous;
@@ -78,7 +79,7 @@ class ByteTrie {
   };
   struct Node {
     std::uint32_t cell;
-    std::size_t first, last;
+    std::size_t depth, first, last;
   };
 
   std::uint32_t child(std::uint32_t node, std::uint32_t byte) const noexcept {
@@ -86,53 +87,55 @@ class ByteTrie {
     return cells_[cell].parent == node ? cell : none;
   }
 
-  void append(std::uint32_t link, std::vector<TokenId>& ids) const {
+  void append(std::uint32_t list, std::vector<TokenId>& ids) const {
+    if (list == none) return;
+    if ((list & one_entry) != 0) return ids.push_back(static_cast<TokenId>(list ^ one_entry));
     auto const before = static_cast<std::ptrdiff_t>(ids.size());
-    for (; link != none; link = links_[link].previous) ids.push_back(links_[link].id);
+    for (; (list & one_entry) == 0; list = links_[list].previous) ids.push_back(links_[list].id);
+    append(list, ids);
     std::reverse(ids.begin() + before, ids.end());
   }
 
-  /// Level by level; returns the nodes but the root in this order.
-  std::vector<std::uint32_t> place_all(std::vector<Entry> const& entries) {
-    std::vector<std::uint32_t> order;
-    std::vector<Node> level{{root, 0, entries.size()}}, below;
+  /// Returns the nodes but the root, those of smaller depth first. A path lies in one place, as far as that goes: subtree by
+  /// subtree, with a list of nodes yet to do instead of recursion, as tokens may be longer than the stack is deep.
+  std::vector<std::pair<std::size_t, std::uint32_t>> place_all(std::vector<Entry> const& entries) {
+    std::vector<std::pair<std::size_t, std::uint32_t>> order;  // depth, cell
+    std::vector<Node> open{{root, 0, 0, entries.size()}};
     std::vector<Child> children;
-    for (std::size_t depth = 0; !level.empty(); ++depth, level.swap(below)) {
-      below.clear();
-      for (Node node : level) {
-        if (node.first < node.last && entries[node.first].bytes.size() == depth)
-          add_entry(node.cell, entries[node.first++].id);
-        find_children(entries, node, depth, children);
-        if (!children.empty()) place(node.cell, children, below);
-      }
-      for (Node const& node : below) order.push_back(node.cell);
+    while (!open.empty()) {
+      Node node = open.back();
+      open.pop_back();
+      if (node.depth > 0) order.emplace_back(node.depth, node.cell);
+      if (node.first < node.last && entries[node.first].bytes.size() == node.depth)
+        add_entry(node.cell, entries[node.first++].id);
+      find_children(entries, node, children);
+      if (!children.empty()) place(node, children, open);
     }
+    std::ranges::sort(order);
     return order;
   }
 
   void add_entry(std::uint32_t cell, TokenId id) {
-    links_.push_back({id, none});
-    cells_[cell].cut = static_cast<std::uint32_t>(links_.size() - 1);
+    cells_[cell].cut = one_entry | static_cast<std::uint32_t>(id);
     cells_[cell].fallback = root;
   }
 
-  static void find_children(std::vector<Entry> const& entries, Node const& node, std::size_t depth,
-                            std::vector<Child>& children) {
+  static void find_children(std::vector<Entry> const& entries, Node const& node, std::vector<Child>& children) {
     children.clear();
     for (std::size_t i = node.first; i < node.last; ++i) {
-      std::uint32_t const byte = static_cast<unsigned char>(entries[i].bytes[depth]);
+      std::uint32_t const byte = static_cast<unsigned char>(entries[i].bytes[node.depth]);
       if (children.empty() || children.back().byte != byte) children.push_back({byte, i, i});
       children.back().last = i + 1;
     }
   }
 
-  void place(std::uint32_t cell, std::vector<Child> const& children, std::vector<Node>& below) {
+  void place(Node const& node, std::vector<Child> const& children, std::vector<Node>& open) {
     std::uint32_t const base = find_base(children);
-    cells_[cell].base = base;
+    cells_[node.cell].base = base;
     for (Child const& child : children) {
       unlink(base ^ child.byte);
-      cells_[base ^ child.byte].parent = cell;
-      below.push_back({base ^ child.byte, child.first, child.last});
+      cells_[base ^ child.byte].parent = node.cell;
+      open.push_back({base ^ child.byte, node.depth + 1, child.first, child.last});
     }
   }
 
@@ -150,6 +153,7 @@ class ByteTrie {
   }
 
   std::uint32_t joined(std::uint32_t before, std::uint32_t after) {
+    if (before == none) return after;
     std::vector<TokenId> ids;
     append(after, ids);
     for (TokenId const id : ids) {
