@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <fcntl.h>
@@ -48,6 +49,7 @@ class Interruption {
   ~Interruption() {
     for (std::size_t i = 0; i < kinds.size(); ++i) ::sigaction(kinds[i], &before_[i], nullptr);
     if (nothing >= 0) ::close(nothing);
+    nothing = -1;
   }
 
   /// Of a reader that went away.
