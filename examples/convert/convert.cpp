@@ -87,7 +87,7 @@ void run(Arguments const& a) {
 /// Prints one line on standard error, whatever the text; returns the status.
 int fail(std::string text, int status) {
   std::ranges::replace(text, '\n', ' ');
-  std::cerr << "convert: " << text << '\n';
+  std::cerr << "convert: " << aviary::printable(text, text.size()) << '\n';
   return status;
 }
 

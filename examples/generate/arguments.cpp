@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <string_view>
 
 #include "aviary/io/message.hpp"
@@ -40,7 +41,9 @@ constexpr char const* footer =
     "  /reset      forget everything, and draw as at the beginning\n"
     "  /save FILE  write the context into a file\n"
     "  /load FILE  go on from that file, and draw as at the beginning\n"
-    "Exit status: 0, 2 for wrong arguments, 1 for anything else.";
+    "With --save-state, a first Ctrl-C, SIGTERM or SIGHUP, a pipe that nobody reads any more and a full disk under\n"
+    "standard output end the text; the context up to there is saved.\n"
+    "Exit status: 0, 2 for wrong arguments, that of the signal that ended it, 1 for anything else.";
 
 void add_options(CLI::App& app, Arguments& a) {
   auto const option = [&](char const* name, auto& value, char const* text) {
@@ -88,8 +91,10 @@ N number(std::string const& option, std::string const& expected, std::string_vie
 template <class N> N natural(std::string const& option, std::string const& expected, std::string_view text) {
   return number<N>(option, expected, text, [](N n) { return n >= 0; });
 }
+/// Whether a float can be as large.
+bool fits_float(double x) { return std::abs(x) <= static_cast<double>(std::numeric_limits<float>::max()); }
 double penalty(std::string const& option, std::string_view text) {
-  return number<double>(option, "a number", text, [](double x) { return std::isfinite(static_cast<float>(x)); });
+  return number<double>(option, "a number", text, fits_float);
 }
 
 std::vector<TokenId> token_list(std::string const& option, std::string_view text) {
@@ -171,7 +176,7 @@ template <class Given> Request check(Arguments const& a, Given&& given) {
             .stats = a.stats,
             .interactive = a.interactive};
   r.load.group_norm_eps = number<double>("--group-norm-eps", "a number above 0", a.group_norm_eps,
-                                         [](double x) { return std::isfinite(x) && static_cast<float>(x) > 0; });
+                                         [](double x) { return fits_float(x) && static_cast<float>(x) > 0; });
   if (given("--rotary-base"))
     r.load.rotary_base = number<double>("--rotary-base", "a number above 0", a.rotary_base,
                                         [](double x) { return std::isfinite(x) && x > 0; });

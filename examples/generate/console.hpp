@@ -1,24 +1,60 @@
 #pragma once
 /// What a program writes besides its text: one-line messages.
 #include <algorithm>
+#include <cerrno>
 #include <iostream>
+#include <istream>
 #include <ostream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
+
+#include "aviary/io/message.hpp"
+#include "generate/interruption.hpp"
 
 namespace generate {
+
+/// The most that a prompt may have, in bytes: whoever gives more has named an endless file.
+inline constexpr std::size_t prompt_limit = std::size_t{1} << 26;
 
 /// Prints one line on standard error, whatever the text.
 inline void complain(std::string text) {
   std::ranges::replace(text, '\n', ' ');
-  std::cerr << "generate: " << text << '\n';
+  std::cerr << "generate: " << aviary::printable(text, text.size()) << '\n';
 }
 
-/// Writes to standard output at once. Throws std::runtime_error if that cannot be done.
+/// Standard output takes no more: a full disk, say.
+struct OutputFailed : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// Throws OutputFailed with the reason that errno tells, or Interrupted where nobody reads any more.
+[[noreturn]] inline void throw_output_failed() {
+  int const error = errno;
+  Interruption::check();  // a signal ends what is being written, too
+  if (error == EPIPE && Interruption::no_reader != 0) throw Interrupted{Interruption::no_reader};
+  throw OutputFailed("cannot write to standard output" +
+                     (error != 0 ? ": " + std::generic_category().message(error) : std::string()));
+}
+
+/// Writes to standard output at once. Throws OutputFailed or Interrupted if that cannot be done.
 inline void print(std::string_view text) {
-  if (!std::cout.write(text.data(), static_cast<std::streamsize>(text.size())).flush())
-    throw std::runtime_error("cannot write to standard output");
+  errno = 0;
+  if (!std::cout.write(text.data(), static_cast<std::streamsize>(text.size())).flush()) throw_output_failed();
+}
+
+/// Reads a line without its end, as std::getline does. Throws std::runtime_error for one of more than `most` bytes.
+inline bool read_line(std::istream& from, std::string& line, std::size_t most = prompt_limit) {
+  line.clear();
+  for (std::istream::int_type c; (c = from.get()) != std::istream::traits_type::eof();) {
+    if (c == '\n') return true;
+    if (line.size() == most)
+      throw std::runtime_error("standard input: expected lines of at most " + std::to_string(most) +
+                               " bytes, found more");
+    line += std::istream::traits_type::to_char_type(c);
+  }
+  return !line.empty();
 }
 
 }  // namespace generate

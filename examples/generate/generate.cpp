@@ -2,6 +2,7 @@
 ///   generate --model rwkv7.safetensors --vocab rwkv_vocab_v20230424.txt --prompt "The Eiffel tower is in" --length 20
 /// Text goes to standard output as it is made, everything else to standard error.
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
@@ -18,6 +19,8 @@
 #include "aviary/io/vocabulary.hpp"
 #include "generate/arguments.hpp"
 #include "generate/console.hpp"
+#include "generate/inputs.hpp"
+#include "generate/interruption.hpp"
 #include "generate/session.hpp"
 #include "models/any.hpp"
 #include "models/progress.hpp"
@@ -52,7 +55,7 @@ models::Text text_of(Request const& r, Index vocab_size) {
   }
 }
 
-/// The bytes of a file, or of standard input.
+/// The bytes of a file, or of standard input. Throws std::runtime_error if there are more than a prompt may have.
 std::string content_of(std::filesystem::path const& path) {
   struct Close {
     void operator()(std::FILE* file) const noexcept { std::fclose(file); }
@@ -62,7 +65,12 @@ std::string content_of(std::filesystem::path const& path) {
   std::FILE* const file = named ? named.get() : stdin;
   std::string text;
   char block[1 << 14];
-  while (std::size_t const n = std::fread(block, 1, sizeof(block), file)) text.append(block, n);
+  while (std::size_t const n = std::fread(block, 1, sizeof(block), file)) {
+    text.append(block, n);
+    if (text.size() > generate::prompt_limit)
+      throw std::runtime_error(path.string() + ": expected a prompt of at most " +
+                               std::to_string(generate::prompt_limit) + " bytes, found more");
+  }
   if (std::ferror(file)) aviary::throw_errno(errno, path, "read");
   return text;
 }
@@ -88,12 +96,57 @@ std::vector<TokenId> prompt_of(Request const& r, models::Text const& text) {
 }
 
 void print_logits(std::span<float const> logits) {
+  errno = 0;
   for (float const logit : logits) std::printf("%.9g\n", static_cast<double>(logit));
-  if (std::fflush(stdout) != 0) throw std::runtime_error("cannot write to standard output");
+  if (std::fflush(stdout) != 0 || std::ferror(stdout)) generate::throw_output_failed();
+}
+
+/// What must stay as it is, whatever the program writes.
+generate::Inputs inputs_of(Request const& r) {
+  generate::Inputs inputs;
+  inputs.add("the file of --model", r.model);
+  if (r.vocab) inputs.add("the file of --vocab", *r.vocab);
+  if (r.prompt_file && *r.prompt_file != "-") inputs.add("the file of --prompt-file", *r.prompt_file);
+  inputs.add("standard input", "/dev/stdin");
+  inputs.add("standard output", "/dev/stdout");
+  inputs.add("standard error", "/dev/stderr");
+  return inputs;
+}
+
+/// Does what the request asks for.
+void talk(Request const& r, models::Conversation& conversation, generate::Session& session,
+          std::span<TokenId const> prompt) {
+  if (!r.interactive || !prompt.empty()) session.read(prompt);
+  if (r.logits)
+    print_logits(conversation.logits());
+  else if (r.interactive)
+    session.interact(std::cin, models::is_terminal(0));
+  else
+    session.reply();
+}
+/// The same, and saves the context, if it is not an error of the model that ends it.
+void talk_and_save(Request const& r, models::Conversation& conversation, generate::Session& session,
+                   std::span<TokenId const> prompt) {
+  generate::Interruption const waits;
+  try {
+    talk(r, conversation, session, prompt);
+  } catch (generate::Interrupted const&) {
+    conversation.save(*r.save_state);
+    throw;
+  } catch (generate::OutputFailed const&) {
+    conversation.save(*r.save_state);
+    throw;
+  }
+  conversation.save(*r.save_state);
+  generate::Interruption::check();
 }
 
 void run(Request const& r) {
-  if (r.save_state) aviary::OutputFile const writable(*r.save_state);  // better known before all the work
+  generate::Inputs const inputs = inputs_of(r);
+  if (r.save_state) {  // better known before all the work
+    inputs.check_target(*r.save_state);
+    aviary::OutputFile const writable(*r.save_state);
+  }
   models::Loaded const loaded = load(r);
   mention_unused(loaded.unused);
   Index const vocab_size = loaded.model->vocab_size();
@@ -106,15 +159,8 @@ void run(Request const& r) {
   models::Conversation conversation(*loaded.model, std::move(text), r.reply);
   if (r.load_state) conversation.load(*r.load_state);
 
-  generate::Session session(conversation, r.length, r.stats);
-  if (!r.interactive || !prompt.empty()) session.read(prompt);
-  if (r.logits)
-    print_logits(conversation.logits());
-  else if (r.interactive)
-    session.interact(std::cin, models::is_terminal(0));
-  else
-    session.reply();
-  if (r.save_state) conversation.save(*r.save_state);
+  generate::Session session(conversation, inputs, r.length, r.stats);
+  r.save_state ? talk_and_save(r, conversation, session, prompt) : talk(r, conversation, session, prompt);
 }
 
 /// Complains; returns the status.
@@ -129,6 +175,9 @@ int main(int argc, char** argv) {
   try {
     if (auto const request = generate::parse(argc, argv)) run(*request);
     return 0;
+  } catch (generate::Interrupted const& by) {
+    std::raise(by.signal);  // as it would have ended without a file to save
+    return 128 + by.signal;
   } catch (UsageError const& error) {
     return fail(error.what(), 2);
   } catch (std::exception const& error) {

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "generate/console.hpp"
+#include "generate/inputs.hpp"
+#include "generate/interruption.hpp"
 #include "models/conversation.hpp"
 #include "models/progress.hpp"
 
@@ -37,19 +39,23 @@ class Stopwatch {
   Clock::time_point begin_ = Clock::now();
 };
 
-/// Keeps a reference to the conversation.
+/// Keeps references to the conversation and to the files that it must not write over. What it throws, Interrupted among it,
+/// leaves a context that ends with the last token that was shown, or with a block of the prompt.
 class Session {
  public:
   /// Replies have up to `length` tokens; `stats`: say how fast.
-  Session(models::Conversation& conversation, Index length, bool stats)
-      : conversation_(conversation), length_(length), stats_(stats) {}
+  Session(models::Conversation& conversation, Inputs const& inputs, Index length, bool stats)
+      : conversation_(conversation), inputs_(inputs), length_(length), stats_(stats) {}
 
   /// Reads a prompt, with progress on a terminal.
   void read(std::span<TokenId const> tokens) {
     Stopwatch const time(stats_);
     {
       models::Progress progress(std::cerr, models::is_terminal(2));
-      conversation_.read(tokens, progress);
+      conversation_.read(tokens, [&](Index done, Index all) {
+        Interruption::check();
+        progress(done, all);
+      });
     }
     time.stop("prefill", static_cast<Index>(tokens.size()));
   }
@@ -58,6 +64,7 @@ class Session {
   void reply(bool ends_line = false) {
     Stopwatch const time(stats_);
     Index const made = conversation_.reply(length_, [](std::string_view text) {
+      Interruption::check();
       if (!text.empty()) print(text);
     });
     if (ends_line || (conversation_.text().is_ids() && made > 0)) print("\n");
@@ -66,7 +73,8 @@ class Session {
 
   /// Takes lines as prompts and commands until they end. What is wrong with a line is said, and the next one taken.
   void interact(std::istream& lines, bool prompt_sign) {
-    for (std::string line; sign(prompt_sign), std::getline(lines, line);) {
+    for (std::string line; sign(prompt_sign), read_line(lines, line);) {
+      Interruption::check();
       if (line.starts_with("//"))
         turn(std::string_view(line).substr(1));
       else if (line.starts_with('/'))
@@ -75,6 +83,7 @@ class Session {
         turn(line);
     }
     if (prompt_sign) std::cerr << '\n';
+    Interruption::check();
   }
 
  private:
@@ -93,6 +102,11 @@ class Session {
     reply(true);
   }
 
+  void save(std::string const& file) {
+    inputs_.check_target(file);
+    conversation_.save(file);
+  }
+
   void command(std::string_view line) {
     std::size_t const blank = line.find(' ');
     std::string const name(line.substr(0, blank)), file(blank == line.npos ? "" : line.substr(blank + 1));
@@ -100,7 +114,7 @@ class Session {
       if (name == "/reset" && file.empty())
         conversation_.reset();
       else if (name == "/save" && !file.empty())
-        conversation_.save(file);
+        save(file);
       else if (name == "/load" && !file.empty())
         conversation_.load(file);
       else
@@ -111,6 +125,7 @@ class Session {
   }
 
   models::Conversation& conversation_;
+  Inputs const& inputs_;
   Index length_;
   bool stats_;
 };

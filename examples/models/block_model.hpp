@@ -42,7 +42,10 @@ template <class BlockType> class BlockStack {
 
   bool same_shape(Context const& a, Context const& b) const {
     return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](auto const& one, auto const& other) {
-      return one.time_mix.x.size() == other.time_mix.x.size() && one.time_mix.s.size() == other.time_mix.s.size() &&
+      auto const& s = one.time_mix.s;
+      auto const& t = other.time_mix.s;
+      return one.time_mix.x.size() == other.time_mix.x.size() &&
+             std::equal(s.begin(), s.end(), t.begin(), t.end(), same_size<typename Block::TimeMix::Memory::State>) &&
              one.channel_mix.x.size() == other.channel_mix.x.size();
     });
   }
@@ -62,6 +65,13 @@ template <class BlockType> class BlockStack {
   ///@}
 
  private:
+  template <class S> static bool same_size(S const& a, S const& b) noexcept {
+    if constexpr (requires { a.channels(); })
+      return a.channels() == b.channels();
+    else
+      return a.keys() == b.keys() && a.values() == b.values();
+  }
+
   /// Columns of what blocks share: v_first in RWKV-7, nothing elsewhere.
   Index shared_channels() const noexcept {
     if constexpr (Block::TimeMix::shares_values)

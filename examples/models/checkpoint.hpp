@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <deque>
 #include <initializer_list>
 #include <set>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "aviary/core/view.hpp"
+#include "aviary/io/fingerprint.hpp"
 #include "aviary/io/weights.hpp"
 #include "aviary/layers/block.hpp"
 #include "aviary/layers/low_rank_token_shift.hpp"
@@ -39,7 +41,9 @@ inline Index count_layers(aviary::TensorFile const& file) {
 /// missing or has an unexpected dtype or shape throws std::runtime_error with file, tensor, expected and found.
 template <class T> class WeightReader {
  public:
-  explicit WeightReader(aviary::TensorFile const& file) : file_(file) {}
+  /// `format` is what layers will keep matrices as: q8 has no number that is not finite.
+  explicit WeightReader(aviary::TensorFile const& file, aviary::WeightFormat format = aviary::WeightFormat::exact)
+      : file_(file), format_(format) {}
 
   /// (size) numbers, stored as [size] or [1, 1, size].
   aviary::VecView<T const> vector(std::string const& name, Index size) {
@@ -58,12 +62,15 @@ template <class T> class WeightReader {
   }
   /// The weights of a linear map, as they lie in the file where that is possible. Sizes may be aviary::dynamic likewise.
   aviary::WeightMatrix matrix(std::string const& name, Index rows, Index columns) {
-    return weights_.emplace_back(take(name, {rows, columns}));
+    aviary::Tensor const tensor = take(name, {rows, columns});
+    check_kept(tensor);
+    return weights_.emplace_back(tensor);
   }
   /// The same for N matrices of equal sizes, stored as [N, rows, columns].
   template <Index N>
   std::array<aviary::WeightMatrix, aviary::to_size(N)> matrices(std::string const& name, Index rows, Index columns) {
     aviary::Tensor const tensor = take(name, {N, rows, columns});
+    check_kept(tensor);
     std::array<aviary::WeightMatrix, aviary::to_size(N)> found;
     for (Index i = 0; i < N; ++i) found[aviary::to_size(i)] = weights_.emplace_back(tensor[i]);
     return found;
@@ -83,6 +90,9 @@ template <class T> class WeightReader {
     weights_.clear();
   }
 
+  /// Of all that was read.
+  aviary::Fingerprint fingerprint() const noexcept { return fingerprint_; }
+
   /// Tensors that nobody read.
   std::vector<std::string> unused() const {
     std::vector<std::string> names;
@@ -93,8 +103,9 @@ template <class T> class WeightReader {
 
  private:
   aviary::Tensor take(std::string const& name) {
-    used_.insert(name);
-    return file_.tensor(name);
+    aviary::Tensor const tensor = file_.tensor(name);
+    if (used_.insert(name).second) fingerprint_.add(tensor);
+    return tensor;
   }
   aviary::Tensor take(std::string const& name, std::initializer_list<std::int64_t> shape) {
     aviary::Tensor const tensor = take(name).expect_shape(shape);
@@ -103,12 +114,26 @@ template <class T> class WeightReader {
           tensor.message("expected sizes above 0, found shape " + aviary::shape_text(tensor.shape)));
     return tensor;
   }
+  /// Layers refuse such numbers as well, but do not know in which tensor they are.
+  void check_kept(aviary::Tensor const& tensor) const {
+    if (format_ != aviary::NumberFormat::q8) return;
+    std::vector<float> row(aviary::to_size(tensor.size() / tensor.shape[0]));
+    for (Index i = 0; i < tensor.shape[0]; ++i) {
+      tensor[i].read_into(row);
+      for (float const x : row)
+        if (!std::isfinite(x))
+          throw std::runtime_error(tensor.message("row " + std::to_string(i) + " holds " + std::to_string(x) +
+                                                  ", expected finite numbers for q8"));
+    }
+  }
   T const* read(aviary::Tensor const& tensor) { return numbers_.emplace_back(tensor.read<T>()).data(); }
 
   aviary::TensorFile const& file_;
+  aviary::WeightFormat format_;
   std::deque<std::vector<T>> numbers_;
   std::deque<aviary::TensorWeights> weights_;
   std::set<std::string> used_;
+  aviary::Fingerprint fingerprint_;
 };
 
 /// Reads the tensors of one block, under their names within it: "att.key.weight" is "blocks.3.att.key.weight".

@@ -6,7 +6,8 @@
 ///   blocks.0.ffn_x   (C) the last input of its channel mix
 ///   logits           (vocabulary) of the token that follows; not there if nothing was read, or not yet all of a prompt
 ///
-/// The file's metadata say for which models it is:  aviary.context  "wkv7, 12 layers, 64 channels, 256 tokens"
+/// The file's metadata say for which models it is:  aviary.context  "wkv7, 12 layers, 64 channels, 256 tokens", and for
+/// which weights (aviary/io/fingerprint.hpp). Older files lack the weights, and are read as ever.
 #include <filesystem>
 #include <span>
 #include <stdexcept>
@@ -14,6 +15,7 @@
 #include <string_view>
 
 #include "aviary/core/aligned.hpp"
+#include "aviary/io/fingerprint.hpp"
 #include "aviary/io/state_file.hpp"
 #include "models/model.hpp"
 
@@ -23,6 +25,7 @@ namespace models {
 template <class Context, class T> struct SavedContext {
   Context context;
   aviary::AlignedVector<T> logits;  ///< (vocabulary), or none
+  aviary::Fingerprint weights;      ///< of the model
 };
 
 inline constexpr std::string_view context_key = "aviary.context";
@@ -71,13 +74,14 @@ template <class Body, class Saved>
 void write_context(std::filesystem::path const& path, Body const& body, Saved const& saved, Index vocab_size) {
   aviary::StateWriter writer;
   writer.tensors().set_metadata(std::string(context_key), description(body, vocab_size));
+  add_fingerprint(writer.tensors(), saved.weights);
   body.write(writer, saved.context);
   if (!saved.logits.empty()) write_row(writer, "logits", saved.logits);
   writer.write(path);
 }
 
-/// Reads a context into one of the shapes that are expected; float and double convert. Throws std::runtime_error with
-/// path, what was expected and found; the context may then hold anything.
+/// Reads a context into one of the weights and shapes that are expected; float and double convert. Throws
+/// std::runtime_error with path, what was expected and found; the context may then hold anything.
 template <class Body, class Saved>
 void read_context(std::filesystem::path const& path, Body const& body, Saved& saved, Index vocab_size) {
   aviary::StateFile const file(path);
@@ -88,6 +92,7 @@ void read_context(std::filesystem::path const& path, Body const& body, Saved& sa
     throw std::runtime_error(path.string() + ": expected the context of a model of " + expected + ", found " +
                              (found == metadata.end() ? "none" : aviary::in_quotes(found->second)));
   body.read(file, saved.context);
+  expect_fingerprint(file.tensors(), saved.weights);  // last: other shapes say more
   saved.logits.clear();
   if (!file.tensors().contains("logits")) return;
   saved.logits.resize(aviary::to_size(vocab_size));

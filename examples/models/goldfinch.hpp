@@ -96,7 +96,7 @@ template <class Number, Index Size> struct GoldFinch {
 template <class G> Loaded load_goldfinch_with(aviary::TensorFile const& file, LoadOptions const& options) {
   using T = typename G::T;
   using Made = LanguageModel<typename G::Body>;
-  WeightReader<T> read(file);
+  WeightReader<T> read(file, options.format);
   aviary::Embedding<T> embedding(read.matrix("emb.weight", aviary::dynamic, aviary::dynamic), options.format);
   Index const c = embedding.channels(), vocab_size = embedding.vocab_size();
   Index const layers = std::max(count_layers(file), Index{2});  // one of each kind at least: what is missing is missed
@@ -121,9 +121,9 @@ template <class G> Loaded load_goldfinch_with(aviary::TensorFile const& file, Lo
                         Made::stretch, options.cache.value_or(aviary::format_of<T>), options.keep_keys);
   auto ln_out = read.layer_norm("ln_out", c);
   aviary::Linear<T> head(read.matrix("head.weight", vocab_size, c), options.format);
-  auto model = std::make_unique<Made>(
-      typename Made::Weights{std::move(embedding), std::move(ln0), std::move(body), std::move(ln_out), std::move(head)},
-      options.threads);
+  auto model = std::make_unique<Made>(typename Made::Weights{std::move(embedding), std::move(ln0), std::move(body),
+                                                             std::move(ln_out), std::move(head), read.fingerprint()},
+                                      options.threads);
   return {std::move(model), read.unused()};
 }
 

@@ -46,6 +46,12 @@ template <class Number, Index Size> class GoldFinchBody {
     Index cache_bytes() const noexcept {
       return std::visit([](auto const& held) { return held.size_bytes(); }, cache);
     }
+    /// Allocates what an assignment of the other, of the same shape, needs.
+    void make_room(Context const& other) {
+      Index const tokens = std::visit([](auto const& held) { return held.size(); }, other.cache);
+      std::visit([&](auto& held) { held.reserve(tokens); }, cache);
+      for (std::size_t i = 0; i < rebuilt.size(); ++i) rebuilt[i].reserve(other.rebuilt[i].size());
+    }
   };
 
   /// At least one block of each kind; `tokens` are run at once, at most. The format is that of the cache: bf16, f16, q8 or
@@ -88,6 +94,7 @@ template <class Number, Index Size> class GoldFinchBody {
       return cache.width() == other.width() && cache.vocab_size() == other.vocab_size();
     };
     return recurrent_.same_shape(a.recurrent, b.recurrent) && a.attention.size() == b.attention.size() &&
+           std::equal(a.attention.begin(), a.attention.end(), b.attention.begin(), same_size) &&
            a.rebuilt.size() == b.rebuilt.size() && a.cache.index() == b.cache.index() &&
            std::visit(same_cache, a.cache, b.cache);
   }
@@ -110,12 +117,18 @@ template <class Number, Index Size> class GoldFinchBody {
     std::visit([&](auto& cache) { aviary::read_token_cache(from.tensors(), "cache", cache); }, context.cache);
     for (auto& keys : context.rebuilt) keys.truncate(0);
     context.waiting.clear();
-    if (from.tensors().contains("waiting")) read_waiting(from.tensors().tensor("waiting"), context.waiting);
+    if (from.tensors().contains("waiting"))
+      read_waiting(from.tensors().tensor("waiting"), context.waiting,
+                   std::visit([](auto const& cache) { return cache.size(); }, context.cache));
   }
   ///@}
 
  private:
   static constexpr aviary::NumberFormat own_format = aviary::format_of<T>;
+
+  static bool same_size(typename Attention::State const& a, typename Attention::State const& b) noexcept {
+    return a.time_mix.x.size() == b.time_mix.x.size() && a.channel_mix.x.size() == b.channel_mix.x.size();
+  }
 
   Index exact_rows() const noexcept { return 2 * static_cast<Index>(attention_.size()) + 1; }
   std::size_t first_attention() const noexcept { return aviary::to_size(recurrent_.size()); }
@@ -164,12 +177,16 @@ template <class Number, Index Size> class GoldFinchBody {
     for (Index t = std::max(Index{0}, x.rows() - most); t < x.rows(); ++t)
       waiting.insert(waiting.end(), x[t].begin(), x[t].end());
   }
-  void read_waiting(aviary::Tensor const& from, aviary::AlignedVector<T>& waiting) const {
+  /// Rows that wait are the last of the tokens in the cache.
+  void read_waiting(aviary::Tensor const& from, aviary::AlignedVector<T>& waiting, Index tokens) const {
     Index const rows = from.shape.size() == 1 ? from.size() / channels() : 0;
     if (rows < 1 || rows > exact_rows() || from.size() != rows * channels())
       throw std::runtime_error(from.message("expected 1 to " + std::to_string(exact_rows()) + " rows of " +
                                             std::to_string(channels()) + " numbers, found shape " +
                                             aviary::shape_text(from.shape)));
+    if (rows > tokens)
+      throw std::runtime_error(from.message("expected at most " + std::to_string(tokens) +
+                                            " rows, one for each token of the cache, found " + std::to_string(rows)));
     waiting.resize(aviary::to_size(from.size()));
     from.read_into(waiting);
   }

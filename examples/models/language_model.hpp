@@ -23,7 +23,7 @@ namespace models {
 ///   channels(), empty_context()
 ///   run(ids, x, context, wants, threads)  takes x (tokens, C), at most `stretch` of them, through its layers in place; where
 ///                                      the last row is wanted, it must be right, else the context alone
-///   same_shape(a, b)                   whether contexts are those of one model
+///   same_shape(a, b)                   whether contexts are those of models of one shape
 ///   description(), write(to, context), read(from, context)  for files, see context_file.hpp
 ///
 /// Allocates nothing after construction, except to save, and what the body says.
@@ -37,6 +37,7 @@ template <class Body> class LanguageModel : public Model {
     Body body;
     aviary::LayerNorm<T> ln_out;
     aviary::Linear<T> head;
+    aviary::Fingerprint fingerprint = {};  ///< of all of these, as the checkpoint has them
   };
 
   explicit LanguageModel(Weights weights, Threads threads = Threads())
@@ -92,30 +93,33 @@ template <class Body> class LanguageModel : public Model {
       return 0;
   }
 
-  std::any save() const override { return Saved{context_, logits_}; }
+  std::any save() const override { return saved(); }
 
   void restore(std::any const& state) override {
     auto const* const from = std::any_cast<Saved>(&state);
-    if (from == nullptr || !same_shape(*from)) throw std::invalid_argument("this state belongs to another model");
+    if (from == nullptr || !is_of_this(*from)) throw std::invalid_argument("this state belongs to another model");
     go_on_from(*from);
   }
 
   void save_state(std::filesystem::path const& path) const override {
-    write_context(path, weights_.body, Saved{context_, logits_}, vocab_size());
+    write_context(path, weights_.body, saved(), vocab_size());
   }
 
   void load_state(std::filesystem::path const& path) override {
-    Saved saved{context_, {}};
-    read_context(path, weights_.body, saved, vocab_size());
-    go_on_from(saved);
+    Saved loaded{context_, {}, weights_.fingerprint};
+    read_context(path, weights_.body, loaded, vocab_size());
+    go_on_from(loaded);
   }
 
  private:
   using View = aviary::MatView<T>;
   using Saved = SavedContext<typename Body::Context, T>;
 
-  /// Copies: a model keeps the memory that it has.
+  Saved saved() const { return {context_, logits_, weights_.fingerprint}; }
+
+  /// Copies: a model keeps the memory that it has. What is allocated is so before anything changes.
   void go_on_from(Saved const& saved) {
+    if constexpr (requires { context_.make_room(saved.context); }) context_.make_room(saved.context);
     context_ = saved.context;
     logits_ = saved.logits;
     narrow();
@@ -130,8 +134,8 @@ template <class Body> class LanguageModel : public Model {
     narrow_.clear();
   }
 
-  bool same_shape(Saved const& other) const {
-    return weights_.body.same_shape(context_, other.context) &&
+  bool is_of_this(Saved const& other) const {
+    return other.weights == weights_.fingerprint && weights_.body.same_shape(context_, other.context) &&
            (other.logits.empty() || static_cast<Index>(other.logits.size()) == vocab_size());
   }
 

@@ -26,7 +26,7 @@ struct Heads {
 template <class Generation> Loaded load_model(aviary::TensorFile const& file, LoadOptions const& options = {}) {
   using T = typename Generation::T;
   using Made = BlockModel<typename Generation::Block>;
-  WeightReader<T> read(file);
+  WeightReader<T> read(file, options.format);
   aviary::Embedding<T> embedding(read.matrix("emb.weight", aviary::dynamic, aviary::dynamic), options.format);
   Index const c = embedding.channels(), layers = std::max(count_layers(file), Index{1});  // none: those of 0 are missed
   auto ln0 = read.layer_norm("blocks.0.ln0", c);
@@ -40,7 +40,7 @@ template <class Generation> Loaded load_model(aviary::TensorFile const& file, Lo
   aviary::Linear<T> head(read.matrix("head.weight", embedding.vocab_size(), c), options.format);
   auto model = std::make_unique<Made>(
       typename Made::Weights{std::move(embedding), std::move(ln0), BlockStack(std::move(blocks), Made::stretch),
-                             std::move(ln_out), std::move(head)},
+                             std::move(ln_out), std::move(head), read.fingerprint()},
       options.threads);
   return {std::move(model), read.unused()};
 }

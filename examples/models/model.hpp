@@ -44,14 +44,14 @@ class Model {
   /// Bytes of the part of the context that grows with every token; 0 where nothing does.
   virtual Index cache_bytes() const noexcept { return 0; }
 
-  /// The context, a copy. restore() of a model with other shapes throws std::invalid_argument.
+  /// The context, a copy. restore() of a model with other weights throws std::invalid_argument.
   virtual std::any save() const = 0;
   virtual void restore(std::any const& state) = 0;
 
   /// The same in a safetensors file, which another program may go on from. save_state() throws std::runtime_error with path
-  /// and reason, and leaves an older file as it was. load_state() throws std::runtime_error for a file that holds no
-  /// context, or that of a model with another memory or other shapes, with what was expected and found, and leaves the
-  /// context as it was. What is loaded goes on to the same bits as what was saved, in a model of the same number type.
+  /// and reason, and leaves an older file as it was. load_state() throws std::runtime_error for a file that is damaged,
+  /// holds no context, or that of a model with another memory, other shapes or other weights, with what was expected and
+  /// found, and leaves the context as it was. What is loaded goes on to the same bits as what was saved, in a model of the same number type.
   virtual void save_state(std::filesystem::path const& path) const = 0;
   virtual void load_state(std::filesystem::path const& path) = 0;
 };

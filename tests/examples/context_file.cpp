@@ -99,6 +99,45 @@ TEST_CASE("context file: logits belong to a saved value, too") {
         "this state belongs to another model");
 }
 
+TEST_CASE("context file: a saved value of another head size or other weights is refused") {
+  for (test::Version const version : test::Generations::versions) {
+    CAPTURE(test::name(version));
+    if (version == test::Version::v4) continue;  // it has no heads
+    auto const loaded = load({.version = version, .heads = 3, .head_size = 8});
+    loaded.model->step(4);
+    for (RwkvShape const& shape : {RwkvShape{.version = version, .heads = 3, .head_size = 4, .more_channels = 12},
+                                   RwkvShape{.version = version, .heads = 6, .head_size = 4}}) {
+      auto const other = load(shape);  // of as many channels
+      other.model->step(4);
+      CHECK(message_of<std::invalid_argument>([&] { loaded.model->restore(other.model->save()); }) ==
+            "this state belongs to another model");
+    }
+    auto weights = test::random_rwkv({.version = version, .heads = 3, .head_size = 8});
+    weights.tensors.at("ln_out.bias").numbers[0] += 1;
+    auto const other = models::load_any<float>(weights.file());
+    CHECK(message_of<std::invalid_argument>([&] { loaded.model->restore(other.model->save()); }) ==
+          "this state belongs to another model");
+  }
+}
+
+TEST_CASE("context file: files of before, without fingerprint and checksum, are read as ever") {
+  TemporaryFolder const folder;
+  auto const path = folder / "s.safetensors", old = folder / "old.safetensors";
+  auto const loaded = load({});
+  auto const logits = copy(loaded.model->step(4));
+  loaded.model->save_state(path);
+  SafeTensors const file(path);
+  SafeTensorsWriter writer;
+  for (std::string_view const name : file.names()) writer.add(file.tensor(name));
+  for (auto const& [key, text] : file.metadata())
+    if (key != "aviary.checksum" && key != "aviary.weights")
+      writer.set_metadata(key, key == "aviary.states" ? "1" : text);
+  writer.write(old);
+  loaded.model->reset();
+  loaded.model->load_state(old);
+  CHECK(copy(loaded.model->logits()) == logits);
+}
+
 TEST_CASE("context file: holds what its description says") {
   TemporaryFolder const folder;
   auto const path = folder / "s.safetensors";
@@ -107,6 +146,8 @@ TEST_CASE("context file: holds what its description says") {
   loaded.model->save_state(path);
   StateFile const file(path);
   CHECK(file.tensors().metadata().at("aviary.context") == "wkv7, 3 layers, 32 channels, 11 tokens");
+  CHECK(file.tensors().metadata().at("aviary.weights").size() == 16);
+  CHECK(file.tensors().has_checksum());
   CHECK(file.names() == std::vector<std::string_view>{"blocks.0.att_s", "blocks.1.att_s", "blocks.2.att_s"});
   CHECK(file.info("blocks.2.att_s").rule == "wkv7");
   CHECK(file.info("blocks.2.att_s").heads == 2);
@@ -172,6 +213,27 @@ TEST_CASE("context file: what belongs to another model is refused and changes no
     rewrite(path, bad, keep,
             [](SafeTensorsWriter& to) { to.set_metadata("aviary.states.blocks.1.att_s.rule", "wkv6"); });
     CHECK(complaint() == "tensor 'blocks.1.att_s': expected states of rule 'wkv7', found 'wkv6'");
+  }
+  SUBCASE("other weights of the same shapes") {
+    auto weights = test::random_rwkv({.layers = 2, .heads = 2, .head_size = 16});
+    weights.tensors.at("head.weight").numbers.back() += 0x1p-20f;  // one number of all
+    auto const other = models::load_any<float>(weights.file());
+    other.model->step(4);
+    other.model->save_state(bad);
+    auto const fingerprint = [](std::filesystem::path const& file) {
+      return SafeTensors(file).metadata().at("aviary.weights");
+    };
+    CHECK(complaint() == "comes from other weights of the same shapes: expected those of fingerprint " +
+                             fingerprint(path) + ", found '" + fingerprint(bad) + "'");
+  }
+  SUBCASE("a flipped bit") {
+    std::string text = test::content_of(path);
+    for (std::size_t i = 0; i < text.size(); i += 41) {
+      text[i] ^= 4;
+      folder.file("bad.safetensors", text);
+      complaint();
+      text[i] ^= 4;
+    }
   }
   SUBCASE("states of no model") {
     StateWriter writer;

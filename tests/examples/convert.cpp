@@ -105,6 +105,26 @@ TEST_CASE("convert: what torch wrote becomes a safetensors file of the same tens
   CHECK(folder.files() == 2);
 }
 
+TEST_CASE("convert: never writes over what it reads, under whatever name") {
+  namespace fs = std::filesystem;
+  TemporaryFolder const folder;
+  fs::path const from = folder.file("m.safetensors", ""), link = folder / "link.safetensors",
+                 hard = folder / "hard.safetensors";
+  SafeTensorsWriter().write(from);
+  fs::create_symlink(from, link);
+  fs::create_hard_link(from, hard);
+  std::string const before = test::content_of(from);
+  for (fs::path const& to : {from, link, hard, folder / "." / "m.safetensors"})
+    check_failure({from.string(), to.string()}, 2,
+                  "expected another file to write than the one to read, found '" + to.string() + "'");
+  CHECK(test::content_of(from) == before);
+  fs::path const closed = folder.file("closed.safetensors", "kept");
+  fs::permissions(closed, fs::perms::owner_read);
+  check_failure({from.string(), closed.string()}, 1,
+                closed.string() + ": is read-only, expected a file that may be written");
+  CHECK(test::content_of(closed) == "kept");
+}
+
 TEST_CASE("convert: a published checkpoint is listed as torch lists it") {
   std::filesystem::path const folder = std::filesystem::path(AVIARY_TEST_DATA_DIR) / "models";
   if (std::string_view(AVIARY_TEST_DATA_DIR).empty() || !exists(folder / "small-torch-checkpoint.json")) {
@@ -186,7 +206,7 @@ TEST_CASE("convert: bad files are status 1, and nothing half-written stays") {
                                     test::pickled::tensor(test::pickled::storage("ByteStorage", "0", 1), 0, {1}, {1})}),
                                {{"0", "x"}}))
           .string();
-  check_failure({strange, to}, 1, "expected a tensor name in UTF-8, found '" + name + "'");
+  check_failure({strange, to}, 1, "expected a tensor name in UTF-8, found '\\xff\\xfe'");
   CHECK(folder.files() == 5);  // what this test wrote itself
   CHECK_FALSE(std::filesystem::exists(to));
 

@@ -3,7 +3,9 @@
 
 #include <bit>
 #include <cmath>
+#include <csignal>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -318,7 +320,7 @@ TEST_CASE("generate: wrong arguments are status 2 and say what was expected and 
     check({"--temperature", x}, "--temperature: expected a number from 0 on, found '" + std::string(x) + "'");
   for (char const* x : {"0", "1.01", "nan", "-0.5", "0,5"})
     check({"--top-p", x}, "--top-p: expected a number above 0 and at most 1, found '" + std::string(x) + "'");
-  for (char const* x : {"0", "-1e-5", "nan", "inf", "1e-300"})
+  for (char const* x : {"0", "-1e-5", "nan", "inf", "1e-300", "1e39"})
     check({"--group-norm-eps", x}, "--group-norm-eps: expected a number above 0, found '" + std::string(x) + "'");
   for (char const* n : {"0", "-2", "two", "1025"})
     check({"--threads", n}, "--threads: expected a whole number from 1 to 1024, found '" + std::string(n) + "'");
@@ -343,6 +345,12 @@ TEST_CASE("generate: wrong arguments are status 2 and say what was expected and 
             std::string(option) + ": expected token ids from 0 on, separated by commas, found '" + ids + "'");
     check({option, "1\n2"},
           std::string(option) + ": expected token ids from 0 on, separated by commas, found '1\\x0a2'");
+    check({option,
+           "1\xc2\x9b"
+           "2\x9b"},
+          std::string(option) +
+              ": expected token ids from 0 on, separated by commas, found '1\\xc2\\x9b"
+              "2\\x9b'");
     check({option, "3,256"}, std::string(option) + ": expected token ids from 0 to 255, found '256'");
   }
   check({"--stop", "1", "--stop", "x"}, "--stop: expected token ids from 0 on, separated by commas, found 'x'");
@@ -577,6 +585,131 @@ TEST_CASE("generate: states that do not fit are status 1") {
                 model + ": holds no states: the file's metadata lack 'aviary.states'");
   std::string const nowhere = (folder / "none" / "s").string();  // before any text is made
   check_failure({"--model", model, "--save-state", nowhere}, 1, nowhere + ": cannot create: No such file or directory");
+}
+
+TEST_CASE("generate: never writes over what it reads, under whatever name") {
+  namespace fs = std::filesystem;
+  TemporaryFolder const folder;
+  auto const small = test::random_rwkv({.vocab = 8, .heads = 1, .head_size = 64});
+  std::string const model = small.write(folder / "m.safetensors").string();
+  std::string const vocab = folder.file("vocab.txt", "1 'ab' 2\n2 'a' 1\n").string();
+  std::string const prompt = folder.file("prompt.txt", "aab").string();
+  fs::create_directory(folder / "d");
+  Arguments const arguments{"--model", model, "--vocab", vocab, "--prompt-file", prompt, "--length", "1"};
+  for (auto const& [option, path] :
+       {std::pair<std::string, fs::path>{"--model", model}, {"--vocab", vocab}, {"--prompt-file", prompt}}) {
+    fs::path const link = folder / ("link-" + path.filename().string()),
+                   hard = folder / ("hard-" + path.filename().string());
+    fs::create_symlink(path, link);
+    fs::create_hard_link(path, hard);
+    std::string const before = test::content_of(path);
+    for (fs::path const& target : {path, folder / "d" / ".." / path.filename(), link, hard}) {
+      std::string const message =
+          target.string() + ": is the file of " + option + ", expected another file to save the context in";
+      check_failure(arguments + Arguments{"--save-state", target.string()}, 1, message);
+      if (option == "--prompt-file") continue;
+      Finished const run =
+          generate({"--model", model, "--vocab", vocab, "--interactive"}, {.in = "/save " + target.string() + "\n"});
+      CHECK(run.status == 0);
+      CHECK(run.err == "generate: " + message + "\n");
+    }
+    CHECK(test::content_of(path) == before);
+    CHECK(test::content_of(hard) == before);
+  }
+  std::string const state = (folder / "s").string();
+  CHECK(generate(arguments + Arguments{"--save-state", state}).status == 0);
+}
+
+TEST_CASE("generate: a signal ends it after the context is saved, and its status is that of the signal") {
+  TemporaryFolder const folder;
+  std::string const model = byte_model().write(folder / "m.safetensors").string();
+  std::string const state = (folder / "s").string(), expected = (folder / "expected").string();
+  Arguments const greedy{"--model", model, "--temperature", "0"};
+  for (int const kind : {SIGINT, SIGTERM, SIGHUP}) {
+    test::Running run("generate", greedy + Arguments{"--prompt", "a", "--length", "1000000000", "--save-state", state});
+    std::string text = run.text(10);
+    run.signal(kind);
+    text += run.text(SIZE_MAX);
+    CHECK(run.ending_signal() == kind);
+    REQUIRE(text.size() >= 10);
+    CHECK(
+        generate(greedy + Arguments{"--prompt", "a", "--length", std::to_string(text.size()), "--save-state", expected})
+            .out == text);
+    CHECK(test::content_of(state) == test::content_of(expected));
+  }
+  // While it waits for a line.
+  test::Running talk("generate", greedy + Arguments{"--interactive", "--length", "9", "--save-state", state});
+  talk.write("Hello\n");
+  CHECK(talk.text(10).size() == 10);
+  talk.signal(SIGINT);
+  CHECK(talk.ending_signal() == SIGINT);
+  generate(greedy + Arguments{"--prompt", "Hello", "--length", "9", "--save-state", expected});
+  CHECK(test::content_of(state) == test::content_of(expected));
+  CHECK(folder.files() == 3);
+}
+
+TEST_CASE("generate: saves the context when nobody takes its text any more") {
+  TemporaryFolder const folder;
+  std::string const model = byte_model().write(folder / "m.safetensors").string();
+  std::string const state = (folder / "s").string(), expected = (folder / "expected").string();
+  Arguments const arguments{"--model", model, "--prompt", "a", "--length", "1000000000", "--save-state", state};
+  test::Running run("generate", arguments);
+  CHECK(run.text(10).size() >= 10);
+  run.close_output();
+  CHECK(run.ending_signal() == SIGPIPE);
+  CHECK(numbers_in(generate({"--model", model, "--load-state", state, "--logits"}).out).size() == 256);
+
+  if (!std::filesystem::exists("/dev/full")) return;
+  test::Running full("generate", arguments, "/dev/full");
+  CHECK(full.ending_signal() == 0);
+  generate({"--model", model, "--prompt", "a", "--length", "0", "--save-state", expected});
+  CHECK(test::content_of(state) == test::content_of(expected));
+}
+
+TEST_CASE("generate: a prompt without end is refused") {
+  TemporaryFolder const folder;
+  std::string const model = byte_model().write(folder / "m.safetensors").string();
+  if (std::filesystem::exists("/dev/zero"))
+    check_failure({"--model", model, "--prompt-file", "/dev/zero"}, 1,
+                  "/dev/zero: expected a prompt of at most 67108864 bytes, found more");
+}
+
+TEST_CASE("generate: messages have one line of characters that show") {
+  TemporaryFolder const folder;
+  std::string const name = (folder / "").string();
+  Finished const run = generate({"--model", name + "\x1b[31m\xc2\x9b"
+                                                   "1m\x9b\n\xc3\xa9"});
+  CHECK(run.status == 1);
+  CHECK(run.err == "generate: " + name +
+                       "\\x1b[31m\\xc2\\x9b"
+                       "1m\\x9b \xc3\xa9: cannot open: No such file or directory\n");
+}
+
+TEST_CASE("generate: a weight that is not finite has no form in q8, and its tensor is named") {
+  TemporaryFolder const folder;
+  auto weights = byte_model();
+  for (char const* const name : {"head.weight", "blocks.1.att.w1", "emb.weight"}) {
+    auto broken = weights;
+    broken.tensors.at(name).numbers[1] = std::numeric_limits<float>::quiet_NaN();
+    std::string const model = broken.write(folder / "m.safetensors").string();
+    check_failure({"--model", model, "--weights", "q8"}, 1,
+                  model + ": tensor '" + name + "': row 0 holds nan, expected finite numbers for q8");
+  }
+}
+
+TEST_CASE("generate: a state of other weights of the same shapes is status 1") {
+  TemporaryFolder const folder;
+  std::string const state = (folder / "s").string(), model = byte_model().write(folder / "m").string();
+  auto other = byte_model();
+  other.tensors.at("emb.weight").numbers[5] += 1;
+  std::string const others = other.write(folder / "o").string();
+  CHECK(generate({"--model", model, "--length", "1", "--save-state", state}).status == 0);
+  Finished const run = generate({"--model", others, "--load-state", state});
+  CHECK(run.status == 1);
+  CHECK(run.out == "");
+  CHECK(
+      run.err.starts_with("generate: " + state + ": comes from other weights of the same shapes: expected those of "));
+  CHECK(generate({"--model", model, "--load-state", state, "--weights", "bf16", "--length", "1"}).status == 0);
 }
 
 TEST_CASE("generate: a prompt loop keeps the context between its lines") {

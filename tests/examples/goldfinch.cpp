@@ -304,6 +304,39 @@ TEST_CASE("goldfinch: states of another cache or other shapes are refused, and c
   CHECK(copy(model.step(3)) == copy(reference.model->step(3)));
 }
 
+TEST_CASE("goldfinch: a state with more waiting rows than tokens is refused when it is loaded") {
+  test::TemporaryFolder const folder;
+  auto const loaded = load(test::random_goldfinch());
+  models::Model& model = *loaded.model;
+  auto const first = copy(model.step(1));
+  model.reset();
+  model.read_on(Ids{1, 2, 3});
+  model.save_state(folder / "whole");
+  SafeTensors const file(folder / "whole");
+  REQUIRE(file.tensor("waiting").size() == 3 * 32);
+  auto const ids = file.tensor("cache.ids").read<std::int32_t>();
+  auto const keys = file.tensor("cache.keys").read<float>();
+  for (Index const tokens : {0, 2, 3}) {
+    SafeTensorsWriter writer;
+    for (std::string_view const name : file.names())
+      if (name != "cache.ids" && name != "cache.keys") writer.add(file.tensor(name));
+    for (auto const& [key, text] : file.metadata()) writer.set_metadata(key, text);
+    writer.add("cache.ids", {tokens}, std::span(ids).first(to_size(tokens)));
+    writer.add("cache.keys", {tokens, 3}, std::span(keys).first(to_size(3 * tokens)));
+    std::string const path = (folder / "s").string();
+    writer.write(path);
+    model.reset();
+    if (tokens == 3) {
+      model.load_state(path);
+      continue;
+    }
+    CHECK(message_of([&] { model.load_state(path); }) == path + ": tensor 'waiting': expected at most " +
+                                                             std::to_string(tokens) +
+                                                             " rows, one for each token of the cache, found 3");
+    CHECK(copy(model.step(1)) == first);
+  }
+}
+
 TEST_CASE("goldfinch: bad tokens change nothing") {
   auto const weights = test::random_goldfinch();
   auto const loaded = load(weights, {.keep_keys = true}), same = load(weights);

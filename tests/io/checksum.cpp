@@ -36,3 +36,9 @@ TEST_CASE("checksum: any length and boundary, as by single bits") {
       REQUIRE(crc32(bytes_of(text).subspan(begin, size)) == plain_crc32(part));
     }
 }
+
+TEST_CASE("checksum: of a text in two parts") {
+  std::string const text = "The quick brown fox jumps over the lazy dog";
+  for (std::size_t size = 0; size <= text.size(); ++size)
+    CHECK(crc32(bytes_of(text).subspan(size), crc32(bytes_of(text).first(size))) == 0x414fa339u);
+}

@@ -350,8 +350,10 @@ TEST_CASE("safetensors: a header that is no JSON object is refused") {
 
 TEST_CASE("safetensors: nesting without end is refused at once") {
   CHECK(complaint("{\"a\":" + std::string(1'000'000, '['), 0) == "tensor 'a': expected an object, found array");
-  for (std::string const start : {"{\"a\":{\"b\":", "{\"__metadata__\":{\"b\":"}) {
-    CHECK(complaint(start + std::string(1'000'000, '['), 0).find("nested too deeply") != std::string::npos);
+  for (auto const& [start, message] :
+       {std::pair<std::string, std::string>{"{\"a\":{\"b\":", "tensor 'a': is nested too deeply"},
+        {"{\"__metadata__\":{\"b\":", "__metadata__: expected a string for 'b', found array"}}) {
+    CHECK(complaint(start + std::string(1'000'000, '['), 0) == message);
     std::string braces = start;
     for (int i = 0; i < 100'000; ++i) braces += "{\"a\":";
     CHECK(complaint(braces, 0).size() < 400);
@@ -386,6 +388,65 @@ TEST_CASE("safetensors: metadata holds strings only") {
   CHECK(complaint(R"({"__metadata__":{"k":null}})", 0) == "__metadata__: expected a string for 'k', found null");
   CHECK(complaint(R"({"__metadata__":{"k":{"l":"m"}}})", 0) == "__metadata__: expected a string for 'k', found object");
   CHECK(complaint(R"({"__metadata__":"k"})", 0) == "__metadata__: expected an object, found string");
+}
+
+TEST_CASE("safetensors: metadata have an end") {
+  auto const texts = [](int count) {
+    std::string list;
+    for (int i = 0; i < count; ++i) list += (i > 0 ? ",\"" : "\"") + std::to_string(i) + "\":\"\"";
+    return R"({"__metadata__":{)" + list + "}}";
+  };
+  CHECK(SafeTensors(bytes_of(file_of(texts(65536)))).metadata().size() == 65536);
+  CHECK(complaint(texts(65537), 0) == "__metadata__: holds more than 65536 texts");
+  auto const long_text = [](std::size_t size) { return R"({"__metadata__":{"k":")" + std::string(size, 'x') + "\"}}"; };
+  CHECK(SafeTensors(bytes_of(file_of(long_text((1 << 24) - 1)))).metadata().size() == 1);
+  CHECK(complaint(long_text(1 << 24), 0) == "__metadata__: its texts have more than 16777216 bytes");
+  CHECK(complaint(R"({"__metadata__":{"k":[1,2]}})", 0) == "__metadata__: expected a string for 'k', found array");
+}
+
+TEST_CASE("safetensors: a byte of 0 ends no header") {
+  std::string file = file_of("{}   ");
+  file.back() = '\0';
+  CHECK(message_of([&] { SafeTensors(bytes_of(file), "f"); }) == "f: the header holds a byte of 0");
+}
+
+TEST_CASE("safetensors: a checksum of all that a file holds, on request") {
+  std::vector<float> const numbers{1, 2, 3, 4, 5, 6};
+  std::vector<std::uint8_t> const bytes{7, 8};
+  SafeTensorsWriter writer;
+  writer.add("f", {2, 3}, numbers).add("u", {2}, bytes).set_metadata("k", "v");
+  auto const text = [](SafeTensorsWriter const& from) {
+    std::ostringstream out;
+    from.write(out);
+    return out.str();
+  };
+  std::string const without = text(writer), with = text(writer.add_checksum());
+  CHECK_FALSE(SafeTensors(bytes_of(without)).has_checksum());
+  SafeTensors(bytes_of(without)).verify();
+  SafeTensors const file(bytes_of(with));
+  CHECK(file.has_checksum());
+  file.verify();
+
+  // Who writes the same content in another way keeps it; who writes other content gets another.
+  std::vector<std::int64_t> const shape{2, 3}, strides{1, 2};
+  std::vector<float> const by_columns{1, 4, 2, 5, 3, 6};
+  SafeTensorsWriter copy;
+  for (auto const& [key, value] : file.metadata()) copy.set_metadata(key, value);
+  copy.add(file.tensor("u"))
+      .add({.name = "f",
+            .dtype = NumberFormat::f32,
+            .shape = shape,
+            .bytes = std::as_bytes(std::span(by_columns)),
+            .strides = strides});
+  CHECK(text(copy) == with);
+  std::string const changed = text(copy.set_metadata("k", "w"));
+  CHECK(SafeTensors(bytes_of(changed)).metadata().at("aviary.checksum") != file.metadata().at("aviary.checksum"));
+  SafeTensors(bytes_of(changed)).verify();
+
+  std::string damaged = with;
+  damaged[damaged.find("\"v\"") + 1] = 'w';
+  CHECK(message_of([&] { SafeTensors(bytes_of(damaged), "f").verify(); }) ==
+        "f: its content does not fit its checksum: it is damaged");
 }
 
 TEST_CASE("safetensors: missing or wrongly typed members are refused") {
@@ -513,11 +574,11 @@ TEST_CASE("safetensors: the writer refuses what would make a bad file") {
   Tensor const torn{.name = "t", .dtype = NumberFormat::f32, .shape = {}, .bytes = bytes_of("sixsix")};
   CHECK(message_of<std::invalid_argument>([&] { writer.add(torn); }) ==
         "cannot write tensor 't': expected numbers for shape [], found 6 bytes of f32");
-  CHECK(add("\xff", {6}) == "expected a tensor name in UTF-8, found '\xff'");
+  CHECK(add("\xff", {6}) == "expected a tensor name in UTF-8, found '\\xff'");
   CHECK(message_of<std::invalid_argument>([&] { writer.set_metadata("k", "\xc3"); }) ==
-        "expected a metadata text in UTF-8, found '\xc3'");
+        "expected a metadata text in UTF-8, found '\\xc3'");
   CHECK(message_of<std::invalid_argument>([&] { writer.set_metadata("\x80", ""); }) ==
-        "expected a metadata key in UTF-8, found '\x80'");
+        "expected a metadata key in UTF-8, found '\\x80'");
   std::string const bytes = bytes_written(writer);
   CHECK(SafeTensors(bytes_of(bytes)).names() == std::vector<std::string_view>{"a"});
 }

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 #include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -115,7 +116,8 @@ TEST_CASE("state file: is a safetensors file that others can read") {
     for (Index i = 0; i < 5; ++i) state.s[j][i] = static_cast<float>(10 * j + i);
   save<Float>(folder, {state, state}, 2, {.orientation = Orientation::value_key, .dtype = NumberFormat::bf16});
   SafeTensors const file(folder / "states");
-  CHECK(file.metadata() == Metadata{{"aviary.states", "1"},
+  CHECK(file.metadata() == Metadata{{"aviary.checksum", file.metadata().at("aviary.checksum")},
+                                    {"aviary.states", "2"},
                                     {"aviary.states.blocks.0.layout", "value_key"},
                                     {"aviary.states.blocks.0.rule", "sum"}});
   Tensor const tensor = file.tensor("blocks.0", {1, 2, 5, 3});
@@ -214,8 +216,10 @@ TEST_CASE("state file: a file that is none, or another version, or damaged is re
   auto const opening = [&] { return message_of([&] { StateFile file(path); }); };
   write({}, {1, 1, 3, 5}, numbers);
   CHECK(opening() == path.string() + ": holds no states: the file's metadata lack 'aviary.states'");
+  write({{"aviary.states", "3"}}, {1, 1, 3, 5}, numbers);
+  CHECK(opening() == path.string() + ": expected states of format version 1 or 2, found '3'");
   write({{"aviary.states", "2"}}, {1, 1, 3, 5}, numbers);
-  CHECK(opening() == path.string() + ": expected states of format version 1, found '2'");
+  CHECK(opening() == path.string() + ": its checksum is missing: it is damaged");
 
   std::vector<Float::State> const one(1);
   Metadata metadata{{"aviary.states", "1"}};
@@ -236,6 +240,41 @@ TEST_CASE("state file: a file that is none, or another version, or damaged is re
   metadata["aviary.states.blocks.0.layout"] = "num_den_exponent";
   write(metadata, {1, 1, 3, 5}, numbers);
   CHECK(refusal<Float>(path, one, 1, {.orientation = true}) == "expected layout key_value, found 'num_den_exponent'");
+}
+
+TEST_CASE("state file: a flipped bit is found, wherever it is") {
+  std::ostringstream out;
+  StateWriter().add<Float>("blocks.0", random_states<Float>(2), 2).write(out);
+  std::string file = out.str();
+  auto states = random_states<Float>(2);
+  auto const read = [&] { StateFile(bytes_of(file)).read<Float>("blocks.0", states, 2); };
+  read();
+  auto const before = states;
+  for (char& byte : file)
+    for (int bit = 0; bit < 8; ++bit) {
+      auto const flip = static_cast<char>(1 << bit);
+      byte = static_cast<char>(byte ^ flip);
+      REQUIRE_THROWS_AS(read(), std::runtime_error);
+      byte = static_cast<char>(byte ^ flip);
+    }
+  CHECK(same_bits(states, before));
+  file[file.size() - 1] ^= 1;
+  CHECK(message_of(read) == "memory: its content does not fit its checksum: it is damaged");
+}
+
+TEST_CASE("state file: files of the version before are read as ever") {
+  TemporaryFolder const folder;
+  auto const states = random_states<Float>(2);
+  save<Float>(folder, states, 2);
+  SafeTensors const file(folder / "states");
+  SafeTensorsWriter old;
+  old.add(file.tensor("blocks.0"));
+  for (auto const& [key, text] : file.metadata())
+    if (key != "aviary.checksum") old.set_metadata(key, key == "aviary.states" ? "1" : text);
+  old.write(folder / "old");
+  std::vector<Float::State> back(2);
+  StateFile(folder / "old").read<Float>("blocks.0", back, 2);
+  CHECK(same_bits(back, states));
 }
 
 TEST_CASE("state file: what cannot be written or read into is refused") {

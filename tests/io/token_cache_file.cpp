@@ -74,7 +74,8 @@ TEST_CASE("token cache file: is a safetensors file that others can read") {
   auto const cache = random_cache<q8>(3);
   save_token_cache(folder / "cache", cache);
   SafeTensors const file(folder / "cache");
-  CHECK(file.metadata() == Metadata{{"aviary.token_cache.cache", "1"},
+  CHECK(file.metadata() == Metadata{{"aviary.checksum", file.metadata().at("aviary.checksum")},
+                                    {"aviary.token_cache.cache", "2"},
                                     {"aviary.token_cache.cache.storage", "Q8"},
                                     {"aviary.token_cache.cache.vocab_size", "50"}});
   auto const numbers = file.tensor("cache.keys", {3, 5}).read<std::uint8_t>();
@@ -151,12 +152,57 @@ TEST_CASE("token cache file: a failed load names what is wrong, and leaves the c
           w.add("cache.ids", {3}, ids).add("cache.keys", {3, 5}, keys).add("cache.scales", {1, 3}, scales);
         }) == "tensor 'cache.scales': expected shape [3], found [1, 3]");
   CHECK(refusal([](Writer& w) {
-          w.add("cache.ids", {3}, ids).add("cache.keys", {3, 5}, keys).set_metadata("aviary.token_cache.cache", "2");
+          w.add("cache.ids", {3}, ids).add("cache.keys", {3, 5}, keys).set_metadata("aviary.token_cache.cache", "3");
           w.set_metadata("aviary.token_cache.cache.storage", "BF16");
           w.set_metadata("aviary.token_cache.cache.vocab_size", "60");
         }) ==
-        "tensor 'cache.ids': expected a token cache of version 1, found '2'; expected keys stored as Q8, found "
+        "tensor 'cache.ids': expected a token cache of version 1 or 2, found '3'; expected keys stored as Q8, found "
         "'BF16'; expected ids of a vocabulary of 50, found '60'");
+}
+
+TEST_CASE("token cache file: a flipped bit is found, wherever it is") {
+  TemporaryFolder const folder;
+  save_token_cache(folder / "cache", random_cache<q8>(4));
+  std::string file = test::content_of(folder / "cache");
+  auto cache = random_cache<q8>(7);
+  auto const before = cache;
+  for (char& byte : file) {
+    auto const flip = static_cast<char>(1 << (&byte - file.data()) % 8);
+    byte = static_cast<char>(byte ^ flip);
+    folder.file("cache", file);
+    REQUIRE_THROWS_AS(load_token_cache(folder / "cache", cache), std::runtime_error);
+    byte = static_cast<char>(byte ^ flip);
+  }
+  CHECK(cache == before);
+}
+
+TEST_CASE("token cache file: keys that other weights made are refused by name") {
+  TemporaryFolder const folder;
+  std::vector<float> numbers{1, 2, 3};
+  auto const fingerprint = [&] {
+    std::int64_t const shape[] = {3};
+    Fingerprint made;
+    made.add({.name = "w", .dtype = NumberFormat::f32, .shape = shape, .bytes = std::as_bytes(std::span(numbers))});
+    return made;
+  };
+  Fingerprint const weights = fingerprint();
+  numbers[2] = 4;
+  Fingerprint const others = fingerprint();
+  auto const made = random_cache<float>(4);
+  std::string const path = (folder / "cache").string();
+  save_token_cache(path, made, weights);
+  auto cache = random_cache<float>(7);
+  auto const before = cache;
+  CHECK(message_of([&] { load_token_cache(path, cache, others); }) ==
+        path + ": comes from other weights of the same shapes: expected those of fingerprint " + others.text() +
+            ", found '" + weights.text() + "'");
+  CHECK(cache == before);
+  load_token_cache(path, cache, weights);
+  CHECK(cache == made);
+  load_token_cache(path, cache);  // nobody asks
+  save_token_cache(path, made);   // nobody knows
+  load_token_cache(path, cache, others);
+  CHECK(cache == made);
 }
 
 TEST_CASE("token cache file: tensors that say nothing of a cache, and damaged files, are refused") {

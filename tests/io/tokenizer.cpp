@@ -319,6 +319,68 @@ TEST_CASE("tokenizer: World agrees with the definition on random vocabularies, b
   }
 }
 
+TEST_CASE("tokenizer: World agrees with the definition where it falls back often, and where no token fits") {
+  std::mt19937 random(9);
+  for (int trial = 0; trial < 300; ++trial) {
+    auto const letters = 1 + random() % 3;
+    std::map<std::string, TokenId, std::less<>> ids;
+    std::string file;
+    auto const some = [&](std::size_t n) {
+      std::string s(n, 'a');
+      for (char& c : s) c = static_cast<char>('a' + random() % letters);
+      return s;
+    };
+    for (auto n = 1 + random() % 12; n > 0; --n) {
+      std::string const bytes = some(1 + random() % 14);
+      auto const id = static_cast<TokenId>(ids.size() + 1);
+      if (ids.emplace(bytes, id).second) file += line(id, "'" + bytes + "'", bytes.size());
+    }
+    WorldTokenizer const tokenizer(Vocabulary::parse_world(file));
+    for (int i = 0; i < 40; ++i) {
+      std::string const text = some(random() % 60);
+      std::vector<TokenId> expected;
+      std::size_t at = 0;
+      while (at < text.size()) {  // the longest token, again and again
+        std::size_t length = text.size() - at;
+        while (length > 0 && !ids.contains(text.substr(at, length))) --length;
+        if (length == 0) break;
+        expected.push_back(ids.find(text.substr(at, length))->second);
+        at += length;
+      }
+      if (at == text.size())
+        REQUIRE(tokenizer.encode(text) == expected);
+      else
+        REQUIRE(message_of<std::invalid_argument>([&] { tokenizer.encode(text); }) ==
+                "no token begins with byte " + std::to_string(text[at]) + " at position " + std::to_string(at) +
+                    " of the text");
+    }
+  }
+}
+
+TEST_CASE("tokenizer: the longest tokens and texts that repeat their beginnings cost no more than others") {
+  // A tokenizer that begins anew after each token looks at 10^11 bytes here: this test would not end.
+  std::size_t const length = 500'000;
+  std::string const almost(length - 1, 'a'), steps = "1 'a' 1\n2 'ab' 2\n3 'b' 1\n";
+  WorldTokenizer const tokenizer(
+      Vocabulary::parse_world(steps + "4 '" + almost + "b' " + std::to_string(length) + "\n"));
+  CHECK(tokenizer.encode(almost) == std::vector<TokenId>(length - 1, 1));
+  CHECK(tokenizer.encode(almost + "b") == std::vector<TokenId>{4});
+  // One more: the long token does not fit, neither at the beginning nor further on, but for one place.
+  std::vector<TokenId> const ids = tokenizer.encode(almost + "aab");
+  CHECK(ids == std::vector<TokenId>{1, 1, 4});
+}
+
+TEST_CASE("tokenizer: tokens that would take much more memory than their file are refused") {
+  auto const refusal = [](std::size_t length) {
+    std::string const number = std::to_string(length);
+    return message_of<std::invalid_argument>([&] {
+      WorldTokenizer(Vocabulary::parse_world("1 '" + std::string(length, 'z') + "' " + number + "\n2 'a' 1\n"));
+    });
+  };
+  CHECK(refusal(1 << 20) == "expected 2 tokens of at most 1048576 bytes in all, found 1048577");
+  CHECK(refusal(8 << 20) == "expected 2 tokens of at most 1048576 bytes in all, found 8388609");
+}
+
 TEST_CASE("tokenizer: World agrees with the definition on UTF-8 text of its own tokens") {
   Vocabulary vocabulary = Vocabulary::parse_world(world_text());
   auto const ids = ids_of(vocabulary);

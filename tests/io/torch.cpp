@@ -453,14 +453,31 @@ TEST_CASE("torch: an expanded tensor takes no more memory than the file may ask 
   std::int64_t const million = std::int64_t{1} << 20;
   CHECK(Layout(6, 5, {million}, {0}).read() == std::vector<float>(static_cast<std::size_t>(million), 5.0f));
   CHECK(complaint(Layout(6, 5, {million + 1}, {0}).file)
-            .starts_with("tensor 'x': shape [1048577] and strides [0] repeat "
-                         "numbers until there are 1048577, more than a file of"));
-  CHECK(complaint(Layout(1, 0, {std::int64_t{1} << 40}, {0}).file).find("repeat numbers") != std::string::npos);
-  CHECK(complaint(Layout(6, 0, {3, million}, {1, 0}).file).find("repeat numbers") != std::string::npos);
-  // A larger file may ask for as many numbers as it has bytes.
+            .starts_with("tensor 'x': shape [1048577] and strides [0] repeat or share numbers until the tensors hold "
+                         "more than 4194304 bytes, the most that a file of"));
+  CHECK(complaint(Layout(1, 0, {std::int64_t{1} << 40}, {0}).file).find("repeat or share") != std::string::npos);
+  CHECK(complaint(Layout(6, 0, {3, million}, {1, 0}).file).find("repeat or share") != std::string::npos);
+  // A larger file may ask for four times its bytes.
   auto const stored = static_cast<int>(million);
   CHECK(Layout(stored, 0, {4, million}, {0, 1}).read().size() == 4u << 20);
-  CHECK(complaint(Layout(stored, 0, {5, million}, {0, 1}).file).find("repeat numbers") != std::string::npos);
+  CHECK(complaint(Layout(stored, 0, {5, million}, {0, 1}).file).find("repeat or share") != std::string::npos);
+}
+
+TEST_CASE("torch: all tensors together expand to no more than the file may ask for") {
+  using namespace test::pickled;
+  auto const file = [](int tensors, std::int64_t size) {
+    std::vector<std::string> pairs;
+    for (int i = 0; i < tensors; ++i) {
+      pairs.push_back(text("t" + std::to_string(i)));
+      pairs.push_back(tensor(storage("FloatStorage", "0", 1), 0, {size}, {0}));
+    }
+    return test::torch_of(dict(pairs), {{"0", test::le(1.0f)}});
+  };
+  std::int64_t const quarter = std::int64_t{1} << 18;  // of 4 MiB
+  CHECK(TorchCheckpoint(bytes_of(file(4, quarter))).size() == 4);
+  std::string const bomb = file(5, quarter);
+  CHECK(bomb.size() < 4096);
+  CHECK(complaint(bomb).starts_with("tensor 't4': shape [262144] and strides [0] repeat or share numbers until"));
 }
 
 TEST_CASE("torch: what has strides is written row-major") {
@@ -596,7 +613,7 @@ TEST_CASE("torch: random damage is refused or harmless") {
       TorchCheckpoint const read{std::span(exact)};
       for (std::string_view const name : read.names()) {
         Tensor const found = read.tensor(name);
-        REQUIRE(found.size() <= Index{1} << 20);
+        REQUIRE(found.size() * static_cast<Index>(size_of(found.dtype)) <= Index{1} << 22);
         REQUIRE(numbers_of(found).size() == 2 * static_cast<std::size_t>(found.size()) * size_of(found.dtype));
       }
       ++opened;

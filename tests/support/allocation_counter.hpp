@@ -37,7 +37,8 @@ inline void* counted(std::size_t bytes, std::size_t alignment = alignof(std::max
 
 }  // namespace aviary::test
 
-#if !defined(AVIARY_TEST_ADDRESS_SANITIZER)  // the array and nothrow forms end in these
+#if !defined(AVIARY_TEST_ADDRESS_SANITIZER) && !defined(AVIARY_TEST_FAILING_MEMORY)
+// the array and nothrow forms end in these
 __attribute__((weak)) void* operator new(std::size_t bytes) { return aviary::test::detail::counted(bytes); }
 __attribute__((weak)) void* operator new(std::size_t bytes, std::align_val_t alignment) {
   return aviary::test::detail::counted(bytes, static_cast<std::size_t>(alignment));

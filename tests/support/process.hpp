@@ -1,9 +1,13 @@
 #pragma once
 /// Runs a program and keeps what it says. The program's folder is AVIARY_PROGRAM_DIR.
+#include <fcntl.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -45,5 +49,68 @@ inline Finished run_program(std::string const& name, std::vector<std::string> co
   int const result = std::system(command.c_str());
   return {WIFEXITED(result) ? WEXITSTATUS(result) : -1, content_of(folder / "out"), content_of(folder / "err")};
 }
+
+/// Program NAME while it runs, with its standard input and output in the hands of the test.
+class Running {
+ public:
+  /// Its standard output goes to a file, or to text(); its messages nowhere.
+  Running(std::string const& name, std::vector<std::string> arguments, std::string const& out = {}) {
+    std::string const path = (std::filesystem::path(AVIARY_PROGRAM_DIR) / name).string();
+    arguments.insert(arguments.begin(), path);
+    std::vector<char*> words;
+    for (std::string& word : arguments) words.push_back(word.data());
+    words.push_back(nullptr);
+    int in[2], from[2];
+    if (::pipe(in) != 0 || ::pipe(from) != 0) throw std::runtime_error("no pipe");
+    if (!out.empty()) from[1] = (::close(from[1]), ::open(out.c_str(), O_WRONLY));
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      ::dup2(in[0], 0), ::dup2(from[1], 1), ::dup2(::open("/dev/null", O_WRONLY), 2);
+      for (int const file : {in[0], in[1], from[0], from[1]}) ::close(file);
+      ::execv(path.c_str(), words.data());
+      ::_exit(127);
+    }
+    ::close(in[0]), ::close(from[1]);
+    in_ = in[1], out_ = from[0];
+  }
+  Running(Running const&) = delete;
+  Running& operator=(Running const&) = delete;
+  ~Running() {
+    close_output();
+    ::close(in_);
+  }
+
+  void write(std::string const& text) {
+    if (::write(in_, text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+      throw std::runtime_error("no reader");
+  }
+  /// What it writes, at least so many bytes, or less if it ends.
+  std::string text(std::size_t least) {
+    std::string text;
+    char block[4096];
+    while (text.size() < least) {
+      ssize_t const n = ::read(out_, block, sizeof(block));
+      if (n <= 0) break;
+      text.append(block, static_cast<std::size_t>(n));
+    }
+    return text;
+  }
+  /// Nobody reads it any more.
+  void close_output() {
+    if (out_ >= 0) ::close(out_);
+    out_ = -1;
+  }
+  void signal(int kind) { ::kill(pid_, kind); }
+  /// Waits for its end. The signal that ended it; 0: none.
+  int ending_signal() {
+    int status = 0;
+    ::waitpid(pid_, &status, 0);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  }
+
+ private:
+  pid_t pid_;
+  int in_, out_;
+};
 
 }  // namespace aviary::test

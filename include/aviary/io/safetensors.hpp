@@ -95,13 +95,18 @@ class SafeTensorsWriter {
                                           .bytes = tensor.bytes});
   }
 
-  /// Sets a text of the file. Throws std::invalid_argument unless key and text are UTF-8.
+  /// Sets a text of the file; a checksum, copied from another file, is worked out anew.
+  /// Throws std::invalid_argument unless key and text are UTF-8.
   SafeTensorsWriter& set_metadata(std::string key, std::string text) {
     check_utf8(key, "a metadata key");
     check_utf8(text, "a metadata text");
     metadata_.insert_or_assign(std::move(key), std::move(text));
     return *this;
   }
+
+  /// Has the file say what the checksum of all its content is, for TensorFile::verify(). It is worked out when the file
+  /// is written: the numbers are read twice.
+  SafeTensorsWriter& add_checksum() { return set_metadata(std::string(detail::checksum_key), {}); }
 
   /// Writes the file: the old one, if any, is replaced when all is written, and stays if anything fails.
   /// Throws std::runtime_error with path and reason.
@@ -154,8 +159,19 @@ class SafeTensorsWriter {
   std::vector<Named const*> in_file_order() const {
     std::vector<Named const*> order;
     for (auto const& entry : entries_) order.push_back(&entry);
-    std::ranges::stable_sort(order, std::greater{}, [](Named const* e) { return size_of(e->second.dtype); });
+    auto const larger = [](Named const* a, Named const* b) {
+      std::size_t const x = size_of(a->second.dtype), y = size_of(b->second.dtype);
+      return x != y ? x > y : a->first < b->first;
+    };
+    std::ranges::sort(order, larger);
     return order;
+  }
+
+  Metadata metadata() const {
+    Metadata texts = metadata_;
+    if (auto const checksum = texts.find(detail::checksum_key); checksum != texts.end())
+      checksum->second = detail::ContentChecksum::of(entries_, texts);
+    return texts;
   }
 
   std::string header(std::vector<Named const*> const& order) const {
@@ -167,7 +183,7 @@ class SafeTensorsWriter {
       places.push_back({name, &entry, begin, end});
       begin = end;
     }
-    std::string text = detail::safetensors_header(metadata_, places);
+    std::string text = detail::safetensors_header(metadata(), places);
     return text.append((8 - text.size() % 8) % 8, ' ');
   }
 
@@ -181,23 +197,10 @@ class SafeTensorsWriter {
                                std::to_string(length));
     write(std::as_bytes(std::span(&length, 1)));
     write(std::as_bytes(std::span(text)));
-    for (Named const* named : order) write_numbers(named->second, write);
+    for (Named const* named : order) detail::for_each_piece(detail::tensor_of(named->first, named->second), write);
   }
 
-  static void write_numbers(Entry const& entry, auto&& write) {
-    if (entry.strides.empty()) return write(entry.bytes);
-    with_element(entry.dtype, [&]<class T>() {
-      detail::Numbers<T> const numbers{entry.bytes.data(), entry.shape, entry.strides};
-      std::array<T, 4096> block;
-      for (std::size_t i = 0, n = static_cast<std::size_t>(count(entry)); i < n; i += block.size()) {
-        std::span const part = std::span(block).first(std::min(block.size(), n - i));
-        numbers.load(i, part);
-        write(std::as_bytes(part));
-      }
-    });
-  }
-
-  std::map<std::string, Entry, std::less<>> entries_;
+  detail::TensorEntries entries_;
   Metadata metadata_;
 };
 

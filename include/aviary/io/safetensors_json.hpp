@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -12,7 +13,6 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -20,76 +20,140 @@
 
 namespace AVIARY_NAMESPACE::detail {
 
-/// Reads and checks the JSON part. Tensors are taken as the parser completes them and dropped from its tree, so that a
-/// header needs memory for what it declares alone, and repeated keys are seen.
+/// Reads and checks the JSON part, event by event: nothing is kept of it but what it declares. Every failure throws.
 class SafeTensorsHeaderReader {
   using Json = nlohmann::json;
-  using Event = Json::parse_event_t;
 
  public:
   SafeTensorsHeaderReader(std::string_view file, std::span<std::byte const> data) : file_(file), data_(data) {}
 
   TensorTable read(std::string_view json) {
     if (!json.starts_with('{')) fail("the header does not begin with '{'");
-    try {
-      std::ignore =
-          Json::parse(json, [this](int depth, Event event, Json& value) { return take(depth, event, value); });
-    } catch (Json::parse_error const& error) {
-      fail("the header is not valid JSON: " + printable(without_prefix(error.what()), 200));
-    } catch (Json::exception const& error) {
-      fail("the header cannot be read: " + printable(without_prefix(error.what()), 200));
-    }
+    if (json.find('\0') != json.npos) fail("the header holds a byte of 0");  // where the parser would stop
+    Json::sax_parse(json, this);
     check_layout();
     return std::move(table_);
   }
 
+  /// @name What the parser calls
+  ///@{
+  bool null() { return take("null"); }
+  bool boolean(bool) { return take("boolean"); }
+  bool number_integer(Json::number_integer_t n) { return take("number") && take_number(-1, std::to_string(n)); }
+  bool number_unsigned(Json::number_unsigned_t n) {
+    return take("number") && take_number(n > INT64_MAX ? -1 : static_cast<std::int64_t>(n), std::to_string(n));
+  }
+  bool number_float(Json::number_float_t, std::string const& text) { return take("number") && take_number(-1, text); }
+  bool string(std::string& text) {
+    take("string");
+    if (depth_ == 2 && is_metadata()) take_text(std::move(text));
+    if (depth_ == 2 && member_ == Member::dtype) dtype_ = std::move(text);
+    return true;
+  }
+  bool binary(Json::binary_t&) { return take("binary"); }
+  bool start_object(std::size_t) { return open("object"); }
+  bool start_array(std::size_t) { return open("array"); }
+  bool end_array() { return close(); }
+  bool end_object() {
+    close();
+    if (depth_ == 1 && !is_metadata()) take_tensor();
+    return true;
+  }
+  bool key(std::string& name) {
+    count();
+    if (depth_ == 1) begin_entry(std::move(name));
+    if (depth_ == 2) begin_member(std::move(name));
+    return true;
+  }
+  bool parse_error(std::size_t, std::string const&, Json::exception const& error) {
+    fail("the header is not valid JSON: " + printable(without_prefix(error.what()), 200));
+  }
+  ///@}
+
  private:
   /// The depth of the deepest thing that the format knows: a number in a list of a tensor in the object.
   static constexpr int depth_limit = 3;
-  /// Keys, values and list ends of a tensor: without a limit the parser's tree may grow to many times the header.
+  /// Keys, values and list ends of a tensor: without a limit its lists may grow to many times the header.
   static constexpr int event_limit = 1000;
+  /// What programs say about a file has some kilobytes; each of these texts takes some hundred bytes of memory.
+  static constexpr std::size_t metadata_texts = std::size_t{1} << 16, metadata_bytes = std::size_t{1} << 24;
 
-  /// Called by the parser; true keeps the value in its tree. Depth 1 is inside of the outermost object.
-  bool take(int depth, Event event, Json& value) {
-    if (depth > depth_limit) fail_here("is nested too deeply");
-    if (depth > 1 && !is_metadata() && ++events_ > event_limit) fail_here("holds too many values");
-    if (event == Event::key) {
-      if (depth == 1) begin_entry(value.get_ref<std::string const&>());
-      if (depth == 2) note_key(value.get_ref<std::string const&>());
-    } else if (depth == 1 && event == Event::object_end) {
-      is_metadata() ? take_metadata(value) : take_tensor(value);
-      return false;
-    } else if (depth == 1 && event != Event::object_start) {
-      fail_here(std::string("expected an object, found ") +
-                (event == Event::array_start ? "array" : value.type_name()));
-    }
+  /// What the format knows of a tensor.
+  enum class Member : unsigned char { dtype, shape, data_offsets, other };
+  static constexpr std::array<std::string_view, 3> members{"dtype", "shape", "data_offsets"};
+
+  void count() {
+    if (depth_ > depth_limit) fail_here("is nested too deeply");
+    if (depth_ > 1 && !is_metadata() && ++events_ > event_limit) fail_here("holds too many values");
+  }
+
+  /// A value of any kind begins.
+  bool take(std::string_view kind) {
+    count();
+    auto const expect = [&](std::string_view expected, std::string_view of) {
+      if (kind != expected)
+        fail_here("expected " + std::string(expected == "string" ? "a " : "an ") + std::string(expected) +
+                  std::string(of) + ", found " + std::string(kind));
+    };
+    if (depth_ == 1) expect("object", "");
+    if (depth_ == 3 && kind != "number") take_number(-1, std::string(kind));
+    if (depth_ != 2) return true;
+    if (is_metadata()) expect("string", " for " + in_quotes(member_name_));
+    if (member_ == Member::dtype) expect("string", " for dtype");
+    if (is_list()) expect("array", " for " + member_name_);
+    return true;
+  }
+  bool open(std::string_view kind) {
+    if (depth_ > 0) take(kind);
+    if (depth_++ == 2 && is_list()) list().emplace();
+    return true;
+  }
+  bool close() {
+    --depth_;
+    count();
     return true;
   }
 
-  void begin_entry(std::string const& name) {
-    name_ = name;
+  void begin_entry(std::string name) {
+    name_ = std::move(name);
     keys_.clear();
     events_ = 0;
-    if (is_metadata() ? std::exchange(has_metadata_, true) : table_.tensors.contains(name)) fail_here("is given twice");
+    dtype_.reset(), shape_.reset(), offsets_.reset();
+    member_ = Member::other;
+    if (is_metadata() ? std::exchange(has_metadata_, true) : table_.tensors.contains(name_))
+      fail_here("is given twice");
   }
-  void note_key(std::string const& key) {
-    if (!keys_.insert(key).second) fail_here("the key " + in_quotes(key) + " is given twice");
-  }
-
-  void take_metadata(Json const& object) {
-    for (auto const& [key, value] : object.items()) {
-      if (!value.is_string()) fail_here("expected a string for " + in_quotes(key) + ", found " + value.type_name());
-      table_.metadata.emplace(key, value.get_ref<std::string const&>());
-    }
+  void begin_member(std::string name) {
+    member_name_ = std::move(name);
+    if (!is_metadata()) member_ = static_cast<Member>(std::ranges::find(members, member_name_) - members.begin());
+    if (!keys_.insert(member_name_).second) fail_here("the key " + in_quotes(member_name_) + " is given twice");
   }
 
-  void take_tensor(Json const& object) {
-    NumberFormat const dtype = dtype_in(object);
-    std::vector<std::int64_t> shape = shape_in(object);
+  void take_text(std::string text) {
+    metadata_size_ += member_name_.size() + text.size();
+    if (keys_.size() > metadata_texts) fail_here("holds more than " + std::to_string(metadata_texts) + " texts");
+    if (metadata_size_ > metadata_bytes)
+      fail_here("its texts have more than " + std::to_string(metadata_bytes) + " bytes");
+    table_.metadata.emplace(member_name_, std::move(text));
+  }
+
+  bool is_list() const { return member_ == Member::shape || member_ == Member::data_offsets; }
+  std::optional<std::vector<std::int64_t>>& list() { return member_ == Member::shape ? shape_ : offsets_; }
+  /// A number of a list, if one is read; below 0: it is none that may be there.
+  bool take_number(std::int64_t number, std::string const& found) {
+    if (depth_ != 3 || !is_list()) return true;
+    if (number < 0) fail_here("expected integers from 0 to 2^63 - 1 for " + member_name_ + ", found " + found);
+    list()->push_back(number);
+    return true;
+  }
+
+  void take_tensor() {
+    NumberFormat const dtype = dtype_of(need(dtype_, Member::dtype));
+    std::vector<std::int64_t> shape = need(shape_, Member::shape);
     std::optional<std::int64_t> const count = element_count(shape);
     if (!count || *count > INT64_MAX / static_cast<std::int64_t>(size_of(dtype)))
       fail_here("shape " + shape_text(shape) + " needs more than 2^63 - 1 bytes");
-    auto const [begin, end] = offsets_in(object);
+    auto const [begin, end] = place_of(need(offsets_, Member::data_offsets));
     std::uint64_t const bytes = static_cast<std::uint64_t>(*count) * size_of(dtype);
     if (end - begin != bytes)
       fail_here("dtype " + safetensors_name(dtype) + " and shape " + shape_text(shape) + " need " +
@@ -97,11 +161,12 @@ class SafeTensorsHeaderReader {
                 std::to_string(end - begin));
     table_.tensors.emplace(name_, TensorEntry{dtype, std::move(shape), {}, data_.subspan(begin, bytes)});
   }
+  template <class T> T const& need(std::optional<T> const& found, Member member) const {
+    if (!found) fail_here(std::string(members[static_cast<std::size_t>(member)]) + " is missing");
+    return *found;
+  }
 
-  NumberFormat dtype_in(Json const& object) const {
-    Json const& value = member(object, "dtype");
-    if (!value.is_string()) fail_here(std::string("expected a string for dtype, found ") + value.type_name());
-    auto const& name = value.get_ref<std::string const&>();
+  NumberFormat dtype_of(std::string const& name) const {
     auto const known = std::ranges::find(tensor_formats, name, safetensors_name);
     if (known != tensor_formats.end()) return *known;
     constexpr std::array<std::string_view, 13> others{
@@ -111,39 +176,14 @@ class SafeTensorsHeaderReader {
               ", expected one of " + in_capitals(list_dtypes()));
   }
 
-  std::vector<std::int64_t> shape_in(Json const& object) const {
-    std::vector<std::int64_t> shape;
-    for (Json const& size : list(object, "shape")) shape.push_back(natural(size, "shape"));
-    return shape;
-  }
-
-  std::pair<std::uint64_t, std::uint64_t> offsets_in(Json const& object) const {
-    Json const& value = list(object, "data_offsets");
-    if (value.size() != 2) fail_here("expected 2 data_offsets, found " + std::to_string(value.size()));
-    auto const begin = static_cast<std::uint64_t>(natural(value[0], "data_offsets"));
-    auto const end = static_cast<std::uint64_t>(natural(value[1], "data_offsets"));
+  std::pair<std::uint64_t, std::uint64_t> place_of(std::vector<std::int64_t> const& offsets) const {
+    if (offsets.size() != 2) fail_here("expected 2 data_offsets, found " + std::to_string(offsets.size()));
+    auto const begin = static_cast<std::uint64_t>(offsets[0]), end = static_cast<std::uint64_t>(offsets[1]);
     if (begin > end) fail_here("data_offsets " + range_text(begin, end) + " end before they begin");
     if (end > data_.size())
       fail_here("data_offsets " + range_text(begin, end) + " reach beyond the " + std::to_string(data_.size()) +
                 " bytes of data: the file is damaged or cut short");
     return {begin, end};
-  }
-
-  Json const& member(Json const& object, char const* key) const {
-    auto const found = object.find(key);
-    if (found == object.end()) fail_here(std::string(key) + " is missing");
-    return *found;
-  }
-  Json const& list(Json const& object, char const* key) const {
-    Json const& value = member(object, key);
-    if (!value.is_array()) fail_here(std::string("expected an array for ") + key + ", found " + value.type_name());
-    return value;
-  }
-  std::int64_t natural(Json const& value, char const* key) const {
-    if (value.is_number_unsigned() && value.get<std::uint64_t>() <= static_cast<std::uint64_t>(INT64_MAX))
-      return value.get<std::int64_t>();
-    fail_here(std::string("expected integers from 0 to 2^63 - 1 for ") + key + ", found " +
-              (value.is_number() ? value.dump() : value.type_name()));
   }
 
   /// The tensors must fill the data: no two share a byte, no byte belongs to none.
@@ -190,9 +230,15 @@ class SafeTensorsHeaderReader {
   std::string_view file_;
   std::span<std::byte const> data_;
   TensorTable table_;
+  int depth_ = 0;     // how many objects and lists are open
   std::string name_;  // the tensor at hand
+  std::optional<std::string> dtype_;
+  std::optional<std::vector<std::int64_t>> shape_, offsets_;
   std::set<std::string> keys_;
+  std::string member_name_;  // the member at hand
+  Member member_ = Member::other;
   int events_ = 0;
+  std::size_t metadata_size_ = 0;
   bool has_metadata_ = false;
 };
 
@@ -213,23 +259,55 @@ AVIARY_IO_INLINE TensorTable read_safetensors(std::span<std::byte const> bytes, 
       .read({reinterpret_cast<char const*>(rest.data()), static_cast<std::size_t>(length)});
 }
 
+/// A text of UTF-8 as JSON writes it.
+inline void append_json(std::string_view text, std::string& to) {
+  constexpr std::string_view escaped = "\"\\\b\f\n\r\t", names = "\"\\bfnrt";
+  to += '"';
+  for (char const c : text) {
+    if (std::size_t const i = escaped.find(c); i != escaped.npos)
+      (to += '\\') += names[i];
+    else if (auto const byte = static_cast<unsigned char>(c); byte < 0x20)
+      (to += "\\u00") += hexadecimal(byte);
+    else
+      to += c;
+  }
+  to += '"';
+}
+
+/// Names in the order of their bytes, without white space.
 AVIARY_IO_INLINE std::string safetensors_header(Metadata const& metadata, std::span<SafeTensorsPlace const> tensors) {
-  nlohmann::json json = nlohmann::json::object();
-  if (!metadata.empty()) json[std::string(metadata_key)] = metadata;
-  for (SafeTensorsPlace const& tensor : tensors)
-    json[std::string(tensor.name)] = {{"dtype", safetensors_name(tensor.entry->dtype)},
-                                      {"shape", tensor.entry->shape},
-                                      {"data_offsets", {tensor.begin, tensor.end}}};
-  return json.dump();
+  std::map<std::string_view, SafeTensorsPlace const*> order;
+  if (!metadata.empty()) order.emplace(metadata_key, nullptr);
+  for (SafeTensorsPlace const& tensor : tensors) order.emplace(tensor.name, &tensor);
+  std::string json = "{", separator;
+  for (auto const& [name, place] : order) {
+    append_json(name, json += std::exchange(separator, ","));
+    json += ":{";
+    if (place == nullptr) {
+      std::string comma;
+      for (auto const& [key, text] : metadata) {
+        append_json(key, json += std::exchange(comma, ","));
+        append_json(text, json += ':');
+      }
+    } else {
+      json += "\"data_offsets\":[" + std::to_string(place->begin) + "," + std::to_string(place->end) +
+              "],\"dtype\":\"" + safetensors_name(place->entry->dtype) + "\",\"shape\":[";
+      std::string comma;
+      for (std::int64_t const size : place->entry->shape) (json += std::exchange(comma, ",")) += std::to_string(size);
+      json += ']';
+    }
+    json += '}';
+  }
+  return json + '}';
 }
 
 AVIARY_IO_INLINE bool is_utf8(std::string const& text) {
-  try {
-    std::ignore = nlohmann::json(text).dump();
-    return true;
-  } catch (nlohmann::json::exception const&) {
-    return false;
+  for (std::string_view rest = text; !rest.empty();) {
+    std::size_t const bytes = first_character(rest).bytes;
+    if (bytes == 0) return false;
+    rest.remove_prefix(bytes);
   }
+  return true;
 }
 
 }  // namespace AVIARY_NAMESPACE::detail

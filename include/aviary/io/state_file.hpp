@@ -10,9 +10,12 @@
 /// of channel memories (sequences, heads, 3, channels), the three being num, den and exponent. The file's metadata say
 /// which (the layout), of which rule the states are, and the version of all this:
 ///
-///     aviary.states                  "1"
+///     aviary.states                  "2"
 ///     aviary.states.blocks.0.rule    "wkv7"
 ///     aviary.states.blocks.0.layout  "key_value", "value_key" or "num_den_exponent"
+///
+/// and, for the whole file, a checksum of its content, and the fingerprint of the weights that the states come from, where
+/// the writer was told it (fingerprint.hpp). Files of version 1, which have neither, are read as ever, without that check.
 ///
 /// What a file holds must be what the reader expects: else every difference is named, and no state is touched.
 #include <algorithm>
@@ -56,7 +59,7 @@ struct StateInfo {
 
 namespace detail {
 
-inline constexpr std::string_view states_key = "aviary.states", states_version = "1";
+inline constexpr std::string_view states_key = "aviary.states";
 inline constexpr std::string_view key_value = "key_value", value_key = "value_key",
                                   num_den_exponent = "num_den_exponent";
 
@@ -133,7 +136,9 @@ template <class State> bool is_state_dtype(NumberFormat dtype) noexcept {
 /// Collects groups of states and writes them as a file. Copies the states.
 class StateWriter {
  public:
-  StateWriter() { tensors_.set_metadata(std::string(detail::states_key), std::string(detail::states_version)); }
+  StateWriter() {
+    tensors_.set_metadata(std::string(detail::states_key), std::string(detail::state_version)).add_checksum();
+  }
 
   /// Adds the states (sequences, heads) of memory M under its name, M::name.
   /// Throws std::invalid_argument for a repeated name, a number of states that is no multiple of heads, none at all,
@@ -193,8 +198,8 @@ class StateWriter {
 /// The states of a file. Every std::runtime_error names the file, the group, what was expected and what was found.
 class StateFile {
  public:
-  /// Maps the file. Throws std::runtime_error if it cannot be read, is no safetensors file, holds no states, or states
-  /// of another version of the format.
+  /// Maps the file and compares all of it with its checksum. Throws std::runtime_error if it cannot be read, is damaged, is
+  /// no safetensors file, holds no states, or states of another version of the format.
   explicit StateFile(std::filesystem::path const& path) : StateFile(SafeTensors(path)) {}
   /// Reads bytes that the caller keeps. `name` stands for the file in messages.
   explicit StateFile(std::span<std::byte const> bytes, std::string const& name = "memory")
@@ -244,10 +249,13 @@ class StateFile {
 
  private:
   explicit StateFile(SafeTensors tensors) : tensors_(std::move(tensors)) {
+    std::string_view const version =
+        tensors_.text(std::string(detail::states_key), tensors_.message("holds no states"));
     Differences found;
-    found.expect("states of format version", detail::states_version,
-                 tensors_.text(std::string(detail::states_key), tensors_.message("holds no states")));
+    detail::expect_version(found, "states of format version", version);
     found.throw_any(tensors_);
+    if (version != detail::state_version_before) tensors_.expect_checksum();
+    tensors_.verify();
   }
 
   std::string_view metadata(Tensor const& tensor, char const* what) const {

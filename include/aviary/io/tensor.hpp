@@ -315,4 +315,23 @@ struct Tensor {
   }
 };
 
+namespace detail {
+
+/// Calls f(bytes) with the numbers of a tensor in row-major order, piece by piece. All pieces but the last have a number of
+/// bytes that 4096 divides.
+template <class F> void for_each_piece(Tensor const& tensor, F&& f) {
+  if (tensor.strides.empty()) return f(tensor.bytes);
+  with_element(tensor.dtype, [&]<class T>() {
+    Numbers<T> const numbers{tensor.bytes.data(), tensor.shape, tensor.strides};
+    std::array<T, 4096> block;
+    for (std::size_t i = 0, n = static_cast<std::size_t>(tensor.size()); i < n; i += block.size()) {
+      std::span const part = std::span(block).first(std::min(block.size(), n - i));
+      numbers.load(i, part);
+      f(std::as_bytes(part));
+    }
+  });
+}
+
+}  // namespace detail
+
 }  // namespace AVIARY_NAMESPACE

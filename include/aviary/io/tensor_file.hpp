@@ -46,12 +46,62 @@ struct Checksum {
   }
 };
 
+using TensorEntries = std::map<std::string, TensorEntry, std::less<>>;
+
+inline Tensor tensor_of(std::string_view name, TensorEntry const& entry, std::string_view file = "memory") {
+  return {.name = name,
+          .dtype = entry.dtype,
+          .shape = entry.shape,
+          .bytes = entry.bytes,
+          .file = file,
+          .strides = entry.strides};
+}
+
 /// What reading a file finds.
 struct TensorTable {
-  std::map<std::string, TensorEntry, std::less<>> tensors;
+  TensorEntries tensors;
   Metadata metadata;
   std::vector<Checksum> checksums;
 };
+
+/// The text under which a file has the checksum of all that it holds.
+inline constexpr std::string_view checksum_key = "aviary.checksum";
+
+/// The checksum of all that a file holds, in 8 hexadecimal digits: of its texts but this one, and of the names, formats,
+/// shapes and numbers of its tensors. How the file writes them does not matter.
+class ContentChecksum {
+ public:
+  static std::string of(TensorEntries const& tensors, Metadata const& metadata) {
+    ContentChecksum sum;
+    for (auto const& [key, text] : metadata)
+      if (key != checksum_key) sum.take(key), sum.take(text);
+    for (auto const& [name, entry] : tensors) {
+      sum.take(name);
+      sum.take(name_of(entry.dtype));
+      sum.take(std::as_bytes(std::span(entry.shape)));
+      for_each_piece(tensor_of(name, entry), [&](auto bytes) { sum.crc_ = crc32(bytes, sum.crc_); });
+    }
+    return hexadecimal(sum.crc_);
+  }
+
+ private:
+  /// The length first, so that no two lists of texts look the same.
+  void take(std::span<std::byte const> bytes) {
+    std::uint64_t const size = bytes.size();
+    crc_ = crc32(bytes, crc32(std::as_bytes(std::span(&size, 1)), crc_));
+  }
+  void take(std::string_view text) { take(std::as_bytes(std::span(text))); }
+
+  std::uint32_t crc_ = 0;
+};
+
+/// The version of the formats of states and of token caches. From the second on their files have a checksum.
+inline constexpr std::string_view state_version = "2", state_version_before = "1";
+
+/// Adds to the differences a version of `what` that is none of these.
+inline void expect_version(Differences& differences, std::string const& what, std::string_view found) {
+  if (found != state_version && found != state_version_before) differences.add(what + " 1 or 2", in_quotes(found));
+}
 
 }  // namespace detail
 
@@ -90,13 +140,7 @@ class TensorFile {
     auto const found = table_.tensors.find(name);
     if (found == table_.tensors.end())
       throw std::runtime_error(*name_ + ": has no tensor " + in_quotes(name) + " among its " + std::to_string(size()));
-    auto const& [key, entry] = *found;
-    return {.name = key,
-            .dtype = entry.dtype,
-            .shape = entry.shape,
-            .bytes = entry.bytes,
-            .file = *name_,
-            .strides = entry.strides};
+    return detail::tensor_of(found->first, found->second, *name_);
   }
 
   /// The same with a check of the shape; a size of aviary::dynamic fits any:  tensor("head.weight", {dynamic, 64}).
@@ -107,10 +151,22 @@ class TensorFile {
     return tensor(name).expect_shape(shape);
   }
 
-  /// Reads all bytes for which the file has a checksum, as torch checkpoints mostly do and safetensors files never, and
-  /// throws std::runtime_error if they are damaged. Nobody does it unasked: it touches every page of the file.
+  /// Whether the file says what the checksum of all its content is: files of states and token caches do.
+  bool has_checksum() const { return metadata().contains(detail::checksum_key); }
+
+  /// Reads all bytes for which the file has a checksum, as torch checkpoints mostly do, and safetensors files that
+  /// has_checksum(), and throws std::runtime_error if they are damaged. It touches every page of the file: nobody does it
+  /// unasked for weights, StateFile and load_token_cache() do.
   void verify() const {
     for (detail::Checksum const& checksum : table_.checksums) checksum.verify(*name_);
+    auto const stated = metadata().find(detail::checksum_key);
+    if (stated != metadata().end() && stated->second != detail::ContentChecksum::of(table_.tensors, metadata()))
+      throw std::runtime_error(message("its content does not fit its checksum: it is damaged"));
+  }
+
+  /// Throws std::runtime_error if there is no checksum.
+  void expect_checksum() const {
+    if (!has_checksum()) throw std::runtime_error(message("its checksum is missing: it is damaged"));
   }
 
   /// A text of the file that a reader cannot do without. Throws std::runtime_error "WITHOUT: the file's metadata lack 'KEY'".

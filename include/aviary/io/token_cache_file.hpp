@@ -7,13 +7,17 @@
 /// A cache called NAME is two tensors or three: NAME.ids, I32 (tokens); NAME.keys (tokens, width) in the format of the
 /// cache's numbers, those of q8 as the bytes of U8; and with q8 NAME.scales, BF16 (tokens). The file's metadata say the rest:
 ///
-///     aviary.token_cache.NAME               "1", the version of all this
+///     aviary.token_cache.NAME               "2", the version of all this
 ///     aviary.token_cache.NAME.storage       "F32", "F64", "BF16", "F16" or "Q8", which older files call "I8"
 ///     aviary.token_cache.NAME.vocab_size    "65536"
+///
+/// and, for the whole file, a checksum of its content, and the fingerprint of the weights that the keys come from, where the
+/// writer was told it (fingerprint.hpp). Files of version 1, which have neither, are read as ever, without that check.
 ///
 /// What a file holds must be what the reader expects: else every difference is named, and the cache stays as it was.
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -23,13 +27,14 @@
 #include <vector>
 
 #include "aviary/cache/token_cache.hpp"
+#include "aviary/io/fingerprint.hpp"
 #include "aviary/io/safetensors.hpp"
 
 namespace AVIARY_NAMESPACE {
 
 namespace detail {
 
-inline constexpr std::string_view token_cache_key = "aviary.token_cache.", token_cache_version = "1";
+inline constexpr std::string_view token_cache_key = "aviary.token_cache.";
 inline constexpr char const* token_cache_name = "cache";  // in a file of its own
 
 /// How keys lie in a file: safetensors has no dtype for q8.
@@ -90,14 +95,13 @@ template <KeyStorage S> class TokenCacheReader {
 
   void check_metadata(Tensor const& ids) const {
     Differences differences;
-    auto const expect = [&](std::string const& key, char const* what, std::string const& expected) {
-      std::string_view const found = file_.text(key, ids.message("belongs to no token cache"));
-      differences.expect(what, expected, found == "I8" ? "Q8" : found);
-    };
-    expect(key_, "a token cache of version", std::string(token_cache_version));
-    expect(key_ + ".storage", "keys stored as", safetensors_name(format_of<S>));
-    expect(key_ + ".vocab_size", "ids of a vocabulary of", std::to_string(cache_.vocab_size()));
+    auto const text = [&](std::string const& key) { return file_.text(key, ids.message("belongs to no token cache")); };
+    std::string_view const version = text(key_), storage = text(key_ + ".storage");
+    expect_version(differences, "a token cache of version", version);
+    differences.expect("keys stored as", safetensors_name(format_of<S>), storage == "I8" ? "Q8" : storage);
+    differences.expect("ids of a vocabulary of", std::to_string(cache_.vocab_size()), text(key_ + ".vocab_size"));
     differences.throw_any(ids);
+    if (version != state_version_before) file_.expect_checksum();
   }
   void check_ids(Tensor const& tensor, std::span<std::int32_t const> ids) const {
     for (std::size_t t = 0; t < ids.size(); ++t)
@@ -125,7 +129,7 @@ void add_token_cache(SafeTensorsWriter& to, std::string const& name, TokenCache<
   to.add(name + ".keys", {cache.size(), cache.width()},
          std::span(reinterpret_cast<Key const*>(stored.data()), stored.size()));
   if constexpr (TokenCache<S>::has_scales) to.add(name + ".scales", {cache.size()}, cache.scales());
-  to.set_metadata(key, std::string(detail::token_cache_version));
+  to.set_metadata(key, std::string(detail::state_version)).add_checksum();
   to.set_metadata(key + ".storage", detail::safetensors_name(format_of<S>));
   to.set_metadata(key + ".vocab_size", std::to_string(cache.vocab_size()));
 }
@@ -133,22 +137,31 @@ void add_token_cache(SafeTensorsWriter& to, std::string const& name, TokenCache<
 /// Replaces what the cache holds by the cache of that name in a file; it must have the cache's width, number type and size
 /// of vocabulary.
 /// Throws std::runtime_error that names file, tensor, expected and found; std::bad_alloc. The cache stays as it was then.
+/// Whoever opened the file compares it with its checksum, as StateFile does and file.verify().
 ///   Cost: a copy of the file's numbers.
 template <KeyStorage S> void read_token_cache(TensorFile const& file, std::string const& name, TokenCache<S>& cache) {
   detail::TokenCacheReader<S>(file, name, cache).read();
 }
 
 /// Writes a file that holds the cache alone: the old one, if any, is replaced when all is written, and stays if anything
-/// fails. Throws std::runtime_error with path and reason.
-template <KeyStorage S> void save_token_cache(std::filesystem::path const& path, TokenCache<S> const& cache) {
+/// fails. `weights` are those that made the keys. Throws std::runtime_error with path and reason.
+template <KeyStorage S>
+void save_token_cache(std::filesystem::path const& path, TokenCache<S> const& cache,
+                      std::optional<Fingerprint> weights = {}) {
   SafeTensorsWriter writer;
+  if (weights) add_fingerprint(writer, *weights);
   add_token_cache(writer, detail::token_cache_name, cache);
   writer.write(path);
 }
 
-/// Reads such a file, as read_token_cache().
-template <KeyStorage S> void load_token_cache(std::filesystem::path const& path, TokenCache<S>& cache) {
-  read_token_cache(SafeTensors(path), detail::token_cache_name, cache);
+/// Reads such a file, as read_token_cache(); one that is damaged, or says that other `weights` made the keys, is refused.
+template <KeyStorage S>
+void load_token_cache(std::filesystem::path const& path, TokenCache<S>& cache,
+                      std::optional<Fingerprint> weights = {}) {
+  SafeTensors const file(path);
+  file.verify();
+  if (weights) expect_fingerprint(file, *weights);
+  read_token_cache(file, detail::token_cache_name, cache);
 }
 
 }  // namespace AVIARY_NAMESPACE

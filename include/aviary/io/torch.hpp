@@ -122,8 +122,9 @@ class TorchReader {
   static constexpr std::size_t depth_limit = 100, axis_limit = 64;
   /// This is about what it takes to list what a byte of the pickle holds. A value that it holds once may be met many times.
   static constexpr std::size_t effort_per_byte = 8;
-  /// An expanded tensor holds numbers more than once: at most this many, or as many as the file has bytes.
-  static constexpr std::uint64_t expansion_limit = std::uint64_t{1} << 20;
+  /// Tensors may share numbers, and an expanded one holds a number more than once. All together hold at most so many bytes,
+  /// or so many times those of the file.
+  static constexpr std::uint64_t expansion_limit = std::uint64_t{1} << 22, expansion = 4;
 
   // --- the archive ---------------------------------------------------------------------------------------------------
 
@@ -286,7 +287,7 @@ class TorchReader {
     return {member->bytes, &type};
   }
 
-  TensorEntry view_of(Storage const& storage, std::vector<Value> const& arguments) const {
+  TensorEntry view_of(Storage const& storage, std::vector<Value> const& arguments) {
     TensorEntry entry{*storage.type->dtype, naturals(arguments[2], "a shape"), naturals(arguments[3], "strides"), {}};
     std::uint64_t const size = size_of(entry.dtype), numbers = storage.bytes.size() / size;
     std::uint64_t const offset = natural(arguments[1], "an offset");
@@ -296,12 +297,20 @@ class TorchReader {
     if (offset > numbers || static_cast<std::uint64_t>(*extent) > numbers - offset)
       fail_tensor(layout_text(entry) + " from number " + std::to_string(offset) + " on reach beyond the " +
                   std::to_string(numbers) + " numbers of its storage");
-    if (static_cast<std::uint64_t>(*count) > std::max<std::uint64_t>(expansion_limit, file_size_))
-      fail_tensor(layout_text(entry) + " repeat numbers until there are " + std::to_string(*count) +
-                  ", more than a file of " + std::to_string(file_size_) + " bytes may ask for");
+    expand(entry, static_cast<std::uint64_t>(*count));
     if (is_row_major(entry.shape, entry.strides)) entry.strides.clear();
     entry.bytes = storage.bytes.subspan(offset * size, static_cast<std::uint64_t>(*extent) * size);
     return entry;
+  }
+
+  /// Counts what a reader of all tensors would hold.
+  void expand(TensorEntry const& entry, std::uint64_t count) {
+    std::uint64_t const most = std::max(expansion_limit, expansion * file_size_), size = size_of(entry.dtype);
+    if (count > (most - expanded_) / size)
+      fail_tensor(layout_text(entry) + " repeat or share numbers until the tensors hold more than " +
+                  std::to_string(most) + " bytes, the most that a file of " + std::to_string(file_size_) +
+                  " bytes may ask for");
+    expanded_ += count * size;
   }
 
   static std::string layout_text(TensorEntry const& entry) {
@@ -355,6 +364,7 @@ class TorchReader {
   std::string folder_;
   std::string path_;  // leads to the value at hand
   std::size_t effort_ = 0;
+  std::uint64_t expanded_ = 0;  // bytes of the tensors so far, each as if it were copied
   TensorTable table_;
 };
 
@@ -394,7 +404,7 @@ inline TensorTable read_torch(std::span<std::byte const> bytes, std::string_view
 
 /// The tensors of a checkpoint of torch.save, or of its bytes in memory. Opening reads the archive's directory and the
 /// pickle; the numbers stay in the file until they are touched. Tensors may have strides, share numbers, and lie on any
-/// boundary; an expanded one may hold 2^20 numbers, or as many as the file has bytes. The pickle is compared with its
+/// boundary; copies of all of them have at most 4 MiB, or four times the bytes of the file. The pickle is compared with its
 /// checksum, where the file has one; verify() compares the numbers.
 /// Errors: std::runtime_error if the file is of another or an older format, is damaged, names anything that state dicts do
 /// not need, or holds a tensor of a number format that tensor_formats lacks.
