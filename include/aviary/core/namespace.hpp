@@ -17,31 +17,14 @@
 #define AVIARY_DEVICE_COMPILER 0
 #endif
 
-/// The name of the instruction set: its widest vectors, then a letter for each further extension that compilers use of
-/// their own accord. Extensions that are not in this list are told apart by a name of yours: -DAVIARY_ISA=name.
+/// The name of the instruction set: on x86 its level (x86-64-v2 to v4 of the psABI), then a letter for each further extension
+/// that compilers use of their own accord. Extensions that are not in this list are told apart by a name of yours:
+/// -DAVIARY_ISA=name.
 #if defined(AVIARY_ISA)
 // the user's
 #elif AVIARY_DEVICE_COMPILER
 #define AVIARY_ISA device
 #elif defined(__x86_64__) || defined(__i386__) || defined(_M_X64) || defined(_M_IX86)
-
-#if defined(__AVX512F__)
-#define AVIARY_ISA_VECTORS avx512_
-#elif defined(__AVX2__)
-#define AVIARY_ISA_VECTORS avx2_
-#elif defined(__AVX__)
-#define AVIARY_ISA_VECTORS avx_
-#elif defined(__SSE4_2__)
-#define AVIARY_ISA_VECTORS sse42_
-#elif defined(__SSE4_1__)
-#define AVIARY_ISA_VECTORS sse41_
-#elif defined(__SSSE3__)
-#define AVIARY_ISA_VECTORS ssse3_
-#elif defined(__SSE3__)
-#define AVIARY_ISA_VECTORS sse3_
-#else
-#define AVIARY_ISA_VECTORS x86_
-#endif
 
 // AVIARY_ISA_IF(__FMA__, f) is f where the compiler defines __FMA__ as 1, else nothing: only a 1 makes the name of a macro
 // that puts f into second place.
@@ -50,21 +33,56 @@
 #define AVIARY_ISA_CHOOSE(...) AVIARY_ISA_SECOND(__VA_ARGS__)
 #define AVIARY_ISA_IF_VALUE(value, letter) AVIARY_ISA_CHOOSE(AVIARY_ISA_AFTER_##value letter, , )
 #define AVIARY_ISA_IF(extension, letter) AVIARY_ISA_IF_VALUE(extension, letter)
-#define AVIARY_ISA_JOIN_ALL(a, b, c, d, e, f, g, h, i, j, k, l) a##b##c##d##e##f##g##h##i##j##k##l
+#define AVIARY_ISA_JOIN_ALL(a, b, c, d, e, f, g, h, i, j, k) a##b##c##d##e##f##g##h##i##j##k
 #define AVIARY_ISA_JOIN(...) AVIARY_ISA_JOIN_ALL(__VA_ARGS__)
 
-#define AVIARY_ISA_OF_AVX                                                                             \
-  AVIARY_ISA_JOIN(AVIARY_ISA_VECTORS, AVIARY_ISA_IF(__POPCNT__, p), AVIARY_ISA_IF(__LZCNT__, l),      \
-                  AVIARY_ISA_IF(__MOVBE__, m), AVIARY_ISA_IF(__BMI__, b), AVIARY_ISA_IF(__BMI2__, c), \
-                  AVIARY_ISA_IF(__F16C__, h), AVIARY_ISA_IF(__FMA__, f), AVIARY_ISA_IF(__FMA4__, 4),  \
-                  AVIARY_ISA_IF(__XOP__, x), AVIARY_ISA_IF(__AVXVNNI__, n), AVIARY_ISA_IF(__GFNI__, g))
-#define AVIARY_ISA_OF_AVX512                                                                                          \
-  AVIARY_ISA_JOIN(AVIARY_ISA_IF(__AVX512CD__, d), AVIARY_ISA_IF(__AVX512BW__, w), AVIARY_ISA_IF(__AVX512DQ__, q),     \
-                  AVIARY_ISA_IF(__AVX512VL__, v), AVIARY_ISA_IF(__AVX512IFMA__, i), AVIARY_ISA_IF(__AVX512VBMI__, s), \
-                  AVIARY_ISA_IF(__AVX512VBMI2__, t), AVIARY_ISA_IF(__AVX512VNNI__, u),                                \
-                  AVIARY_ISA_IF(__AVX512BITALG__, a), AVIARY_ISA_IF(__AVX512VPOPCNTDQ__, o),                          \
-                  AVIARY_ISA_IF(__AVX512BF16__, k), AVIARY_ISA_IF(__AVX512FP16__, e))
-#define AVIARY_ISA AVIARY_ISA_JOIN(AVIARY_ISA_OF_AVX, AVIARY_ISA_OF_AVX512, , , , , , , , , , )
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__) && defined(__BMI__) && defined(__BMI2__) && \
+    defined(__LZCNT__) && defined(__MOVBE__) && defined(__POPCNT__)
+#define AVIARY_ISA_HAS_V3 1
+#endif
+
+#if defined(AVIARY_ISA_HAS_V3) && defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512CD__) && \
+    defined(__AVX512DQ__) && defined(__AVX512VL__)
+#define AVIARY_ISA_LEVEL v4
+#define AVIARY_ISA_REST                                                                                            \
+  AVIARY_ISA_IF(__AVX512IFMA__, i), AVIARY_ISA_IF(__AVX512VBMI__, b), AVIARY_ISA_IF(__AVX512VBMI2__, c),           \
+      AVIARY_ISA_IF(__AVX512VNNI__, n), AVIARY_ISA_IF(__AVX512BITALG__, a), AVIARY_ISA_IF(__AVX512VPOPCNTDQ__, p), \
+      AVIARY_ISA_IF(__AVX512BF16__, k), AVIARY_ISA_IF(__AVX512FP16__, e), AVIARY_ISA_IF(__GFNI__, g),              \
+      AVIARY_ISA_IF(__AVXVNNI__, v)
+#elif defined(AVIARY_ISA_HAS_V3)
+#if defined(__AVX512F__)
+#define AVIARY_ISA_LEVEL v3_512
+#else
+#define AVIARY_ISA_LEVEL v3
+#endif
+#define AVIARY_ISA_REST                                                                           \
+  AVIARY_ISA_IF(__AVX512BW__, w), AVIARY_ISA_IF(__AVX512CD__, d), AVIARY_ISA_IF(__AVX512DQ__, q), \
+      AVIARY_ISA_IF(__AVX512VL__, l), AVIARY_ISA_IF(__FMA4__, f), AVIARY_ISA_IF(__XOP__, x),      \
+      AVIARY_ISA_IF(__GFNI__, g), AVIARY_ISA_IF(__AVXVNNI__, v), ,
+#else
+#if defined(__AVX512F__)
+#define AVIARY_ISA_LEVEL avx512
+#elif defined(__AVX2__)
+#define AVIARY_ISA_LEVEL avx2
+#elif defined(__AVX__)
+#define AVIARY_ISA_LEVEL avx
+#elif defined(__SSE4_2__)
+#define AVIARY_ISA_LEVEL sse42
+#elif defined(__SSE4_1__)
+#define AVIARY_ISA_LEVEL sse41
+#elif defined(__SSSE3__)
+#define AVIARY_ISA_LEVEL ssse3
+#elif defined(__SSE3__)
+#define AVIARY_ISA_LEVEL sse3
+#else
+#define AVIARY_ISA_LEVEL x86
+#endif
+#define AVIARY_ISA_REST                                                                                              \
+  AVIARY_ISA_IF(__POPCNT__, p), AVIARY_ISA_IF(__LZCNT__, l), AVIARY_ISA_IF(__MOVBE__, m), AVIARY_ISA_IF(__BMI__, b), \
+      AVIARY_ISA_IF(__BMI2__, c), AVIARY_ISA_IF(__F16C__, h), AVIARY_ISA_IF(__FMA__, f), AVIARY_ISA_IF(__FMA4__, 4), \
+      AVIARY_ISA_IF(__XOP__, x), AVIARY_ISA_IF(__GFNI__, g)
+#endif
+#define AVIARY_ISA AVIARY_ISA_JOIN(AVIARY_ISA_LEVEL, AVIARY_ISA_REST)
 
 #elif defined(__ARM_FEATURE_SVE)
 #define AVIARY_ISA sve

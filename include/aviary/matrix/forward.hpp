@@ -50,11 +50,11 @@ template <class M, class Engine> class ForwardPass {
   }
 
  private:
-  ForwardPass(Call const& call, Packing packing, Index heads, Index sequence, Index first_value, Index last_value,
+  ForwardPass(Call const& call, Packing packing, Index head_count, Index sequence, Index first_value, Index last_value,
               Engine const& engine) noexcept
       : call_(call),
         packing_(packing),
-        heads_(heads),
+        heads_(head_count),
         sequence_(sequence),
         first_value_(first_value),
         last_value_(last_value),
