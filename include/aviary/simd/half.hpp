@@ -12,7 +12,7 @@ namespace AVIARY_NAMESPACE::simd::detail {
 
 /// How a pack P loads and stores 16-bit and 8-bit numbers. A single number and a pack of double have no way of their
 /// own: pack.hpp converts their lanes one by one.
-template <class P> struct Half { static constexpr bool in_batches = false; };
+template <class P> struct Half {};
 
 #if !AVIARY_DEVICE_COMPILER
 /// The same bits, read as lanes of type To.
@@ -133,7 +133,6 @@ template <class A> struct Half<xsimd::batch<float, A>> {
   using F = xsimd::batch<float, A>;
   using U = xsimd::batch<std::uint32_t, A>;
   using Traits = HalfTraits<A, F::size>;
-  static constexpr bool in_batches = true;
 
   static AVIARY_INLINE F load(std::int8_t const* p) noexcept { return Traits::load_int8(p); }
   static AVIARY_INLINE F load(f16 const* p) noexcept { return Traits::load_f16(p); }

@@ -213,7 +213,7 @@ template <class P, class S> AVIARY_HOST_DEVICE AVIARY_INLINE P load(S const* p) 
   } else if constexpr (requires { P::parts; }) {
     return P::make([&](int n)
                        AVIARY_INLINE_LAMBDA { return simd::load<typename P::Part>(p + n * L::lanes / P::parts); });
-  } else if constexpr (detail::Half<P>::in_batches && sizeof(S) <= 2) {
+  } else if constexpr (requires { detail::Half<P>::load(p); }) {
     return detail::Half<P>::load(p);
   } else {
     using T = typename L::value_type;
@@ -235,7 +235,7 @@ template <class P, class S> AVIARY_HOST_DEVICE AVIARY_INLINE void store(S* p, P 
     L::store(p, x);
   } else if constexpr (requires { P::parts; }) {
     for (int n = 0; n < P::parts; ++n) simd::store(p + n * L::lanes / P::parts, x.part[n]);
-  } else if constexpr (detail::Half<P>::in_batches && sizeof(S) == 2) {
+  } else if constexpr (requires { detail::Half<P>::store(p, x); }) {
     detail::Half<P>::store(p, x);
   } else {
     typename L::value_type lanes[L::lanes];
