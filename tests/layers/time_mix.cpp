@@ -198,7 +198,7 @@ TEST_CASE_TEMPLATE("time mix: reset makes a state that of the empty context, wit
   CHECK(given.run({13}, states, 13) == expected);
 }
 
-/// MatrixMemory states an error of 7 unit roundoffs where decays are slow.
+/// MatrixMemory states an error of 3.5 unit roundoffs where decays are slow.
 TEST_CASE_TEMPLATE("time mix: narrow states give the layer's outputs within their roundoff", K,
                    Kind<Wkv5PerHead<float, 16, 16, bf16>, Version::v5_1>,
                    Kind<Wkv5<float, dynamic, dynamic, f16>, Version::v5_2>,
@@ -210,20 +210,20 @@ TEST_CASE_TEMPLATE("time mix: narrow states give the layer's outputs within thei
   using T = typename K::T;
   Case<K> const narrow({.head_size = K::size});
   Case<Kind<typename WideStates<typename K::Memory>::Memory, K::version>> const wide({.head_size = K::size});
-  double const roundoff = std::is_same_v<S, bf16> ? 0x1p-9 : 0x1p-12;
+  double const roundoff = std::is_same_v<S, bf16> ? 0x1p-8 : 0x1p-11;
   auto states = narrow.states();
   auto wide_states = wide.states();
   auto const y = narrow.run({13}, states, 13);
   auto const expected = wide.run({13}, wide_states, 13);
   for (std::size_t i = 0; i < 2; ++i) {
     auto const error = test::l2_error(y[i].numbers, expected[i].numbers);
-    CHECK(error <= 7 * roundoff);
+    CHECK(error <= 3.5 * roundoff);
     CHECK(error > 0);
     for (std::size_t h = 0; h < states[i].s.size(); ++h) {
       std::vector<T> a(to_size(K::size * K::size)), b = a;
       export_state(states[i].s[h].view(), a, Orientation::key_value);
       export_state(wide_states[i].s[h].view(), b, Orientation::key_value);
-      CHECK(test::l2_error(a, b) <= 7 * roundoff);
+      CHECK(test::l2_error(a, b) <= 3.5 * roundoff);
     }
   }
   for (std::size_t i = 0; i < 2; ++i) narrow.mix(i).reset(states[i]);
