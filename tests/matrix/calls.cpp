@@ -6,7 +6,7 @@
 #include <new>
 #include <vector>
 
-#include "aviary/linear_attention.hpp"
+#include "aviary/core/tape.hpp"
 #include "aviary/wkv7.hpp"
 #include "support/check.hpp"
 #include "support/random.hpp"
@@ -147,6 +147,19 @@ TEST_CASE_TEMPLATE("forward, chunk: without y the states go on the same", M, Fix
   M::template chunk<4>({.x = chunked.x(), .y = chunked.sink(chunked.y), .states = chunked.states}, workspace);
   M::template chunk<4>({.x = chunked_without.x(), .states = chunked_without.states}, workspace);
   check_that(chunked_without.states == chunked.states, "states of chunk");
+}
+
+TEST_CASE("rewind: without y goes back as with it") {
+  Call<Fixed> c;
+  std::vector<Fixed::State> kept(to_size(tokens * heads)), half = c.states;
+  std::vector<Index> const first_half{0, tokens / 2};
+  Fixed::forward({.x = c.x(), .states = half, .offsets = first_half});
+  Fixed::ForwardCall const call{.x = c.x(), .states = c.states, .tape = {.every = 1, .states = kept}};
+  REQUIRE(Fixed::check(call) == "");
+  Fixed::forward(call);
+  CHECK(rewind(call, 0, tokens / 2) == tokens / 2);
+  for (std::size_t h = 0; h < to_size(heads); ++h)
+    CHECK(max_error(std::span(&c.states[h].s[0][0], size * size), std::span(&half[h].s[0][0], size * size)) <= 1e-6);
 }
 
 TEST_CASE("step: in place of an input gives the same bits") {

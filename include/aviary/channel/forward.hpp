@@ -142,7 +142,7 @@ template <class M, class P> class ChannelForward {
 
  public:
   template <class E> static void run(Call const& call, E& executor) {
-    Packing const packing{call.offsets, call.x.k.tokens()};
+    Packing const packing{call.offsets, call.tokens()};
     for_channel_spans<T>(packing.sequences(), call.x.k.size(), executor, [&](Index sequence, Index first, Index size) {
       sequence_span(call, packing, sequence, first, size);
     });

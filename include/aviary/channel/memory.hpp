@@ -50,6 +50,8 @@ template <class Number, Index C = dynamic> class ChannelMemory {
     RequiredSpan<State> states;           ///< one per sequence: initial in, final out
     std::span<Index const> offsets = {};  ///< n + 1 token positions of n sequences; none: one sequence
     Tape tape = {};
+
+    Index tokens() const noexcept { return x.k.tokens(); }
   };
 
   /// Advances s by one token. No allocation, no lock. Subnormal numbers are the caller's business: see

@@ -52,7 +52,7 @@ void for_stretches(Packing const& packing, Index sequence, Tape<State> const& ta
 /// once the tokens between are run again, in a call whose offsets begin at the returned token.
 /// @param tokens  0 to the length of the sequence, which leaves the states as they are
 template <class Call> Index rewind(Call const& call, Index sequence, Index tokens) noexcept {
-  detail::Packing const packing{call.offsets, call.y.tokens()};
+  detail::Packing const packing{call.offsets, call.tokens()};
   AVIARY_ASSERT(0 <= sequence && sequence < packing.sequences());
   Index const length = packing.end(sequence) - packing.begin(sequence), every = call.tape.every;
   AVIARY_ASSERT(0 <= tokens && tokens <= length);

@@ -36,7 +36,7 @@ template <class M, class Engine> class ForwardPass {
 
  public:
   template <class E> static void run(Call const& call, E& executor, Engine const& engine = {}) {
-    Packing const packing{call.offsets, input_tokens<typename M::Rule>(call.x)};
+    Packing const packing{call.offsets, call.tokens()};
     if (call.states.empty()) return;
     Index const sequences = packing.sequences(), heads = static_cast<Index>(call.states.size()) / sequences;
     Index const row = View(call.states.front()).stride(), line = alignment / static_cast<Index>(sizeof(S));

@@ -65,6 +65,8 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
     RequiredSpan<State> states;           ///< (sequences, heads): initial in, final out
     std::span<Index const> offsets = {};  ///< n + 1 token positions of n sequences; none: one sequence
     Tape tape = {};
+
+    Index tokens() const noexcept { return detail::input_tokens<R>(x); }
   };
 
   /// Advances one head by one token. No allocation, no lock. Subnormal numbers are the caller's business: see
