@@ -72,7 +72,7 @@ template <class T, Index C> struct ChannelState {
   ChannelRow<T, C> num, den, exponent;
 
   constexpr ChannelState() = default;
-  AVIARY_HOST_DEVICE constexpr explicit ChannelState(Extent<C> channels) noexcept
+  AVIARY_HOST_DEVICE constexpr explicit ChannelState(Extent<C> channels) noexcept(C != dynamic)
       : num(channels), den(channels), exponent(channels) {}
 
   AVIARY_HOST_DEVICE constexpr Index channels() const noexcept { return num.size(); }
