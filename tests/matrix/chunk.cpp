@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <limits>
+
 #include "support/allocation_counter.hpp"
 #include "support/compare.hpp"
 #include "support/matrix_case.hpp"
