@@ -119,11 +119,8 @@ template <class T> class OnlineAttention {
 
   /// Adds the next block: `count` positions from `first` on, a multiple of 128. The executor shares out the heads.
   template <class E> void add(T const* block, Index first, Index count, E& executor) const {
-    Index const work = 2 * q_.rows() * count * shape_.channels() / multiplies_per_task;
-    Index const tasks = std::max(Index{1}, std::min({shape_.heads, Index{executor.concurrency()}, work}));
-    run_tasks(executor, tasks, [&](Index task) noexcept {
-      for (Index h = shape_.heads * task / tasks; h < shape_.heads * (task + 1) / tasks; ++h)
-        add_head(h, block, first, count);
+    share_out(executor, shape_.heads, 2 * q_.rows() * count * shape_.channels(), [&](Index begin, Index end) noexcept {
+      for (Index h = begin; h < end; ++h) add_head(h, block, first, count);
     });
   }
 

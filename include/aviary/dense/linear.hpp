@@ -12,6 +12,13 @@ namespace AVIARY_NAMESPACE {
 namespace detail {
 /// Work of about ten microseconds: more of it is worth handing to another thread.
 inline constexpr Index multiplies_per_task = Index{1} << 18;
+
+/// f(begin, end) over the parts of 0 ... n - 1, one if there is little to do or nobody to share it with.
+template <class E, class F> void share_out(E& executor, Index n, Index multiplies, F const& f) {
+  Index const most = std::min({n, Index{executor.concurrency()}, multiplies / multiplies_per_task});
+  Index const tasks = std::max(Index{1}, most);
+  run_tasks(executor, tasks, [&](Index task) noexcept { f(n * task / tasks, n * (task + 1) / tasks); });
+}
 }  // namespace detail
 
 /// How a matrix of weights lies: (out, in), as layers of most frameworks keep it, or (in, out), as LoRA factors lie.
@@ -62,11 +69,8 @@ template <class T> class Linear {
   /// throw.
   template <Executor E = Serial> void operator()(MatView<T const> x, MatView<T> y, E&& executor = {}) const {
     AVIARY_ASSERT(x.columns() == in() && y.columns() == out() && x.rows() == y.rows());
-    Index const work = x.rows() * in() * out() / detail::multiplies_per_task;
-    Index const tasks = std::max(Index{1}, std::min({panels(), Index{executor.concurrency()}, work}));
-    detail::run_tasks(executor, tasks, [&](Index task) noexcept {
-      outputs(x, y, panels() * task / tasks, panels() * (task + 1) / tasks);
-    });
+    detail::share_out(executor, panels(), x.rows() * in() * out(),
+                      [&](Index begin, Index end) noexcept { outputs(x, y, begin, end); });
   }
 
  private:
