@@ -13,21 +13,21 @@ template <class M> class ChannelCheck {
 
  public:
   static std::string forward(typename M::ForwardCall const& call) {
-    auto const rows = given_inputs<1>(call.x, call.y);
-    Packing const packing = packing_of(rows, call.offsets);
-    Index const sequences = packing.sequences(), kept = packing.kept_before(sequences, call.tape.every);
-    GivenStates const states[]{owned("states", std::span<State>(call.states), sequences, channels_of(rows)),
-                               owned("tape", call.tape.states, kept, channels_of(rows))};
-    return wrong_call_with_tape(given("forward", call.y ? "y" : "k", packing, rows, states), call.tape.every);
+    Shape const shape(call.x, call.y, call.offsets);
+    auto const rows = given_inputs<1>(call.x, call.y, shape.channels);
+    Index const sequences = shape.packing.sequences(), kept = shape.packing.kept_before(sequences, call.tape.every);
+    GivenStates const states[]{owned("states", std::span<State>(call.states), sequences, shape.channels),
+                               owned("tape", call.tape.states, kept, shape.channels)};
+    return wrong_call_with_tape(given("forward", shape.from, shape.packing, rows, states), call.tape.every);
   }
 
   static std::string summarize(typename M::SummarizeCall const& call) {
-    auto rows = given_inputs<2>(call.x, call.y);
-    rows.back() = given_rows("state_weights", Use::write_if_wanted, call.state_weights, channels_of(rows), unit);
-    Packing const packing = packing_of(rows, call.offsets);
+    Shape const shape(call.x, call.y, call.offsets);
+    auto rows = given_inputs<2>(call.x, call.y, shape.channels);
+    rows.back() = given_rows("state_weights", Use::write_if_wanted, call.state_weights, shape.channels, unit);
     GivenStates const segments[]{
-        owned("segments", std::span<typename M::Segment>(call.segments), packing.sequences(), channels_of(rows))};
-    return wrong_call(given("summarize", call.y ? "y" : "k", packing, rows, segments));
+        owned("segments", std::span<typename M::Segment>(call.segments), shape.packing.sequences(), shape.channels)};
+    return wrong_call(given("summarize", shape.from, shape.packing, rows, segments));
   }
 
   static std::string add_initial_state(typename M::AddInitialStateCall const& call) {
@@ -50,39 +50,52 @@ template <class M> class ChannelCheck {
     return wrong_call(given("step", "y", {{}, 1}, rows, {}));
   }
 
-  /// Of states, views and segments that go together.
-  template <class First, class Second, class Third>
-  static std::string sizes(char const* verb, First const& first, Second const& second, Third const& third) {
-    Index const channels = size_of_one(first);
-    GivenStates const states[]{owned("the second argument", std::span(&second, 1), 1, channels),
-                               owned("out", std::span(&third, 1), 1, channels)};
-    return wrong_call(given(verb, "", {{}, 0}, {}, states));
+  template <class Segment>
+  static std::string compose(Segment const& earlier, Segment const& later, Segment const& out) {
+    Index const channels = size_of_one(earlier);
+    GivenStates const segments[]{owned("later", later, channels), owned("out", out, channels)};
+    return wrong_call(given("compose", "", {{}, 0}, {}, segments));
+  }
+
+  template <class From, class Segment, class To>
+  static std::string apply(From const& s, Segment const& segment, To const& out) {
+    Index const channels = s.channels();
+    GivenStates const states[]{owned("segment", segment, channels), owned("out", out, channels)};
+    return wrong_call(given("apply", "", {{}, 0}, {}, states));
   }
 
  private:
   static constexpr char const* unit = "channels";
 
+  /// How many tokens and channels there are, as y says or else k.
+  struct Shape {
+    Packing packing;
+    Index channels;
+    char const* from;
+    Shape(typename M::Inputs const& x, Sink<M::channels> const& y, std::span<Index const> offsets) noexcept
+        : packing{offsets, y ? y.tokens() : x.k.tokens()}, channels(y ? y.size() : x.k.size()), from(y ? "y" : "k") {}
+  };
+
   static GivenCall given(char const* verb, char const* first, Packing const& packing, std::span<GivenRows const> rows,
                          std::span<GivenStates const> states) {
     return {M::name, verb, packing.tokens, 1, first, "a channel memory", "%td channels", rows, states, packing.offsets};
   }
-  /// The inputs as rows of a call, then y, with room for more. y says how many tokens and channels there are, or else k.
+  /// The inputs as rows of a call, then y, with room for more.
   template <std::size_t outputs>
-  static std::array<GivenRows, 4 + outputs> given_inputs(typename M::Inputs const& x, Sink<M::channels> const& y) {
-    Index const channels = y ? y.size() : x.k.size();
+  static std::array<GivenRows, 4 + outputs> given_inputs(typename M::Inputs const& x, Sink<M::channels> const& y,
+                                                         Index channels) {
     return {given_rows("log_w", Use::read_for_heads, x.log_w, channels, unit),
             given_rows("k", Use::read, x.k, channels, unit), given_rows("v", Use::read, x.v, channels, unit),
             given_rows("u", Use::read_for_heads, x.u, channels, unit),
             given_rows("y", Use::write_if_wanted, y, channels, unit)};
   }
-  static Index channels_of(std::span<GivenRows const> rows) noexcept { return rows[4].expected_size; }
-  static Packing packing_of(std::span<GivenRows const> rows, std::span<Index const> offsets) noexcept {
-    return {offsets, rows[4].wanted() ? rows[4].tokens : rows[1].tokens};
-  }
   template <class One> static GivenStates owned(char const* name, std::span<One> all, Index count, Index channels) {
     return given_states(name, all, count, {channels, 0}, [](auto const& one) {
       return GivenSize{size_of_one(one), 0};
     });
+  }
+  template <class One> static GivenStates owned(char const* name, One const& one, Index channels) {
+    return owned(name, std::span(&one, 1), 1, channels);
   }
   template <class One> static Index size_of_one(One const& one) noexcept {
     if constexpr (requires { one.sums; })

@@ -118,7 +118,7 @@ template <class Number, Index C = dynamic> class ChannelMemory {
   /// The segment of two stretches, the earlier one first. out is of their size and may be one of them.
   template <class P = simd::Native<T>>
   static void compose(Segment const& earlier, Segment const& later, Segment& out) noexcept {
-    AVIARY_ASSERT_CALL(Check::sizes("compose", earlier, later, out));
+    AVIARY_ASSERT_CALL(Check::compose(earlier, later, out));
     FlushToZero const flush;
     detail::join_channels<P, T, C>(earlier.sums, later.log_w.data(), later.sums, out.sums);
     for (Index c = 0; c < out.log_w.size(); ++c) out.log_w[c] = earlier.log_w[c] + later.log_w[c];
@@ -127,7 +127,7 @@ template <class Number, Index C = dynamic> class ChannelMemory {
   /// The state after a stretch that begins with state s. out may be s.
   template <class P = simd::Native<T>>
   static void apply(ChannelView<T const, C> s, Segment const& segment, View out) noexcept {
-    AVIARY_ASSERT_CALL(Check::sizes("apply", s, segment, out));
+    AVIARY_ASSERT_CALL(Check::apply(s, segment, out));
     FlushToZero const flush;
     detail::join_channels<P, T, C>(s, segment.log_w.data(), segment.sums, out);
   }

@@ -1,6 +1,7 @@
 #pragma once
 /// The shapes of a call, checked in words.
 #include <array>
+#include <initializer_list>
 #include <utility>
 
 #include "aviary/core/check.hpp"
@@ -120,33 +121,31 @@ template <class M> class MatrixCheck {
     return wrong_call(given);
   }
 
-  /// Of two segments that are composed.
   static std::string compose(typename M::Segment const& earlier, typename M::Segment const& later) {
-    MatrixShape const shape{0, 0, 0, earlier.b.keys(), earlier.b.values(), true};
-    GivenSize const size{shape.keys, shape.values};
-    GivenStates const segments[]{owned("earlier", std::span(&earlier, 1), 1, size),
-                                 owned("later", std::span(&later, 1), 1, size)};
-    GivenCall given = shape.call(M::name, "compose", "");
-    given.states = segments;
-    return wrong_call(given);
+    GivenSize const size = size_of_one(earlier.b);
+    return together("compose", size, {owned("earlier", earlier, size), owned("later", later, size)});
   }
 
-  /// Of a segment that is applied to state s.
   template <class From, class To>
   static std::string apply(From const& s, typename M::Segment const& segment, To const& out) {
-    MatrixShape const shape{0, 0, 0, s.keys(), s.values(), true};
-    GivenSize const size{shape.keys, shape.values};
-    GivenStates const states[]{owned("segment", std::span(&segment, 1), 1, size),
-                               owned("out", std::span(&out, 1), 1, size)};
-    GivenCall given = shape.call(M::name, "apply", "");
-    given.states = states;
-    return wrong_call(given);
+    GivenSize const size = size_of_one(s);
+    return together("apply", size, {owned("segment", segment, size), owned("out", out, size)});
   }
 
  private:
+  /// Of states and segments that go together.
+  static std::string together(char const* verb, GivenSize size, std::initializer_list<GivenStates> parts) {
+    GivenCall given = MatrixShape{0, 0, 0, size.first, size.second, true}.call(M::name, verb, "");
+    given.states = {parts.begin(), parts.size()};
+    return wrong_call(given);
+  }
+
   /// States, their views or segments, each of this size.
   template <class One> static GivenStates owned(char const* name, std::span<One> all, Index count, GivenSize expected) {
     return given_states(name, all, count, expected, [](auto const& one) { return size_of_one(one); });
+  }
+  template <class One> static GivenStates owned(char const* name, One const& one, GivenSize expected) {
+    return owned(name, std::span(&one, 1), 1, expected);
   }
   template <class One> static GivenSize size_of_one(One const& one) noexcept {
     if constexpr (requires { one.b; })
