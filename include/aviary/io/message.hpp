@@ -14,6 +14,14 @@
 
 namespace AVIARY_NAMESPACE {
 
+/// All digits of a number without sign in base 16: "00c0ffee".
+template <std::unsigned_integral U> std::string hexadecimal(U number) {
+  std::string out(2 * sizeof(U), '0');
+  for (auto digit = out.rbegin(); digit != out.rend(); ++digit, number = static_cast<U>(number >> 4))
+    *digit = "0123456789abcdef"[number & 15u];
+  return out;
+}
+
 namespace detail {
 
 /// A character of UTF-8 and how many bytes it has; 0 bytes: none.
@@ -49,7 +57,6 @@ constexpr bool shows(std::uint32_t code) noexcept {
 /// The text in characters that show: control characters and what is no UTF-8 as \xHH. Cut after about `limit` bytes (never
 /// inside a character).
 inline std::string printable(std::string_view text, std::size_t limit = 120) {
-  constexpr char digits[] = "0123456789abcdef";
   std::size_t end = text.size();
   if (end > limit)
     for (end = limit; end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0u) == 0x80u;) --end;
@@ -61,7 +68,7 @@ inline std::string printable(std::string_view text, std::size_t limit = 120) {
     if (is_shown)
       out += rest.substr(0, bytes);
     else
-      (((out += "\\x") += digits[byte >> 4]) += digits[byte & 15u]);
+      (out += "\\x") += hexadecimal(byte);
     rest.remove_prefix(is_shown ? bytes : 1);
   }
   return end < text.size() ? out + "..." : out;
@@ -69,14 +76,6 @@ inline std::string printable(std::string_view text, std::size_t limit = 120) {
 
 /// The text in quotes, made printable.
 inline std::string in_quotes(std::string_view text) { return "'" + printable(text) + "'"; }
-
-/// All digits of a number without sign in base 16: "00c0ffee".
-template <std::unsigned_integral U> std::string hexadecimal(U number) {
-  std::string out(2 * sizeof(U), '0');
-  for (auto digit = out.rbegin(); digit != out.rend(); ++digit, number = static_cast<U>(number >> 4))
-    *digit = "0123456789abcdef"[number & 15u];
-  return out;
-}
 
 /// "[3, 64]"; aviary::dynamic reads "any". A longer shape shows its first `shown` sizes.
 inline std::string shape_text(std::span<std::int64_t const> shape, std::size_t shown = 8) {
