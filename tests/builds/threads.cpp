@@ -10,6 +10,7 @@
 #include "aviary/wkv6.hpp"
 #include "aviary/wkv7.hpp"
 #include "support/random.hpp"
+#include "support/same_numbers.hpp"
 
 namespace {
 
@@ -43,15 +44,7 @@ void expect(bool so, char const* what, Index heads) {
   ++failed;
 }
 
-/// Inputs of a rule with heads of 32 x 32: small numbers, which are log decays and rates as well.
-template <class M> typename M::Inputs inputs(std::vector<float> const& x, Index heads) {
-  Source<size> const row(x.data(), tokens, heads);
-  if constexpr (requires { M::Inputs::kappa_hat; })
-    return {.r = row, .log_w = row, .k = row, .v = row, .kappa_hat = row, .a = row};
-  else
-    return {.r = row, .log_w = row, .k = row, .v = row, .u = {x.data(), heads}};
-}
-
+/// In heads of 32 x 32. The inputs are small numbers below 0, which are log decays as well.
 template <class M> void check_matrix_memory(char const* name, Index heads) {
   std::vector<float> x = test::Random(3).normals<float>(tokens * heads * size, 0.1);
   for (float& e : x) e = e < 0 ? e : -e;
@@ -60,7 +53,7 @@ template <class M> void check_matrix_memory(char const* name, Index heads) {
     std::vector<float> y(x.size()), m(x.size());
     std::vector<typename M::State> states(to_size(3 * heads)), before(states.size());
     std::vector<typename M::Segment> segments(states.size());
-    typename M::Inputs const in = inputs<M>(x, heads);
+    typename M::Inputs const in = test::same_inputs<M>(x.data(), tokens, heads, size);
     Sink<size> const out(y.data(), tokens, heads), weights(m.data(), tokens, heads);
     M::forward({.x = in, .y = out, .states = states, .offsets = offsets}, executor);
     std::vector<float> all = y;

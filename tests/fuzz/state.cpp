@@ -46,11 +46,5 @@ void read_all(std::span<std::byte const> bytes) {
 }  // namespace
 
 int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size) {
-  auto const bytes = std::as_bytes(std::span(data, size));
-  read_all(bytes);
-  aviary::fuzz::may_refuse([&] {
-    std::string const file = aviary::fuzz::rewritten(bytes);
-    read_all(std::as_bytes(std::span(file)));
-  });
-  return 0;
+  return aviary::fuzz::read_both(data, size, read_all);
 }

@@ -7,9 +7,7 @@
 #include <vector>
 
 #include "aviary/core/tape.hpp"
-#include "aviary/wkv7.hpp"
-#include "support/check.hpp"
-#include "support/random.hpp"
+#include "support/wkv7_run.hpp"
 
 using namespace aviary;
 using namespace aviary::test;
@@ -22,34 +20,7 @@ void says(std::string const& text, std::initializer_list<char const*> parts) {
 
 constexpr Index tokens = 6, heads = 2, size = 16;
 
-/// Tokens for Wkv7 of head size 16, for fixed or dynamic sizes.
-template <class M> struct Call {
-  std::vector<float> r, log_w, k, v, kappa_hat, a, y;
-  std::vector<typename M::State> states;
-
-  Call() {
-    Random random(7);
-    for (auto* const field : {&r, &log_w, &k, &v, &kappa_hat, &a})
-      for (Index i = 0; i < tokens * heads * size; ++i)
-        field->push_back(static_cast<float>(0.1 * random.normal() - (field == &log_w ? 0.5 : 0.0)));
-    y.assign(r.size(), -77.0f);
-    states.assign(to_size(heads), typename M::State(size, size));
-  }
-  Source<M::keys> source(std::vector<float> const& x) const { return {x.data(), tokens, heads, size}; }
-  Sink<M::keys> sink(std::vector<float>& x) const { return {x.data(), tokens, heads, size}; }
-  typename M::Inputs x() const {
-    return {.r = source(r),
-            .log_w = source(log_w),
-            .k = source(k),
-            .v = source(v),
-            .kappa_hat = source(kappa_hat),
-            .a = source(a)};
-  }
-  typename M::Token token() const {
-    auto const view = [](std::vector<float> const& field) { return VecView<float const, M::keys>(field.data(), size); };
-    return {.r = view(r), .log_w = view(log_w), .k = view(k), .v = view(v), .kappa_hat = view(kappa_hat), .a = view(a)};
-  }
-};
+template <class M> RuleRun<M> make_run() { return wkv7_run<M>(Wkv7Inputs<double>(7, tokens, heads, size, size)); }
 
 using Fixed = Wkv7<float, size>;
 using Dynamic = Wkv7<float, dynamic>;
@@ -57,25 +28,27 @@ using Dynamic = Wkv7<float, dynamic>;
 }  // namespace
 
 TEST_CASE("check: step says which input has another size") {
-  Call<Dynamic> c;
+  auto c = make_run<Dynamic>();
+  auto& x = c.x.numbers();
   std::vector<float> y(to_size(size));
-  CHECK(Dynamic::check(c.states[0], c.token(), {y.data(), size}) == "");
-  auto token = c.token();
-  token.kappa_hat = {c.r.data(), size - 1};
+  CHECK(Dynamic::check(c.states[0], c.token(0, 0), {y.data(), size}) == "");
+  auto token = c.token(0, 0);
+  token.kappa_hat = {x.r.data(), size - 1};
   says(Dynamic::check(c.states[0], token, {y.data(), size}), {"wkv7: step: kappa_hat has 15 keys, expected 16"});
-  says(Dynamic::check(c.states[0], c.token(), {y.data(), size + 1}), {"step: y has 17 values, expected 16"});
+  says(Dynamic::check(c.states[0], c.token(0, 0), {y.data(), size + 1}), {"step: y has 17 values, expected 16"});
   Dynamic::State none;
-  says(Dynamic::check(none, c.token(), {y.data(), size}), {"1 to 1024 keys and values, found 0 and 0"});
+  says(Dynamic::check(none, c.token(0, 0), {y.data(), size}), {"1 to 1024 keys and values, found 0 and 0"});
 }
 
 TEST_CASE("check: summarize says what is wrong with a call") {
-  Call<Dynamic> c;
+  auto c = make_run<Dynamic>();
+  auto& x = c.x.numbers();
   std::vector<Dynamic::Segment> segments(to_size(heads), Dynamic::identity_segment(size, size));
-  std::vector<float> m(c.r.size());
+  std::vector<float> m(x.r.size());
   Dynamic::SummarizeCall const good{
-      .x = c.x(), .segments = segments, .y = c.sink(c.y), .state_weights = {m.data(), tokens, heads, size}};
+      .x = c.inputs(), .segments = segments, .y = c.sink(c.y.data()), .state_weights = {m.data(), tokens, heads, size}};
   CHECK(Dynamic::check(good) == "");
-  CHECK(Dynamic::check(Dynamic::SummarizeCall{.x = c.x(), .segments = segments}) == "");
+  CHECK(Dynamic::check(Dynamic::SummarizeCall{.x = c.inputs(), .segments = segments}) == "");
   auto bad = good;
   bad.segments = good.segments.first(1);
   says(Dynamic::check(bad), {"summarize: segments has 1 elements, expected 2"});
@@ -86,7 +59,7 @@ TEST_CASE("check: summarize says what is wrong with a call") {
   bad.state_weights = {m.data(), tokens, 1, size};
   says(Dynamic::check(bad), {"summarize: state_weights has 1 heads, expected 2, the heads of y"});
   bad = good;
-  bad.x.k = {c.k.data(), tokens - 1, heads, size};
+  bad.x.k = {x.k.data(), tokens - 1, heads, size};
   says(Dynamic::check(bad), {"summarize: k has 5 tokens, y has 6"});
   std::vector<Dynamic::Segment> const wrong(to_size(heads), Dynamic::identity_segment(size, size - 1));
   auto small = wrong;
@@ -96,16 +69,19 @@ TEST_CASE("check: summarize says what is wrong with a call") {
 }
 
 TEST_CASE("check: add_initial_state says what is wrong with a call") {
-  Call<Dynamic> c;
+  auto c = make_run<Dynamic>();
+  auto& x = c.x.numbers();
   std::vector<Dynamic::State> const states = c.states;
-  Dynamic::AddInitialStateCall const good{
-      .state_weights = c.source(c.r), .y0 = c.source(c.y), .y = c.sink(c.y), .states = states};
+  Dynamic::AddInitialStateCall const good{.state_weights = Source<>(x.r.data(), tokens, heads, size),
+                                          .y0 = Source<>(c.y.data(), tokens, heads, size),
+                                          .y = c.sink(c.y.data()),
+                                          .states = states};
   CHECK(Dynamic::check(good) == "");  // y over y0 is what it is for
   auto bad = good;
   bad.states = good.states.first(1);
   says(Dynamic::check(bad), {"add_initial_state: states has 1 elements, expected 2"});
   bad = good;
-  bad.state_weights = c.source(c.y);
+  bad.state_weights = Source<>(c.y.data(), tokens, heads, size);
   says(Dynamic::check(bad), {"add_initial_state: y lies where state_weights does"});
   bad = good;
   bad.y0 = {c.y.data(), tokens, heads, size - 1};
@@ -113,20 +89,22 @@ TEST_CASE("check: add_initial_state says what is wrong with a call") {
 }
 
 TEST_CASE("check: outputs over inputs are refused in forward") {
-  Call<Fixed> c;
-  says(Fixed::check(Fixed::ForwardCall{.x = c.x(), .y = c.sink(c.v), .states = c.states}),
+  auto c = make_run<Fixed>();
+  auto& x = c.x.numbers();
+  says(Fixed::check(Fixed::ForwardCall{.x = c.inputs(), .y = c.sink(x.v.data()), .states = c.states}),
        {"forward: y lies where v does"});
 }
 
 TEST_CASE("check: no head is nothing wrong, and nothing to do") {
-  Call<Fixed> c;
-  auto const none = [](std::vector<float>& x) { return Source<size>(x.data(), tokens, 0); };
-  Fixed::ForwardCall const call{.x = {.r = none(c.r),
-                                      .log_w = none(c.log_w),
-                                      .k = none(c.k),
-                                      .v = none(c.v),
-                                      .kappa_hat = none(c.kappa_hat),
-                                      .a = none(c.a)},
+  auto c = make_run<Fixed>();
+  auto& x = c.x.numbers();
+  auto const none = [](std::vector<float>& field) { return Source<size>(field.data(), tokens, 0); };
+  Fixed::ForwardCall const call{.x = {.r = none(x.r),
+                                      .log_w = none(x.log_w),
+                                      .k = none(x.k),
+                                      .v = none(x.v),
+                                      .kappa_hat = none(x.kappa_hat),
+                                      .a = none(x.a)},
                                 .y = {c.y.data(), tokens, 0},
                                 .states = std::span<Fixed::State>()};
   CHECK(Fixed::check(call) == "");
@@ -135,26 +113,27 @@ TEST_CASE("check: no head is nothing wrong, and nothing to do") {
 }
 
 TEST_CASE_TEMPLATE("forward, chunk: without y the states go on the same", M, Fixed, Dynamic) {
-  Call<M> with, without, chunked, chunked_without;
-  M::forward({.x = with.x(), .y = with.sink(with.y), .states = with.states});
-  typename M::ForwardCall const call{.x = without.x(), .states = without.states};
+  auto with = make_run<M>(), without = with, chunked = with, chunked_without = with;
+  M::forward({.x = with.inputs(), .y = with.sink(with.y.data()), .states = with.states});
+  typename M::ForwardCall const call{.x = without.inputs(), .states = without.states};
   CHECK(M::check(call) == "");
   M::forward(call);
   check_that(without.states == with.states, "states of forward");
-  check_that(with.states != Call<M>().states, "states that moved");
+  check_that(with.states != make_run<M>().states, "states that moved");
 
   std::vector<float> workspace(M::template chunk_workspace<4>(size, size));
-  M::template chunk<4>({.x = chunked.x(), .y = chunked.sink(chunked.y), .states = chunked.states}, workspace);
-  M::template chunk<4>({.x = chunked_without.x(), .states = chunked_without.states}, workspace);
+  M::template chunk<4>({.x = chunked.inputs(), .y = chunked.sink(chunked.y.data()), .states = chunked.states},
+                       workspace);
+  M::template chunk<4>({.x = chunked_without.inputs(), .states = chunked_without.states}, workspace);
   check_that(chunked_without.states == chunked.states, "states of chunk");
 }
 
 TEST_CASE("rewind: without y goes back as with it") {
-  Call<Fixed> c;
+  auto c = make_run<Fixed>();
   std::vector<Fixed::State> kept(to_size(tokens * heads)), half = c.states;
   std::vector<Index> const first_half{0, tokens / 2};
-  Fixed::forward({.x = c.x(), .states = half, .offsets = first_half});
-  Fixed::ForwardCall const call{.x = c.x(), .states = c.states, .tape = {.every = 1, .states = kept}};
+  Fixed::forward({.x = c.inputs(), .states = half, .offsets = first_half});
+  Fixed::ForwardCall const call{.x = c.inputs(), .states = c.states, .tape = {.every = 1, .states = kept}};
   REQUIRE(Fixed::check(call) == "");
   Fixed::forward(call);
   CHECK(rewind(call, 0, tokens / 2) == tokens / 2);
@@ -163,14 +142,15 @@ TEST_CASE("rewind: without y goes back as with it") {
 }
 
 TEST_CASE("step: in place of an input gives the same bits") {
-  Call<Fixed> c;
+  using Numbers = FieldNumbers<Wkv7Rule, float>;
+  auto const c = make_run<Fixed>();
   std::vector<float> apart(to_size(size));
   Fixed::State s = c.states[0];
-  Fixed::step(s, c.token(), apart.data());
-  for (auto* const field : {&c.r, &c.v, &c.a}) {
-    Call<Fixed> one;
-    std::vector<float>& y = field == &c.r ? one.r : field == &c.v ? one.v : one.a;
-    Fixed::step(one.states[0], one.token(), y.data());
+  Fixed::step(s, c.token(0, 0), apart.data());
+  for (auto const field : {&Numbers::r, &Numbers::v, &Numbers::a}) {
+    auto one = make_run<Fixed>();
+    std::vector<float>& y = one.x.numbers().*field;
+    Fixed::step(one.states[0], one.token(0, 0), y.data());
     y.resize(to_size(size));
     check_equal(y, apart);
     check_that(one.states[0] == s, "the state");
@@ -193,8 +173,8 @@ TEST_CASE("state: one way to make an empty context, whatever the sizes") {
 }
 
 TEST_CASE_TEMPLATE("state: clear makes it empty", M, Fixed, Dynamic) {
-  Call<M> c;
-  M::forward({.x = c.x(), .states = c.states});
+  auto c = make_run<M>();
+  M::forward({.x = c.inputs(), .states = c.states});
   for (auto& state : c.states) {
     CHECK(state != typename M::State(size, size));
     state.clear();

@@ -1,13 +1,11 @@
 /// After a signal the state of a silent memory decays to nothing, and no subnormal number is left on the way.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
-#include "aviary/wkv4.hpp"
-#include "aviary/wkv7.hpp"
-#include "support/check.hpp"
-#include "support/random.hpp"
+#include "support/wkv7_run.hpp"
 
 using namespace aviary;
 using namespace aviary::test;
@@ -18,37 +16,13 @@ constexpr Index size = 16, signal_tokens = 32, silent_tokens = 4096;
 using Memory = Wkv7<float, size>;
 
 /// A signal, then silence: log_w = -0.05 all the time, and k, v and kappa_hat of silent tokens are 0.
-struct Sound {
-  std::vector<float> r, log_w, k, v, kappa_hat, a;
-
-  Sound() {
-    Random random(11);
-    Index const tokens = signal_tokens + silent_tokens;
-    for (auto* const field : {&r, &log_w, &k, &v, &kappa_hat, &a}) {
-      field->assign(to_size(tokens * size), 0.0f);
-      for (Index i = 0; i < signal_tokens * size; ++i) (*field)[to_size(i)] = static_cast<float>(random.normal());
-    }
-    log_w.assign(to_size(tokens * size), -0.05f);
-    for (float& e : kappa_hat) e *= 0.25f;
-  }
-  Memory::Inputs x() const {
-    auto const source = [](std::vector<float> const& f) {
-      return Source<size>(f.data(), signal_tokens + silent_tokens, 1);
-    };
-    return {.r = source(r),
-            .log_w = source(log_w),
-            .k = source(k),
-            .v = source(v),
-            .kappa_hat = source(kappa_hat),
-            .a = source(a)};
-  }
-  Memory::Token token(Index t) const {
-    auto const view = [t](std::vector<float> const& f) {
-      return VecView<float const, size>(f.data() + t * size, size);
-    };
-    return {.r = view(r), .log_w = view(log_w), .k = view(k), .v = view(v), .kappa_hat = view(kappa_hat), .a = view(a)};
-  }
-};
+RuleRun<Memory> sound() {
+  Wkv7Inputs<double> x(11, signal_tokens + silent_tokens, 1, size, size);
+  std::fill(x.log_w.begin(), x.log_w.end(), -0.05);
+  for (auto* const field : {&x.k, &x.v, &x.kappa_hat})
+    std::fill(field->begin() + signal_tokens * size, field->end(), 0.0);
+  return wkv7_run<Memory>(x);
+}
 
 template <class State> Index subnormal_numbers(State const& state) {
   auto const s = state.view();
@@ -61,39 +35,39 @@ template <class State> Index subnormal_numbers(State const& state) {
 }  // namespace
 
 TEST_CASE("silence: forward takes a state down to 0, in tiles and in chunks") {
-  Sound const sound;
+  RuleRun<Memory> const run = sound();
   std::vector<Index> const signal{0, signal_tokens}, silence{signal_tokens, signal_tokens + silent_tokens};
   Memory::State state;
-  Memory::forward({.x = sound.x(), .states = {&state, 1}, .offsets = signal});
+  Memory::forward({.x = run.inputs(), .states = {&state, 1}, .offsets = signal});
   CHECK(state != Memory::State());
   Memory::State chunked = state;
-  Memory::forward({.x = sound.x(), .states = {&state, 1}, .offsets = silence});
+  Memory::forward({.x = run.inputs(), .states = {&state, 1}, .offsets = silence});
   CHECK(state == Memory::State());
   std::vector<float> workspace(Memory::chunk_workspace<16>());
-  Memory::chunk<16>({.x = sound.x(), .states = {&chunked, 1}, .offsets = silence}, workspace);
+  Memory::chunk<16>({.x = run.inputs(), .states = {&chunked, 1}, .offsets = silence}, workspace);
   CHECK(chunked == Memory::State());
 }
 
 TEST_CASE("silence: step does so on request, and keeps subnormal numbers without") {
-  Sound const sound;
+  RuleRun<Memory> const run = sound();
   Memory::State flushed, kept;
   std::vector<float> y(to_size(size));
-  for (Index t = 0; t < signal_tokens + silent_tokens; ++t) Memory::step(kept, sound.token(t), y.data());
+  for (Index t = 0; t < signal_tokens + silent_tokens; ++t) Memory::step(kept, run.token(t, 0), y.data());
   {
     FlushToZero const flush;
-    for (Index t = 0; t < signal_tokens + silent_tokens; ++t) Memory::step(flushed, sound.token(t), y.data());
+    for (Index t = 0; t < signal_tokens + silent_tokens; ++t) Memory::step(flushed, run.token(t, 0), y.data());
   }
   CHECK(flushed == Memory::State());
   CHECK(subnormal_numbers(kept) > 0);  // where rounding holds them: 0.95 of the smallest number is that number
 }
 
 TEST_CASE("silence: segments and what is composed of them keep no subnormal number") {
-  Sound const sound;
+  RuleRun<Memory> const run = sound();
   std::vector<Index> offsets;
   for (Index t = 0; t <= signal_tokens + silent_tokens; t += 688) offsets.push_back(t);
   REQUIRE(offsets.back() == signal_tokens + silent_tokens);
   std::vector<Memory::Segment> segments(offsets.size() - 1);
-  Memory::summarize({.x = sound.x(), .segments = segments, .offsets = offsets});
+  Memory::summarize({.x = run.inputs(), .segments = segments, .offsets = offsets});
   Memory::Segment whole = segments[0], next;
   for (std::size_t i = 1; i < segments.size(); ++i) {
     CHECK(subnormal_numbers(segments[i].a) + subnormal_numbers(segments[i].b) == 0);

@@ -6,6 +6,7 @@
 #include "aviary/wkv4.hpp"
 #include "aviary/wkv6.hpp"
 #include "aviary/wkv7.hpp"
+#include "support/same_numbers.hpp"
 #include "support/sanitizers.hpp"
 #include "support/stack_use.hpp"
 
@@ -15,22 +16,6 @@ using namespace aviary::test;
 namespace {
 
 constexpr Index tokens = 70;  // more than a tile
-
-/// The inputs of a rule, each the same numbers.
-template <class M> typename M::Inputs inputs(float const* x, Index size) {
-  Source<M::keys> const row(x, tokens, 1, size);
-  if constexpr (requires { M::Inputs::kappa_hat; })
-    return {.r = row, .log_w = row, .k = row, .v = row, .kappa_hat = row, .a = row};
-  else
-    return {.r = row, .log_w = row, .k = row, .v = row, .u = HeadSource<M::keys>(x, 1, size)};
-}
-template <class M> typename M::Token token(float const* x, Index size) {
-  VecView<float const, M::keys> const row(x, size);
-  if constexpr (requires { M::Token::kappa_hat; })
-    return {.r = row, .log_w = row, .k = row, .v = row, .kappa_hat = row, .a = row};
-  else
-    return {.r = row, .log_w = row, .k = row, .v = row, .u = row};
-}
 
 template <class M> typename M::Segment empty_segment(Index size) {
   if constexpr (M::keys == dynamic)
@@ -51,8 +36,8 @@ template <class M> void check_verbs(Index size, std::size_t kib) {
   std::vector<float> y(x.size()), m(x.size()), workspace(M::template chunk_workspace<16>(size, size));
   typename M::State state(size, size), other(size, size);
   typename M::Segment a = empty_segment<M>(size), b = a, c = a;
-  typename M::Inputs const in = inputs<M>(x.data(), size);
-  typename M::Token const one = token<M>(x.data(), size);
+  typename M::Inputs const in = same_inputs<M>(x.data(), tokens, 1, size);
+  typename M::Token const one = same_token<M>(x.data(), size);
   Source<M::keys> const row(x.data(), tokens, 1, size);
   Sink<M::values> const out(y.data(), tokens, 1, size), weights(m.data(), tokens, 1, size);
   typename M::ForwardCall const call{.x = in, .y = out, .states = {&state, 1}};
