@@ -1,15 +1,22 @@
 # Compiles tests/mistakes/rule.cpp with each of the mistakes that the author or the caller of a rule can make. The library
 # must say what is wrong in the first error, which is the only one where the mistake is in the map. The compiler must name a
 # field that a map or a caller misspells or forgets.
-#   cmake -DCXX_COMPILER=g++ -DAVIARY_SOURCE_DIR=. -P tests/mistakes.cmake
+#   cmake -DCXX_COMPILER=g++ -DAVIARY_SOURCE_DIR=. -DWORK_DIR=build/mistakes -P tests/mistakes.cmake
 cmake_minimum_required(VERSION 3.25)
 separate_arguments(CXX_FLAGS UNIX_COMMAND "${CXX_FLAGS}")
+set(compiler "${CXX_COMPILER}" -std=c++20 -Wall -Wextra ${CXX_FLAGS} "-I${AVIARY_SOURCE_DIR}/include")
+
+# The library is compiled once, before all mistakes.
+file(WRITE "${WORK_DIR}/library.hpp" "#include \"aviary/matrix/memory.hpp\"\n")
+execute_process(
+  COMMAND ${compiler} -x c++-header "${WORK_DIR}/library.hpp" -o "${WORK_DIR}/library.hpp.gch" COMMAND_ERROR_IS_FATAL ANY
+)
 
 # compile(MISTAKE)  compiles with a mistake; sets status, said, errors.
 macro(compile mistake)
   execute_process(
-    COMMAND "${CXX_COMPILER}" -std=c++20 -Wall -Wextra -fsyntax-only ${CXX_FLAGS} "-I${AVIARY_SOURCE_DIR}/include"
-            -D${mistake} "${CMAKE_CURRENT_LIST_DIR}/mistakes/rule.cpp"
+    COMMAND ${compiler} -fsyntax-only -include "${WORK_DIR}/library.hpp" -D${mistake}
+            "${CMAKE_CURRENT_LIST_DIR}/mistakes/rule.cpp"
     RESULT_VARIABLE status
     OUTPUT_VARIABLE said
     ERROR_VARIABLE said
