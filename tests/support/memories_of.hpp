@@ -1,6 +1,7 @@
 #pragma once
 /// The definitions of support/memories.hpp, for the sources that instantiate them.
 #include <stdexcept>
+#include <type_traits>
 
 #include "support/memories.hpp"
 
@@ -9,20 +10,22 @@ namespace detail {
 
 /// f.operator()<Memory>() for the memory of rule R with these numbers and sizes.
 template <class R, class F> MatrixResult with_memory(Arithmetic number, Sizes sizes, F&& f) {
+  auto const fixed = [&]<class T, Index K, Index V, Sizes s>() -> MatrixResult {
+    if constexpr (has(std::is_same_v<T, float> ? Arithmetic::float32 : Arithmetic::float64, s))
+      return f.template operator()<MatrixMemory<R, T, K, V>>();
+    else
+      throw std::invalid_argument("tests: this build has no memory of this size and arithmetic");
+  };
   auto const sized = [&]<class T>() {
     switch (sizes) {
-#if !defined(AVIARY_TEST_ONE_SIZE)
       case Sizes::k16_v16:
-        return f.template operator()<MatrixMemory<R, T, 16, 16>>();
-      case Sizes::k64_v64:
-        return f.template operator()<MatrixMemory<R, T, 64, 64>>();
-#endif
+        return fixed.template operator()<T, 16, 16, Sizes::k16_v16>();
       case Sizes::k16_v24:
-        return f.template operator()<MatrixMemory<R, T, 16, 24>>();
-      case Sizes::run_time:
-        return f.template operator()<MatrixMemory<R, T, dynamic, dynamic>>();
+        return fixed.template operator()<T, 16, 24, Sizes::k16_v24>();
+      case Sizes::k64_v64:
+        return fixed.template operator()<T, 64, 64, Sizes::k64_v64>();
       default:
-        throw std::invalid_argument("tests: a build with AVIARY_TEST_ONE_SIZE has no memory of this size");
+        return fixed.template operator()<T, dynamic, dynamic, Sizes::run_time>();
     }
   };
   return number == Arithmetic::float32 ? sized.template operator()<float>() : sized.template operator()<double>();
