@@ -27,23 +27,27 @@ template <class M, class R, Index L = 16> void check_chunks(MatrixCase const& c)
   check_close(result, expected, matrix_bound<typename M::T>);
 }
 
-template <class T, Index K, Index V> void check_all_chunks(Index keys, Index values, Decay decay) {
-  for_each_combination([&]<Gate G, Erase E, Read D>() {
+template <class T, Index K, Index V> struct CheckTraits {
+  Index keys, values;
+
+  template <Gate G, Erase E, Read D> void operator()() const {
     Note const gate("gate", name(G)), erase("erase", name(E)), read("read", name(D));
     // Sequences of 0 and 1 tokens, whole chunks and ragged last ones.
-    MatrixCase const c(31, {keys, values, 2, {0, 0, 1, 17, 33, 110}}, G, E, false, decay);
+    MatrixCase const c(31, {keys, values, 2, {0, 0, 1, 17, 33, 110}}, G, E, false, Decay::wkv7);
     using R = AnyRule<G, E, D>;
     check_chunks<MatrixMemory<R, T, K, V>, R>(c);
-  });
-}
+  }
+};
 
 using Free = AnyRule<Gate::vector, Erase::rank_one, Read::after>;
 
 }  // namespace
 
-TEST_CASE("chunk: all traits agree with the reference, float") { check_all_chunks<float, 16, 24>(16, 24, Decay::wkv7); }
+TEST_CASE("chunk: all traits agree with the reference, float") {
+  for_each_combination(CheckTraits<float, 16, 24>{16, 24});
+}
 TEST_CASE("chunk: all traits agree with the reference, double, sizes known at run time") {
-  check_all_chunks<double, dynamic, dynamic>(11, 19, Decay::wkv7);
+  for_each_pair_of_traits(CheckTraits<double, dynamic, dynamic>{11, 19});
 }
 
 TEST_CASE_TEMPLATE("chunk: any length, and decays of 0 and 1", T, float, double) {

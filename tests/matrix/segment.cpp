@@ -93,22 +93,24 @@ template <class M, class R> void check_segments(MatrixCase const& c, MatrixResul
   check_that(segment(1) == neutral, "no token is the identity");
 }
 
-template <class T, Index K, Index V> void check_all_segments(Index keys, Index values, Decay decay) {
-  for_each_combination([&]<Gate G, Erase E, Read D>() {
+template <class T, Index K, Index V> struct CheckTraits {
+  Index keys, values;
+
+  template <Gate G, Erase E, Read D> void operator()() const {
     using R = AnyRule<G, E, D>;
     Note const gate("gate", name(G)), erase("erase", name(E)), read("read", name(D));
-    MatrixCase const c(21, {keys, values, 2, {0, 40}}, G, E, false, decay);
+    MatrixCase const c(21, {keys, values, 2, {0, 40}}, G, E, false, Decay::wkv7);
     check_segments<MatrixMemory<R, T, K, V>, R>(c, reference_result(c, R::read));
-  });
-}
+  }
+};
 
 }  // namespace
 
 TEST_CASE("segment: scans, brackets and corrects to the sequential result, float") {
-  check_all_segments<float, 16, 24>(16, 24, Decay::wkv7);
+  for_each_combination(CheckTraits<float, 16, 24>{16, 24});
 }
 TEST_CASE("segment: scans, brackets and corrects to the sequential result, double, sizes known at run time") {
-  check_all_segments<double, dynamic, dynamic>(13, 21, Decay::wkv7);
+  for_each_pair_of_traits(CheckTraits<double, dynamic, dynamic>{13, 21});
 }
 
 TEST_CASE("segment: a constant decay, and decays of 0 and 1") {

@@ -104,6 +104,14 @@ template <class F> void for_each_combination(F&& f) {
   erases.template operator()<Gate::vector>();
 }
 
+/// The same for 9 of them, among which every two values of different traits meet.
+template <class F> void for_each_pair_of_traits(F&& f) {
+  for_each_combination([&]<Gate G, Erase E, Read D>() {
+    if constexpr ((static_cast<int>(G) + static_cast<int>(E) + static_cast<int>(D)) % 2 == 0)
+      f.template operator()<G, E, D>();
+  });
+}
+
 inline char const* name(Gate g) { return g == Gate::none ? "none" : g == Gate::scalar ? "scalar" : "vector"; }
 inline char const* name(Erase e) {
   return e == Erase::none ? "none" : e == Erase::along_key ? "along_key" : "rank_one";
