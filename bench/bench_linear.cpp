@@ -3,11 +3,11 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "aviary/dense/linear.hpp"
+#include "support/inputs.hpp"
 #include "support/peak.hpp"
 #include "support/program.hpp"
 
@@ -31,21 +31,13 @@ struct Shape {
   Index in, out, tokens;
 };
 
-std::vector<float> random_numbers(Index n) {
-  std::minstd_rand random(1);
-  std::normal_distribution<float> normal;
-  std::vector<float> numbers(to_size(n));
-  for (float& x : numbers) x = normal(random);
-  return numbers;
-}
-
 /// A layer with its inputs and outputs.
 class Problem {
  public:
   Problem(Shape shape, WeightFormat format)
       : shape_(shape),
-        weights_(random_numbers(shape.in * shape.out)),
-        x_(random_numbers(shape.tokens * shape.in)),
+        weights_(bench::Inputs<float>(1).normals(shape.in * shape.out)),
+        x_(bench::Inputs<float>(1).normals(shape.tokens * shape.in)),
         y_(to_size(shape.tokens * shape.out)),
         linear_(WeightMatrix(MatView<float const>(weights_.data(), shape.out, shape.in)), format) {}
 

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "../tests/support/random.hpp"
 #include "aviary/reference/wkv4.hpp"
 #include "aviary/wkv4.hpp"
+#include "support/inputs.hpp"
 #include "support/peak.hpp"
 #include "support/program.hpp"
 
@@ -24,12 +24,12 @@ template <class T> class Layer {
   using Memory = Wkv4<T>;
 
   Layer(Index channels, Index tokens) : channels_(channels), tokens_(tokens), state_(channels) {
-    test::Random random(1);
+    bench::Inputs<T> make(1);
     Index const n = tokens * channels;
-    k_ = random.normals<T>(n, 2);
-    v_ = random.normals<T>(n);
-    u_ = random.normals<T>(channels);
-    for (T const e : random.normals<T>(channels)) log_w_.push_back(-std::exp(e));
+    k_ = make.normals(n, T(2));
+    v_ = make.normals(n);
+    u_ = make.normals(channels);
+    for (T const e : make.normals(channels)) log_w_.push_back(-std::exp(e));
     y_.resize(k_.size());
     aa_.resize(u_.size());
     bb_.resize(u_.size());

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "../tests/support/random.hpp"
 #include "aviary/reference/wkv7.hpp"
 #include "aviary/wkv7.hpp"
+#include "support/inputs.hpp"
 #include "support/peak.hpp"
 #include "support/program.hpp"
 
@@ -20,16 +20,30 @@ constexpr Index head_size = 64;
 constexpr double flops = 9.0 * head_size * head_size;  // per token and head
 constexpr Index model_layers = 24;                     // whose states together do not stay in a core's caches
 
+/// The inputs of (tokens, heads), packed.
+template <class T> struct Sequence {
+  Index tokens, heads;
+  std::vector<T> r, log_w, k, v, kappa_hat, a;
+
+  Sequence(Index tokens_, Index heads_) : tokens(tokens_), heads(heads_) {
+    bench::Inputs<T> make(1);
+    Index const rows = tokens * heads, n = rows * head_size;
+    r = make.normals(n);
+    log_w = make.log_decays(n);
+    k = make.normals(n);
+    v = make.normals(n);
+    kappa_hat = make.units(rows, head_size);
+    a = make.rates(n);
+  }
+};
+
 /// Some layers with a state per head each, and a sequence of inputs that they share.
 template <class T> class Layers {
  public:
   using Memory = Wkv7<T, head_size>;
 
   Layers(Index layers, Index heads, Index tokens)
-      : layers_(layers),
-        x_(1, tokens, heads, head_size, head_size),
-        y_(x_.v.size()),
-        states_(static_cast<std::size_t>(layers * heads)) {
+      : layers_(layers), x_(tokens, heads), y_(x_.v.size()), states_(static_cast<std::size_t>(layers * heads)) {
     forward();  // from the empty context to ordinary numbers
   }
 
@@ -75,7 +89,7 @@ template <class T> class Layers {
 
  private:
   Index layers_;
-  test::Wkv7Inputs<T> x_;
+  Sequence<T> x_;
   std::vector<T> y_;
   std::vector<typename Memory::State> states_;
 };
@@ -88,7 +102,7 @@ class Equations {
     auto const along = [&](std::vector<double> const& x) {
       return MatView<double const>(x.data(), x_.tokens, head_size);
     };
-    reference::Wkv7<double>::forward({x_.state.data(), head_size, head_size},
+    reference::Wkv7<double>::forward({state_.data(), head_size, head_size},
                                      {.r = along(x_.r),
                                       .log_w = along(x_.log_w),
                                       .k = along(x_.k),
@@ -100,8 +114,8 @@ class Equations {
   }
 
  private:
-  test::Wkv7Inputs<double> x_{1, 64, 1, head_size, head_size};
-  std::vector<double> y_ = std::vector<double>(64 * head_size);
+  Sequence<double> x_{64, 1};
+  std::vector<double> y_ = std::vector<double>(64 * head_size), state_ = std::vector<double>(head_size * head_size);
 };
 
 /// What one iteration of a benchmark goes through.
