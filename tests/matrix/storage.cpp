@@ -11,9 +11,6 @@ namespace {
 
 using Rule = AnyRule<Gate::vector, Erase::rank_one, Read::after>;
 
-/// What a rounding to S changes at most, relatively.
-template <class S> constexpr double roundoff = std::is_same_v<S, bf16> ? 0x1p-8 : 0x1p-11;
-
 template <class S, Index K, Index V> MatrixResult run(MatrixCase const& c) {
   using M = MatrixMemory<Rule, float, K, V, S>;
   MatrixCall<M> call(c);

@@ -4,6 +4,7 @@
 #include <deque>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -35,6 +36,9 @@ inline void check_close(MatrixResult const& x, MatrixResult const& expected, dou
 /// The bound on max|x - ref| / max|ref| for a kernel with numbers T over up to about 1000 tokens: that of a plain
 /// implementation in T, three times its measured error.
 template <class T> inline constexpr double matrix_bound = sizeof(T) == 4 ? 3e-6 : 1e-12;
+
+/// What a rounding to bf16 or f16 changes at most, relatively.
+template <class S> inline constexpr double roundoff = std::is_same_v<S, bf16> ? 0x1p-8 : 0x1p-11;
 
 /// The fields of a rule, each a vector of numbers: (tokens, heads, size) packed, or (heads, size).
 template <class T> struct Vectors { template <Axis A> using Per = std::vector<T>; };
