@@ -2,7 +2,6 @@
 /// A GOLD layer and the token cache in front of it: seeded, or of a golden file.
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
 #include <string>
@@ -79,7 +78,7 @@ template <class T> struct GoldCase {
   /// Sequence b of a golden file, whose embeddings are normalised, and have their positions as ids.
   GoldCase(GoldenFile const& file, Index b)
       : channels(file.size("x", 2)),
-        heads(nlohmann::json::parse(file.text("config")).at("n_head").get<Index>()),
+        heads(file.config("n_head")),
         tokens(file.size("x", 1)),
         ids(to_size(tokens)),
         table(rows(file, "xo", b)),

@@ -37,6 +37,13 @@ class GoldenFile {
     auto const found = tensors_.metadata().find(key);
     return found == tensors_.metadata().end() ? std::string() : found->second;
   }
+  /// A whole number of the configuration, which is JSON.
+  Index config(std::string const& key) const {
+    std::string const config = text("config"), before = '"' + key + "\":";
+    std::size_t const at = config.find(before);
+    if (at == config.npos) throw std::runtime_error(path_ + ": its configuration has no " + key);
+    return static_cast<Index>(std::stoll(config.substr(at + before.size())));
+  }
   std::vector<double> numbers(std::string const& name) const { return tensors_.tensor(name).read<double>(); }
   std::vector<std::int32_t> ids(std::string const& name) const {
     auto const ids = tensors_.tensor(name).read<std::int64_t>();
