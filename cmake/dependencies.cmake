@@ -88,7 +88,7 @@ if(AVIARY_BUILD_TESTS)
   include("${doctest_DIR}/doctest.cmake") # defines doctest_discover_tests
 endif()
 
-if(AVIARY_BUILD_EXAMPLES OR AVIARY_BUILD_TESTS)
+if(AVIARY_BUILD_EXAMPLES)
   aviary_find(CLI11 CLI11::CLI11 "" "")
   if(NOT CLI11_FOUND)
     if(NOT AVIARY_FETCH_DEPENDENCIES)
