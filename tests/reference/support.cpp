@@ -56,6 +56,13 @@ TEST_CASE("compare: NaN, a wrong infinity and a wrong size are in no bound") {
   CHECK(text(max_error(Numbers{1, 2}, expected)) == "2 numbers, expected 3");
 }
 
+TEST_CASE("compare: nothing agrees with nothing") {
+  Numbers const none;
+  CHECK_FALSE(max_error(none, none) <= 1e300);
+  CHECK_FALSE(l2_error(none, none) <= 1e300);
+  CHECK(text(max_error(none, none)) == "0 numbers, and none to compare them with");
+}
+
 TEST_CASE("worst: the largest error, NaN once one is NaN, and NaN of none") {
   auto const worst_of = [](Numbers const& errors) {
     test::Worst worst;

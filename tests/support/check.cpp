@@ -24,6 +24,7 @@ std::string context(Place place) {
 std::string difference(NumberSpan x, NumberSpan expected) {
   if (x.size() != expected.size())
     return std::to_string(x.size()) + " numbers, expected " + std::to_string(expected.size());
+  if (x.size() == 0) return "no numbers to compare";
   for (Index i = 0; i < x.size(); ++i)
     if (!(x[i] <= expected[i] && x[i] >= expected[i]))
       return "at " + std::to_string(i) + ": " + std::to_string(x[i]) + ", expected " + std::to_string(expected[i]);
@@ -57,7 +58,9 @@ void check_each(Index n, char const* what, std::function<bool(Index i)> const& s
 
 void check_approx(NumberSpan x, NumberSpan expected, double epsilon, Place place) {
   INFO(context(place));
-  REQUIRE(x.size() == expected.size());
+  bool const comparable = x.size() == expected.size() && x.size() > 0;
+  CAPTURE(x.size());
+  REQUIRE(comparable);
   for (Index i = 0; i < x.size(); ++i) {
     CAPTURE(i);
     CHECK(x[i] == doctest::Approx(expected[i]).epsilon(epsilon));

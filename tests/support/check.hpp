@@ -1,7 +1,7 @@
 #pragma once
 /// Checks that are one call where they are made. doctest's macros expand to much code, and a template that contains them is
 /// compiled with all of it for each of its types. Each function counts as one assertion, and on failure prints the place of
-/// the call and the notes around it.
+/// the call and the notes around it. Nothing compared with nothing is a failure, but for check_each.
 #include <functional>
 #include <string>
 

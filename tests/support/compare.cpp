@@ -18,7 +18,7 @@ Comparison compare(NumberSpan x, NumberSpan ref) {
   Comparison sums;
   sums.worst.size = x.size();
   sums.worst.expected_size = ref.size();
-  if (x.size() != ref.size()) {
+  if (x.size() != ref.size() || ref.size() == 0) {
     sums.worst.value = std::numeric_limits<double>::quiet_NaN();
     return sums;
   }
@@ -41,6 +41,7 @@ Comparison compare(NumberSpan x, NumberSpan ref) {
 }  // namespace
 
 std::ostream& operator<<(std::ostream& out, Error const& error) {
+  if (error.expected_size == 0) return out << error.size << " numbers, and none to compare them with";
   if (error.size != error.expected_size) return out << error.size << " numbers, expected " << error.expected_size;
   out << error.value;
   if (error.at >= 0) out << " (at " << error.at << ": " << error.got << ", expected " << error.expected << ")";

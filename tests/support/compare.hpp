@@ -8,7 +8,7 @@
 ///
 /// prints on failure how far, where, and both numbers there. Errors are relative to the largest number of the reference,
 /// not to each: what cancels to nearly zero has no relative accuracy. Where the reference is all zeros the error is
-/// absolute. NaN, a wrong infinity and a wrong size are never within any bound.
+/// absolute. NaN, a wrong infinity, a wrong size and nothing at all are never within any bound.
 #include <iosfwd>
 #include <type_traits>
 
