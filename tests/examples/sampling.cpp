@@ -85,7 +85,7 @@ TEST_CASE("sampling: a top-p that rounding never reaches keeps everything") {
   std::vector<float> logits(1000, 0.f);  // 1000 times 1/1000
   logits[3] = 0.001f;
   double const nearly = std::nextafter(1.0, 0.0);
-  CHECK(count({.top_p = nearly}, logits, 20000).size() > 900);
+  CHECK(count({.top_p = nearly}, logits, 5000).size() > 900);  // e^-5 of them are never drawn
 }
 
 TEST_CASE("sampling: top-k keeps exactly k, earlier ones among equals") {
@@ -114,8 +114,7 @@ TEST_CASE("sampling: what a full sort keeps, and no other token") {
       }
       std::vector<double> p(logits.size());
       for (auto const& entry : kept) p[static_cast<std::size_t>(entry.first)] = entry.second / sum;
-      check_frequencies({.top_p = top_p}, logits, p);
-      for (auto const& drawn : count({.top_p = top_p}, logits, 5000)) CHECK(kept.contains(drawn.first));
+      check_frequencies({.top_p = top_p}, logits, p);  // what has none is never drawn
     }
 }
 
