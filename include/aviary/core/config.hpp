@@ -46,14 +46,29 @@ namespace AVIARY_NAMESPACE::detail {
 #endif
 
 /// Forces the inlining of the few functions and lambdas that a kernel is made of. Without it g++ at -O2 keeps blocks of
-/// registers in memory. A lambda takes the mark after its parameters.
+/// registers in memory. A lambda takes the mark after its parameters. AVIARY_NO_INLINE keeps what is large or rare out of its
+/// caller.
 #if defined(_MSC_VER) && !defined(__clang__)
 #define AVIARY_INLINE __forceinline
 #define AVIARY_INLINE_LAMBDA
+#define AVIARY_NO_INLINE __declspec(noinline)
 #else
 #define AVIARY_INLINE inline __attribute__((always_inline))
 #define AVIARY_INLINE_LAMBDA __attribute__((always_inline))
+#define AVIARY_NO_INLINE __attribute__((noinline))
 #endif
+
+/// Asks for n turns of the loop that follows to be made one.
+#if AVIARY_DEVICE_COMPILER
+#define AVIARY_UNROLL(n)
+#elif defined(__clang__)
+#define AVIARY_UNROLL(n) AVIARY_PRAGMA(clang loop unroll_count(n))
+#elif defined(__GNUC__)
+#define AVIARY_UNROLL(n) AVIARY_PRAGMA(GCC unroll n)
+#else
+#define AVIARY_UNROLL(n)
+#endif
+#define AVIARY_PRAGMA(text) _Pragma(#text)
 
 namespace AVIARY_NAMESPACE {
 

@@ -23,6 +23,48 @@ template <class M, Index N, class Void>
 concept HeadsOf = EigenLines<M> && Stored<std::remove_const_t<EigenNumber<M>>> && may_be_multiple(fixed_length<M>, N) &&
     (std::is_const_v<Void> || !std::is_const_v<EigenNumber<M>>);
 
+/// The rows of one head of a sequence, token after token, wherever they lie and whatever numbers they hold.
+class RowCursor {
+ public:
+  constexpr RowCursor() = default;
+  /// From row `first` on; `step` bytes from a row to the next. Each serves `repeat` tokens, the first one `left`.
+  RowCursor(std::byte const* first, Index step, Index repeat, Index left) noexcept
+      : at_(first), step_(step), repeat_(repeat), left_(left) {}
+
+  std::byte const* at() const noexcept { return at_; }
+  /// To a later token, and on by some bytes.
+  void move(Index tokens, Index bytes) noexcept {
+    if (repeat_ > 1) {
+      Index const in_row = repeat_ - left_ + tokens;
+      left_ = repeat_ - in_row % repeat_;
+      tokens = in_row / repeat_;
+    }
+    at_ += tokens * step_ + bytes;
+  }
+  /// Bytes from a token to the next; 0 where tokens share rows.
+  Index step() const noexcept { return repeat_ == 1 ? step_ : 0; }
+  /// The rows of the next n tokens.
+  template <class T> AVIARY_INLINE void next(Index n, T** rows) noexcept {
+    auto const row = [](std::byte const* at)
+                         AVIARY_INLINE_LAMBDA { return reinterpret_cast<T*>(const_cast<std::byte*>(at)); };
+    if (repeat_ == 1) {
+      for (Index m = 0; m < n; ++m) rows[m] = row(at_ + m * step_);
+      at_ += n * step_;
+    } else {
+      for (Index m = 0; m < n; ++m) {
+        rows[m] = row(at_);
+        if (--left_ > 0) continue;
+        at_ += step_;
+        left_ = repeat_;
+      }
+    }
+  }
+
+ private:
+  std::byte const* at_ = nullptr;
+  Index step_ = 0, repeat_ = 1, left_ = 1;
+};
+
 /// Where the numbers of a sequence lie. Source and Sink have this in common.
 template <Index N, class Void> class Sequence {
  public:
@@ -31,6 +73,12 @@ template <Index N, class Void> class Sequence {
   Index size() const noexcept { return size_; }
   NumberFormat format() const noexcept { return format_; }
   Void* data() const noexcept { return data_; }
+  /// The rows of a head from some token on.
+  RowCursor rows(Index token, Index head) const noexcept {
+    Index const bytes = static_cast<Index>(size_of(format_));
+    return {static_cast<std::byte const*>(data_) + at(token, head) * bytes, token_stride_ * bytes, repeat_,
+            repeat_ > 1 ? repeat_ - token % repeat_ : 1};
+  }
 
  protected:
   constexpr Sequence() = default;

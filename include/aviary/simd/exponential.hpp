@@ -51,6 +51,12 @@ template <class P> struct Exponential {
     return L::select(x < P(lowest), P(T(0)), L::select(P(highest) < x, infinity(), y));
   }
 
+  /// e^x for x <= 0: a decay. 0 where it is below the smallest normal number.  Error: 2 ulp.
+  AVIARY_HOST_DEVICE static AVIARY_INLINE P decay(P const& x) noexcept {
+    P const n = power(x);
+    return L::select(x < P(lowest), P(T(0)), L::scale(P(T(1)) + growth(x, n), n));
+  }
+
   /// e^x - 1, and infinity where exp is.  Error: 2 ulp.
   AVIARY_HOST_DEVICE static AVIARY_INLINE P expm1(P const& x) noexcept {
     P const n = power(x), whole = L::scale(P(T(1)), n), y = L::fma(whole, growth(x, n), whole - P(T(1)));

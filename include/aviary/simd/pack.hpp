@@ -25,7 +25,7 @@
 
 namespace AVIARY_NAMESPACE::simd {
 
-/// What a kernel does with a P: load, store, fma, exp, expm1, sum, min, max, select, any, scale, exponent, opaque. P(x) is x
+/// What a kernel does with a P: load, store, fma, exp, decay, expm1, sum, min, max, select, any, scale, exponent, opaque. P(x) is x
 /// in every lane; operators and comparisons work lane by lane.
 /// `registers` of them may be held at once; 1 says that packs side by side gain nothing.
 /// This is the pack of one lane, the only one in device code.
@@ -48,6 +48,8 @@ template <class P> struct Pack {
     using std::exp;
     return exp(x);
   }
+  /// exp for x <= 0.
+  AVIARY_HOST_DEVICE static P decay(P x) noexcept { return exp(x); }
   AVIARY_HOST_DEVICE static P expm1(P x) noexcept {
     using std::expm1;
     return expm1(x);
@@ -101,6 +103,7 @@ template <class T, class A> struct Pack<xsimd::batch<T, A>> {
       return xsimd::fma(a, b, c);
   }
   static AVIARY_INLINE P exp(P const& x) noexcept { return Exponential<P>::exp(x); }
+  static AVIARY_INLINE P decay(P const& x) noexcept { return Exponential<P>::decay(x); }
   static AVIARY_INLINE P expm1(P const& x) noexcept { return Exponential<P>::expm1(x); }
   static AVIARY_INLINE T sum(P const& x) noexcept {
 #if XSIMD_VERSION_MAJOR >= 9
@@ -143,58 +146,47 @@ template <class T, class A> struct Pack<xsimd::batch<T, A>> {
 };
 #endif
 
-/// N packs side by side, used as one pack of N times the lanes: what is broadcast is loaded once for all of them.
-template <class P, int N> struct Wide {
+template <class P, class S> AVIARY_HOST_DEVICE AVIARY_INLINE P load(S const* p) noexcept;
+
+/// N packs side by side, used as one pack of N times the lanes: what is broadcast is loaded once for all of them. The language
+/// unrolls all of it (n...), in one step and not by calls of calls, which compilers of kernels would spend their time on.
+template <class P, class Numbers> struct Side;
+template <class P, int... n> struct Side<P, std::integer_sequence<int, n...>> {
   using Part = P;
-  static constexpr int parts = N;
-  P part[to_size(N)];
   using T = typename Pack<P>::value_type;
+  static constexpr int parts = sizeof...(n);
+  P part[to_size(parts)];
 
-  Wide() = default;
-  AVIARY_INLINE explicit Wide(T x) noexcept : Wide(P(x), std::make_integer_sequence<int, N>{}) {}
-  /// {f(0) ... f(N - 1)}, unrolled by the language and not by the optimizer.
-  template <class F> static AVIARY_INLINE Wide make(F&& f) noexcept {
-    return make(f, std::make_integer_sequence<int, N>{});
+  Side() = default;
+  AVIARY_INLINE explicit Side(T x) noexcept : Side(Parts{}, (static_cast<void>(n), P(x))...) {}
+  struct Parts {};
+  template <class... Ps> AVIARY_INLINE Side(Parts, Ps const&... x) noexcept : part{x...} {}
+  friend AVIARY_INLINE Side operator+(Side const& a, Side const& b) noexcept {
+    return {Parts{}, (a.part[n] + b.part[n])...};
   }
-  friend AVIARY_INLINE Wide operator+(Wide const& a, Wide const& b) noexcept {
-    return make([&](int n) AVIARY_INLINE_LAMBDA { return a.part[n] + b.part[n]; });
+  friend AVIARY_INLINE Side operator-(Side const& a, Side const& b) noexcept {
+    return {Parts{}, (a.part[n] - b.part[n])...};
   }
-  friend AVIARY_INLINE Wide operator-(Wide const& a, Wide const& b) noexcept {
-    return make([&](int n) AVIARY_INLINE_LAMBDA { return a.part[n] - b.part[n]; });
-  }
-  friend AVIARY_INLINE Wide operator*(Wide const& a, Wide const& b) noexcept {
-    return make([&](int n) AVIARY_INLINE_LAMBDA { return a.part[n] * b.part[n]; });
-  }
-
- private:
-  template <int... n>
-  AVIARY_INLINE Wide(P const& x, std::integer_sequence<int, n...>) noexcept : part{(static_cast<void>(n), x)...} {}
-  template <class F, int... n> static AVIARY_INLINE Wide make(F& f, std::integer_sequence<int, n...>) noexcept {
-    Wide w;
-    ((w.part[n] = f(n)), ...);
-    return w;
+  friend AVIARY_INLINE Side operator*(Side const& a, Side const& b) noexcept {
+    return {Parts{}, (a.part[n] * b.part[n])...};
   }
 };
+template <class P, int N> using Wide = Side<P, std::make_integer_sequence<int, N>>;
 
-template <class Q, int N> struct Pack<Wide<Q, N>> {
-  using P = Wide<Q, N>;
+template <class Q, int... n> struct Pack<Side<Q, std::integer_sequence<int, n...>>> {
+  using P = Side<Q, std::integer_sequence<int, n...>>;
+  using Parts = typename P::Parts;
   using L = Pack<Q>;
   using value_type = typename L::value_type;
-  static constexpr Index lanes = N * L::lanes;
-  static AVIARY_INLINE P load(value_type const* p) noexcept {
-    return P::make([&](int n) AVIARY_INLINE_LAMBDA { return L::load(p + n * L::lanes); });
-  }
-  static AVIARY_INLINE void store(value_type* p, P const& x) noexcept {
-    store(p, x, std::make_integer_sequence<int, N>{});
-  }
+  static constexpr Index lanes = P::parts * L::lanes;
+  static AVIARY_INLINE P load(value_type const* p) noexcept { return {Parts{}, L::load(p + n * L::lanes)...}; }
+  static AVIARY_INLINE void store(value_type* p, P const& x) noexcept { (L::store(p + n * L::lanes, x.part[n]), ...); }
   static AVIARY_INLINE P fma(P const& a, P const& b, P const& c) noexcept {
-    return P::make([&](int n) AVIARY_INLINE_LAMBDA { return L::fma(a.part[n], b.part[n], c.part[n]); });
+    return {Parts{}, L::fma(a.part[n], b.part[n], c.part[n])...};
   }
-
- private:
-  template <int... n>
-  static AVIARY_INLINE void store(value_type* p, P const& x, std::integer_sequence<int, n...>) noexcept {
-    (L::store(p + n * L::lanes, x.part[n]), ...);
+  /// Numbers of any other format.
+  template <class S> static AVIARY_INLINE P load_stored(S const* p) noexcept {
+    return {Parts{}, simd::load<Q>(p + n * L::lanes)...};
   }
 };
 
@@ -211,8 +203,7 @@ template <class P, class S> AVIARY_HOST_DEVICE AVIARY_INLINE P load(S const* p) 
   if constexpr (std::is_same_v<S, typename L::value_type>) {
     return L::load(p);
   } else if constexpr (requires { P::parts; }) {
-    return P::make([&](int n)
-                       AVIARY_INLINE_LAMBDA { return simd::load<typename P::Part>(p + n * L::lanes / P::parts); });
+    return L::load_stored(p);
   } else if constexpr (requires { detail::Half<P>::load(p); }) {
     return detail::Half<P>::load(p);
   } else {
@@ -262,17 +253,84 @@ template <class P, class S> AVIARY_HOST_DEVICE inline void store_part(S* p, Inde
   for (Index i = 0; i < n - first; ++i) p[first + i] = lanes[i];
 }
 
-/// f.operator()<Q>(i) for packs Q that cover [first, last): wide ones while they fit, then single ones, of which the last
-/// may reach past the end. How the range is cut changes no lane. Packs of more than `most` lanes are left out.
-template <class P, Index most = dynamic, class F>
+#if !AVIARY_DEVICE_COMPILER
+namespace detail {
+/// Lane i is the sum of the lanes of rows[i], for as many rows as lanes.
+template <class P> AVIARY_INLINE P sums_of_rows(P const* rows) noexcept {
+#if XSIMD_WITH_AVX512F  // xsimd 8.1 has the lanes in another order there
+  if constexpr (std::is_same_v<typename Pack<P>::value_type, float> && Pack<P>::lanes == 16) {
+    // Parts of 128 bits first, each with sums of four rows; then these parts.
+    auto const four = [](P const* x) AVIARY_INLINE_LAMBDA -> P {
+      P const ab = P(_mm512_unpacklo_ps(x[0], x[1])) + P(_mm512_unpackhi_ps(x[0], x[1]));
+      P const cd = P(_mm512_unpacklo_ps(x[2], x[3])) + P(_mm512_unpackhi_ps(x[2], x[3]));
+      __m512d const a = _mm512_castps_pd(ab), c = _mm512_castps_pd(cd);
+      return P(_mm512_castpd_ps(_mm512_unpacklo_pd(a, c))) + P(_mm512_castpd_ps(_mm512_unpackhi_pd(a, c)));
+    };
+    auto const two = [](P const& x, P const& y) AVIARY_INLINE_LAMBDA -> P {
+      return P(_mm512_shuffle_f32x4(x, y, 0x88)) + P(_mm512_shuffle_f32x4(x, y, 0xdd));
+    };
+    return two(two(four(rows), four(rows + 4)), two(four(rows + 8), four(rows + 12)));
+  } else
+#endif
+    return xsimd::haddp(rows);
+}
+}  // namespace detail
+#endif
+
+/// to[i] = the sum of the lanes of x[i], for n packs. `to` has room for whole packs.
+template <int n, class P>
+AVIARY_HOST_DEVICE AVIARY_INLINE void sums(P const* x, typename Pack<P>::value_type* to) noexcept {
+  if constexpr (Pack<P>::lanes == 1) {
+    for (int i = 0; i < n; ++i) to[i] = x[i];
+  } else {
+#if !AVIARY_DEVICE_COMPILER
+    constexpr int lanes = static_cast<int>(Pack<P>::lanes);
+    for (int i = 0; i < n; i += lanes) {
+      P rows[to_size(lanes)];
+      for (int m = 0; m < lanes; ++m) rows[m] = i + m < n ? x[i + m] : P(0);
+      Pack<P>::store(to + i, detail::sums_of_rows(rows));
+    }
+#endif
+  }
+}
+
+/// Asks for the line of memory at an address, which may be any, into second-level cache or into the first.
+/// (Inlined always: g++ takes a function with nothing but this in it for one without effect, and drops its calls.)
+AVIARY_HOST_DEVICE AVIARY_INLINE void prefetch_far([[maybe_unused]] std::uintptr_t address) noexcept {
+#if (defined(__GNUC__) || defined(__clang__)) && !AVIARY_DEVICE_COMPILER
+  __builtin_prefetch(reinterpret_cast<void const*>(address), 0, 2);
+#endif
+}
+AVIARY_HOST_DEVICE AVIARY_INLINE void prefetch_near([[maybe_unused]] std::uintptr_t address) noexcept {
+#if (defined(__GNUC__) || defined(__clang__)) && !AVIARY_DEVICE_COMPILER
+  __builtin_prefetch(reinterpret_cast<void const*>(address), 0, 3);
+#endif
+}
+
+/// Packs that a kernel takes side by side: `widest` at most, and no more than `size` numbers (a compile-time size or
+/// `dynamic`) are.
+template <class P, Index size = dynamic, int widest = Pack<P>::registers / 8>
+AVIARY_HOST_DEVICE constexpr int side_by_side() noexcept {
+  int n = Pack<P>::registers < 16 ? 1 : widest >= 4 ? 4 : widest >= 2 ? 2 : 1;
+  while (n > 1 && size != dynamic && n * Pack<P>::lanes > size) n /= 2;
+  return n;
+}
+
+/// f.operator()<Q>(i) for packs Q that cover [first, last): side by side while they fit, then single ones, of which the last
+/// may reach past the end. How the range is cut changes no lane. Where `size` numbers are whole packs side by side, so must
+/// the range be.
+template <class P, Index size = dynamic, int widest = Pack<P>::registers / 8, class F>
 AVIARY_HOST_DEVICE AVIARY_INLINE void for_packs(Index first, Index last, F&& f) noexcept {
-  using L = Pack<P>;
+  constexpr int n = side_by_side<P, size, widest>();
+  constexpr Index lanes = n * Pack<P>::lanes;
   Index i = first;
-  if constexpr (L::registers >= 32 && (most == dynamic || 4 * L::lanes <= most))
-    for (; i + 4 * L::lanes <= last; i += 4 * L::lanes) f.template operator()<Wide<P, 4>>(i);
-  if constexpr (L::registers >= 16 && (most == dynamic || 2 * L::lanes <= most))
-    for (; i + 2 * L::lanes <= last; i += 2 * L::lanes) f.template operator()<Wide<P, 2>>(i);
-  for (; i < last; i += L::lanes) f.template operator()<P>(i);
+  if constexpr (n > 1)
+    for (; i + lanes <= last; i += lanes) f.template operator()<Wide<P, n>>(i);
+  if constexpr (n == 1 || size == dynamic || size % lanes != 0) {
+    for (; i < last; i += Pack<P>::lanes) f.template operator()<P>(i);
+  } else {
+    AVIARY_ASSERT(i == last);
+  }
 }
 
 /// to[i] = f(from[i]...) for n numbers, a pack at a time; f takes and gives packs. `to` may be one of `from`.
