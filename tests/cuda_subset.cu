@@ -13,25 +13,35 @@ template <class M> __global__ void whole(typename M::StateNumber* s, typename M:
                                   VecView<typename M::T, M::values>(y));
 }
 
-/// A block takes a head: its threads share the lanes of prepare, then each has columns of advance.
+/// A thread's share of the lanes.
+struct Share {
+  Index thread, threads;
+};
+
+/// A block takes a head: its threads share the lanes of prepare, then each has columns of the passes.
 template <class M>
 __global__ void block(typename M::StateNumber* s, typename M::T const* x, typename M::T* y, Index tokens) {
   using T = typename M::T;
-  using Kernel = typename M::template Kernel<T>;
+  using Group = typename M::template Group<1>;
   constexpr Index n = M::keys;
-  __shared__ T numbers[to_size(M::Prepared::length(padded<T>(n)))];
-  typename M::Prepared const token(numbers, padded<T>(n));
+  __shared__ T numbers[to_size(Group::length(padded<T>(n)))];
+  Group const group(numbers, padded<T>(n));
   typename M::View const state{s + blockIdx.x * n * padded<T>(n), {}, {}};
   for (Index t = 0; t < tokens; ++t) {
-    T const* const row = x + (t * gridDim.x + blockIdx.x) * 6 * n;
-    Kernel::prepare(typename M::Token{row, row + n, row + 2 * n, row + 3 * n, row + 4 * n, row + 5 * n}, token, n, n,
-                    threadIdx.x, blockDim.x);
+    Index const head = t * gridDim.x + blockIdx.x;
+    T const* const row = x + head * 6 * n;
+    T products[to_size(Group::pairs)];
+    if (threadIdx.x < Group::pairs) group.pair_products()[threadIdx.x] = T(0);
     __syncthreads();
-    for (Index i = threadIdx.x; i < n; i += blockDim.x) {
-      T z = Kernel::template probe<T>(state.s + i, state.stride(), token.p(), n);
-      y[(t * gridDim.x + blockIdx.x) * n + i] =
-          Kernel::template advance<T, false>(state.s + i, state.stride(), token, token.v()[i], z, n, token);
-    }
+    typename M::Token const token{row, row + n, row + 2 * n, row + 3 * n, row + 4 * n, row + 5 * n};
+    aviary::detail::prepare<typename M::Rule, T>(
+        &token, group, products, Extent<n>(), Extent<n>(),
+        Share{static_cast<Index>(threadIdx.x), static_cast<Index>(blockDim.x)});
+    for (int i = 0; i < Group::pairs; ++i) atomicAdd(group.pair_products() + i, products[i]);
+    __syncthreads();
+    T* const out = y + head * n;
+    for (Index i = threadIdx.x; i < n; i += blockDim.x)
+      M::template Passes<T, 1>::run(state.s, state.stride(), n, group, &out, i, i + 1, {});
     __syncthreads();
   }
 }

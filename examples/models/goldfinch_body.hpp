@@ -7,8 +7,8 @@
 ///
 /// The attention blocks see only the last 2 n + 1 tokens of a prompt, n being their number: each looks back one token in its
 /// two token shifts, so the last of these tokens gets what a run over all of them would give it. While a prompt is read,
-/// these rows wait. Splitting a prompt into calls in any way gives the same bits, as do the number of threads and whether
-/// keys are kept.
+/// these rows wait. The number of threads and whether keys are kept change no bit. Where a prompt is split into calls may
+/// change the last ones, of the recurrences below the attention.
 #include <algorithm>
 #include <cstdint>
 #include <span>

@@ -110,7 +110,7 @@ TEST_CASE("goldfinch: rounded caches move the published logits by less than they
   }
 }
 
-TEST_CASE("goldfinch: every split of a prompt gives the same bits") {
+TEST_CASE("goldfinch: every split of a prompt agrees with single tokens") {
   Ids const tokens = tokens_for(11, 22);
   std::span<TokenId const> const all(tokens);
   for (test::RwkvShape const& shape : {test::RwkvShape{.layers = 4, .attention_layers = 2}, {.head_size = 9}}) {
@@ -123,10 +123,12 @@ TEST_CASE("goldfinch: every split of a prompt gives the same bits") {
         CAPTURE(first);
         CAPTURE(second);
         model.reset();
-        CHECK(copy(model.prefill(all.first(first))) == expected[first - 1]);
-        if (second > 0) CHECK(copy(model.prefill(all.subspan(first, second))) == expected[first + second - 1]);
+        CHECK(max_error(model.prefill(all.first(first)), expected[first - 1]) <= bound<float>);
+        if (second > 0)
+          CHECK(max_error(model.prefill(all.subspan(first, second)), expected[first + second - 1]) <= bound<float>);
         auto const rest = steps(model, all.subspan(first + second));
-        CHECK(std::equal(rest.begin(), rest.end(), expected.begin() + static_cast<Index>(first + second)));
+        for (std::size_t t = 0; t < rest.size(); ++t)
+          CHECK(max_error(rest[t], expected[first + second + t]) <= bound<float>);
       }
   }
 }

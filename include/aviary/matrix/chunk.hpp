@@ -13,7 +13,7 @@
 
 #include "aviary/core/executor.hpp"
 #include "aviary/dense/product.hpp"
-#include "aviary/matrix/tile.hpp"
+#include "aviary/matrix/forward.hpp"
 
 namespace AVIARY_NAMESPACE {
 
@@ -95,12 +95,11 @@ AVIARY_HOST_DEVICE void advance(MatView<S> s, VecView<T const> decay, MatView<T 
 
 namespace detail {
 
-/// Takes tiles of up to L tokens of a head through a state as chunks, in the caller's workspace: an engine of ForwardPass.
+/// Takes turns of up to L tokens of a head through a state as chunks, in the caller's workspace: an engine of ForwardPass.
 template <class M, class P, Index L> class Chunked {
   using R = typename M::Rule;
   using T = typename M::T;
   using Lane = simd::Pack<P>;
-  using Prepared = typename M::Prepared;
   using Matrix = MatView<T>;
   using Rows = MatView<T const>;
   static constexpr bool after = R::read == Read::after;
@@ -108,62 +107,59 @@ template <class M, class P, Index L> class Chunked {
  public:
   explicit Chunked(std::span<T> workspace) noexcept : workspace_(workspace) {}
 
-  static constexpr Index tokens(Index, Index) noexcept { return L; }
+  static constexpr Index most() noexcept { return L; }
+  static constexpr Index block = 1;
   /// Numbers of workspace.
   static Index workspace(Index keys, Index values) noexcept {
-    Index const prepared = Prepared::length(TileSizes<M>::row(keys, values));
-    return L * prepared + 2 * L * keys + (L / 2 + 3) * keys + 4 * L * L + 3 * L * values + 2 * keys;
+    Index const row = GroupsOf<M>::row(keys, values);
+    return 7 * L * row + L + (L / 2 + 3) * keys + 4 * L * L + 3 * L * values + 2 * keys;
   }
 
-  void operator()(typename M::Inputs const& x, Sink<M::values> const& sink, Index h, Index t, Index n,
-                  typename M::View s, Index, Index) noexcept {
-    Index const keys = s.keys(), values = s.values();
+  void operator()(Turn<M> const& turn) noexcept {
+    typename M::View const s = turn.state;
+    Index const n = turn.tokens, keys = s.keys(), values = s.values();
     AVIARY_ASSERT(static_cast<Index>(workspace_.size()) >= workspace(keys, values));
     used_ = 0;
-    prepare(x, t, n, keys, values);
-    Matrix const r_k = pairs_of(term(&Prepared::r), term(&Prepared::k), after);
+    prepare(input_head<R>(turn.call.x, turn.head, turn.heads), turn.token, n, keys, values);
+    Matrix const r_k = pairs_of(r_, k_, after);
     Matrix const y = take(n, values), u = take(n, values);
     clear(y);
     for (Index m = 0; m < n; ++m) {
-      T const* const v = token(m).v();
       for (Index i = 0; i < values; ++i) {
-        u(m, i) = v[i];
-        if constexpr (!after) y(m, i) = token(m).bonus() * v[i];
+        u(m, i) = v_(m, i);
+        if constexpr (!after) y(m, i) = bonus_[m] * v_(m, i);
       }
     }
-    if constexpr (after) add_diagonal(r_k, &Prepared::k);
+    if constexpr (after) add_diagonal(r_k, k_);
     if constexpr (R::erase == Erase::none) {
       VecView<T const> const decay = decay_terms(n, keys);
-      chunk::advance<P>(as_matrix(s), decay, Rows(term(&Prepared::r)), y, write(r_k, &Prepared::k, u));
+      chunk::advance<P>(as_matrix(s), decay, Rows(r_), y, write(r_k, k_, u));
     } else if constexpr (R::erase == Erase::along_key) {  // u = v - z, so (I + [p|k]) u = v - p S
-      Matrix const p_k = pairs_of(term(&Prepared::p), term(&Prepared::k), false);
+      Matrix const p_k = pairs_of(p_, k_, false);
       negate(p_k);
       VecView<T const> const decay = decay_terms(n, keys);
-      negate(term(&Prepared::p));
-      add_product<P>(u, Coefficients<T>(Rows(term(&Prepared::p))), as_matrix(s));
+      negate(p_);
+      add_product<P>(u, Coefficients<T>(Rows(p_)), as_matrix(s));
       chunk::solve<P>(Rows(p_k), u);
-      chunk::advance<P>(as_matrix(s), decay, Rows(term(&Prepared::r)), y, write(r_k, &Prepared::k, u));
+      chunk::advance<P>(as_matrix(s), decay, Rows(r_), y, write(r_k, k_, u));
     } else {
-      Matrix const r_q = pairs_of(term(&Prepared::r), term(&Prepared::q), after);
-      if constexpr (after) add_diagonal(r_q, &Prepared::q);
-      Matrix const p_k = pairs_of(term(&Prepared::p), term(&Prepared::k), false);
-      Matrix const p_q = pairs_of(term(&Prepared::p), term(&Prepared::q), false);
+      Matrix const r_q = pairs_of(r_, q_, after);
+      if constexpr (after) add_diagonal(r_q, q_);
+      Matrix const p_k = pairs_of(p_, k_, false);
+      Matrix const p_q = pairs_of(p_, q_, false);
       Matrix const z = take(n, values);
       clear(z);
       VecView<T const> const decay = decay_terms(n, keys);
-      add_product<P>(z, Coefficients<T>(Rows(term(&Prepared::p))), as_matrix(s));
+      add_product<P>(z, Coefficients<T>(Rows(p_)), as_matrix(s));
       add_product<P>(z, Coefficients<T>(Rows(p_k)), Rows(u));
       chunk::solve<P>(Rows(p_q), z);
-      chunk::advance<P>(as_matrix(s), decay, Rows(term(&Prepared::r)), y, write(r_k, &Prepared::k, u),
-                        write(r_q, &Prepared::q, z));
+      chunk::advance<P>(as_matrix(s), decay, Rows(r_), y, write(r_k, k_, u), write(r_q, q_, z));
     }
-    if (!sink) return;
-    for (Index m = 0; m < n; ++m) sink.put(t + m, h, 0, values, &y(m, 0));
+    if (!turn.call.y) return;
+    for (Index m = 0; m < n; ++m) turn.call.y.put(turn.token + m, turn.head, 0, values, &y(m, 0));
   }
 
  private:
-  using Term = T* (Prepared::*)() const noexcept;
-
   Matrix take(Index rows, Index columns) noexcept {
     Matrix const m(workspace_.data() + used_, rows, columns);
     used_ += rows * columns;
@@ -174,28 +170,37 @@ template <class M, class P, Index L> class Chunked {
     for (Index i = 0; i < m.rows(); ++i)
       for (Index j = 0; j < m.columns(); ++j) m(i, j) = -m(i, j);
   }
-  Prepared token(Index m) const noexcept {
-    return Prepared(prepared_ + m * length_, Extent<TileSizes<M>::fixed_row>(row_));
-  }
-  /// A term of all tokens, (n, K).
-  Matrix term(Term which) const noexcept { return {(token(0).*which)(), log_w_.rows(), log_w_.columns(), length_}; }
-  chunk::Write<T> write(Matrix pairs, Term keys, Matrix values) const noexcept { return {pairs, term(keys), values}; }
+  /// Rows that whole packs may be stored to.
+  Matrix take_rows(Index n, Index columns, Index row) noexcept { return {take(n, row).data(), n, columns, row}; }
+  static chunk::Write<T> write(Matrix pairs, Matrix keys, Matrix values) noexcept { return {pairs, keys, values}; }
 
   /// The terms of the tokens as rows, their log decays and decays.
   void prepare(typename M::Inputs const& x, Index t, Index n, Index keys, Index values) noexcept {
-    row_ = TileSizes<M>::row(keys, values);
-    length_ = Prepared::length(Extent<TileSizes<M>::fixed_row>(row_));
-    prepared_ = take(n, length_).data();
-    log_w_ = take(n, keys);
-    w_ = take(n, keys);
+    Index const row = GroupsOf<M>::row(keys, values);
+    for (Matrix* const term : {&r_, &k_, &p_, &q_, &log_w_, &w_}) *term = take_rows(n, keys, row);
+    v_ = take_rows(n, values, row);
+    bonus_ = take(1, n).data();
     for (Index m = 0; m < n; ++m)
-      with_token<M>(x, t + m, [&](typename M::Token const& one) {
-        token(m).bonus() = M::template Kernel<P>::prepare(one, token(m), keys, values);
+      with_token<M>(x, t + m, [&](typename M::Token const& token) {
+        P bonus(T(0));
+        T scalar_w[1] = {};
+        if constexpr (gate_of<R> == Gate::scalar) scalar_decays<P, T, 1>(&token, scalar_w);
         for (Index j = 0; j < keys; j += Lane::lanes) {
-          P const log_w = log_decay<R, P>(one, j, keys);
-          simd::store_part(&log_w_(m, 0), j, keys, log_w);
-          simd::store_part(&w_(m, 0), j, keys, Lane::exp(log_w));
+          auto const e = lanes_of<R, P, true>(token, j, scalar_w[0]);
+          auto const terms = R::template map<Terms<R, P, true>>(e);
+          Lane::store(&r_(m, 0) + j, terms.r.value);
+          Lane::store(&k_(m, 0) + j, terms.k.value);
+          if constexpr (R::erase != Erase::none) Lane::store(&p_(m, 0) + j, terms.p.value);
+          if constexpr (R::erase == Erase::rank_one) Lane::store(&q_(m, 0) + j, terms.q.value);
+          if constexpr (!after) bonus = Lane::fma(terms.r.value * terms.u.value, terms.k.value, bonus);
+          P const log_w = log_decay<R, P>(token, j, keys);
+          Lane::store(&log_w_(m, 0) + j, log_w);
+          Lane::store(&w_(m, 0) + j, Lane::exp(log_w));
         }
+        for (Index i = 0; i < values; i += Lane::lanes)
+          Lane::store(&v_(m, 0) + i,
+                      R::template map<Terms<R, P, false>>(lanes_of<R, P, false>(token, i, scalar_w[0])).v.value);
+        bonus_[m] = Lane::sum(bonus);
       });
   }
 
@@ -207,9 +212,9 @@ template <class M, class P, Index L> class Chunked {
     return out;
   }
   /// out(t, t) = r_t . of_t: y reads the state after its own token's write.
-  void add_diagonal(Matrix out, Term of) const noexcept {
+  void add_diagonal(Matrix out, Matrix of) const noexcept {
     for (Index m = 0; m < out.rows(); ++m) {
-      T const *const a = token(m).r(), *const b = (token(m).*of)();
+      T const *const a = &r_(m, 0), *const b = &of(m, 0);
       P sum(T(0));
       for (Index j = 0; j < log_w_.columns(); j += Lane::lanes)
         sum = Lane::fma(simd::load_part<P>(a, j, log_w_.columns()), simd::load_part<P>(b, j, log_w_.columns()), sum);
@@ -223,17 +228,17 @@ template <class M, class P, Index L> class Chunked {
     Matrix const sum = take(1, keys), whole = take(1, keys);
     clear(sum);
     for (Index m = 0; m < n; ++m) {
-      if constexpr (R::erase != Erase::none) decay(token(m).p(), sum);
-      if constexpr (!after) decay(token(m).r(), sum);
+      if constexpr (R::erase != Erase::none) decay(&p_(m, 0), sum);
+      if constexpr (!after) decay(&r_(m, 0), sum);
       for (Index j = 0; j < keys; ++j) sum(0, j) += log_w_(m, j);
-      if constexpr (after) decay(token(m).r(), sum);
+      if constexpr (after) decay(&r_(m, 0), sum);
     }
     std::fill(whole.data(), whole.data() + keys, T(1));
     decay(whole.data(), sum);
     clear(sum);
     for (Index m = n; m-- > 0;) {
-      decay(token(m).k(), sum);
-      if constexpr (R::erase == Erase::rank_one) decay(token(m).q(), sum);
+      decay(&k_(m, 0), sum);
+      if constexpr (R::erase == Erase::rank_one) decay(&q_(m, 0), sum);
       for (Index j = 0; j < keys; ++j) sum(0, j) += log_w_(m, j);
     }
     return {whole.data(), keys};
@@ -246,9 +251,9 @@ template <class M, class P, Index L> class Chunked {
   }
 
   std::span<T> workspace_;
-  Index used_ = 0, row_ = 0, length_ = 0;
-  T* prepared_ = nullptr;
-  Matrix log_w_{nullptr, 0, 0}, w_{nullptr, 0, 0};
+  Index used_ = 0;
+  Matrix r_{nullptr, 0, 0}, k_ = r_, p_ = r_, q_ = r_, v_ = r_, log_w_ = r_, w_ = r_;
+  T* bonus_ = nullptr;
 };
 
 }  // namespace detail

@@ -1,33 +1,100 @@
 #pragma once
-/// Packed sequences through all heads. A tile of tokens is prepared into scratch on the stack, then run over the state of
-/// one head, which stays in first-level cache for a few tiles. Then the next head takes the same tokens: its inputs lie
-/// beside those that were read.
+/// Packed sequences through all heads. A stretch of tokens is taken through the state of one head, which stays in first-level
+/// cache, group by group. Then the next head takes the same tokens: its inputs lie beside those that were read, and are on
+/// their way already.
 #include <algorithm>
 #include <span>
 
 #include "aviary/core/executor.hpp"
 #include "aviary/core/packing.hpp"
 #include "aviary/core/tape.hpp"
-#include "aviary/matrix/tile.hpp"
+#include "aviary/matrix/tokens.hpp"
 
 namespace AVIARY_NAMESPACE::detail {
 
-/// Takes tiles through a state by stepping: what `forward` does with a tile.
-template <class M, class P> struct Stepped {
-  static constexpr Index tokens(Index keys, Index values) noexcept { return TileSizes<M>::tokens(keys, values); }
+/// Some tokens of one head, the columns of its state that they go through, and whose turn is next.
+template <class M> struct Turn {
+  typename M::ForwardCall const& call;
+  InputRows<M> const& inputs;
+  Index heads, head, token, tokens;
+  typename M::View state;
+  Index first, last;
+  Index next_head, next_token;
+  typename M::View next_state;
+};
 
-  /// Tokens t ... t + n - 1 of head h, whose inputs are x, for columns [first, last) of its state.
-  void operator()(typename M::Inputs const& x, Sink<M::values> const& y, Index h, Index t, Index n, typename M::View s,
-                  Index first, Index last) const noexcept {
-    Tile<M, P> tile(x, t, n, s.keys(), s.values());
-    tile.run(
-        s.s, s.stride(), first, last,
-        [&]<class Q>(Index i, Index m) { return simd::Pack<Q>::load(tile.token(m).v() + i); },
-        [&](Index i, Index m, auto const& lanes) { put_lanes<typename M::T>(y, t + m, h, i, lanes); });
+/// Takes tokens through a state in groups: what `forward` does with a turn.
+template <class M, class P> class Stepped {
+  using T = typename M::T;
+  using S = typename M::StateNumber;
+  using Groups = GroupsOf<M>;
+  using Tokens = HeadTokens<M, P>;
+
+ public:
+  /// Tokens of a turn: so many that loading a state is little beside them, so few that their inputs fit into the cache.
+  static constexpr Index most() noexcept { return 128; }
+  /// Columns of a state that are not to be parted.
+  static constexpr Index block = Groups::template Passes<P, 1>::block;
+
+  void operator()(Turn<M> const& turn) const noexcept {
+    Tokens tokens(turn.inputs, turn.head, turn.token, turn.state.keys(), turn.state.values());
+    constexpr int N = Groups::template tokens<P>;
+    Index done = 0;
+    if constexpr (N > 1)
+      if (turn.tokens >= N && tokens.in_groups()) done = take<N>(turn, tokens, 0);
+    if (done < turn.tokens) take<1>(turn, tokens, done);
+  }
+
+ private:
+  /// A share of the next state for each group, the next head's inputs for the same tokens, and this head's inputs for the tokens
+  /// after them.
+  static void plan_fetches(Turn<M> const& turn, Index token, Index groups, FetchPlan& plan) noexcept {
+    constexpr Index N = Groups::template tokens<P>;
+    typename M::View const s = turn.next_state;
+    plan.add(s.s, s.keys() * s.stride() * static_cast<Index>(sizeof(S)), groups);
+    InputRows<M> const& x = turn.inputs;
+    for (int f = 0; f < InputRows<M>::fields; ++f)
+      if (x.size(f) > 1)
+        plan.add(x.rows(f, turn.next_head, turn.next_token), x.rows(f, turn.head, token), N,
+                 x.size(f) * static_cast<Index>(size_of(x.format(f))));
+    if (Sink<M::values> const& y = turn.call.y)
+      plan.add(y.rows(turn.next_token, turn.next_head), y.rows(token, turn.head), N,
+               y.size() * static_cast<Index>(size_of(y.format())));
+  }
+
+  /// Whole groups of N tokens, the first `done` tokens being done. Returns how many tokens are done then.
+  template <int N> AVIARY_NO_INLINE static Index take(Turn<M> const& turn, Tokens& tokens, Index done) noexcept {
+    using Passes = typename Groups::template Passes<P, N>;
+    typename M::View const s = turn.state;
+    Sink<M::values> const& sink = turn.call.y;
+    Index const values = s.values(), count = (turn.tokens - done) / N, end = done + count * N;
+    bool const in_place =
+        sink && sink.format() == format_of<T> && turn.last <= values;  // no row has a place for padding
+    RowCursor outputs;
+    if (sink) outputs = sink.rows(turn.token + done, turn.head);
+
+    FetchPlan plan;
+    if constexpr (N > 1) plan_fetches(turn, turn.token + done, count, plan);
+    for (; done < end; done += N) {
+      auto const group = tokens.template next<N>();
+      T* y[to_size(N)];
+      if (in_place)
+        outputs.next(N, y);
+      else
+        for (int m = 0; m < N; ++m) y[m] = group.y(m);
+      Passes::run(s.s, s.stride(), s.keys(), group, y, turn.first, turn.last,
+                  plan.ahead(Passes::count(turn.last - turn.first)));
+      plan.move();
+      if (sink && !in_place)
+        for (int m = 0; m < N; ++m)
+          sink.put(turn.token + done + m, turn.head, turn.first, std::min(values, turn.last) - turn.first,
+                   y[m] + turn.first);
+    }
+    return end;
   }
 };
 
-/// The forward pass of memory M over one sequence, some of its heads and a stretch of their values; `Engine` takes a tile
+/// The forward pass of memory M over one sequence, some of its heads and a stretch of their values; `Engine` takes a turn
 /// of tokens through one state.
 template <class M, class Engine> class ForwardPass {
   using S = typename M::StateNumber;
@@ -39,7 +106,8 @@ template <class M, class Engine> class ForwardPass {
     Packing const packing{call.offsets, call.tokens()};
     if (call.states.empty()) return;
     Index const sequences = packing.sequences(), heads = static_cast<Index>(call.states.size()) / sequences;
-    Index const row = View(call.states.front()).stride(), line = alignment / static_cast<Index>(sizeof(S));
+    Index const row = View(call.states.front()).stride();
+    Index const line = std::max(alignment / static_cast<Index>(sizeof(S)), Engine::block);
     Cut const cut = Cut::of(sequences, heads, row, line, executor.concurrency());
     run_tasks(executor, sequences * cut.head_tasks * cut.row_tasks, [&](Index task) noexcept {
       Index const group = task / cut.row_tasks, sequence = group / cut.head_tasks;
@@ -53,6 +121,7 @@ template <class M, class Engine> class ForwardPass {
   ForwardPass(Call const& call, Packing packing, Index head_count, Index sequence, Index first_value, Index last_value,
               Engine const& engine) noexcept
       : call_(call),
+        inputs_(call.x, head_count),
         packing_(packing),
         heads_(head_count),
         sequence_(sequence),
@@ -60,18 +129,15 @@ template <class M, class Engine> class ForwardPass {
         last_value_(last_value),
         engine_(engine) {}
 
-  /// Tiles after which the next head has its turn.
-  static constexpr Index tiles = 8;
-
   void run_heads(Index first, Index last) noexcept {
     if (first == last) return;
-    Index const tile = engine_.tokens(state(first).keys(), state(first).values());
-    for_stretches(packing_, sequence_, call_.tape, tiles * tile, [&](Index t, Index n, Index kept) {
+    for_stretches(packing_, sequence_, call_.tape, engine_.most(), [&](Index t, Index n, Index kept) {
       for (Index h = first; h < last; ++h) {
         if (kept >= 0) keep(state(h), call_.tape.states[at(kept, h)]);
-        auto const x = input_head<typename M::Rule>(call_.x, h, heads_);
-        for (Index done = 0; done < n; done += tile)
-          engine_(x, call_.y, h, t + done, std::min(tile, n - done), state(h), first_value_, last_value_);
+        bool const wraps = h + 1 == last;  // what comes next may lie past the end: it is only fetched
+        Index const next = wraps ? first : h + 1;
+        engine_(Turn<M>{call_, inputs_, heads_, h, t, n, state(h), first_value_, last_value_, next, wraps ? t + n : t,
+                        state(next)});
       }
     });
   }
@@ -85,6 +151,7 @@ template <class M, class Engine> class ForwardPass {
   View state(Index h) const noexcept { return call_.states[at(sequence_, h)]; }
 
   Call const& call_;
+  InputRows<M> inputs_;
   Packing packing_;
   Index heads_, sequence_, first_value_, last_value_;
   Engine engine_;

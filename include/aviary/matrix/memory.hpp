@@ -15,7 +15,8 @@ namespace AVIARY_NAMESPACE {
 ///
 /// Number (float or double) is the type of the arithmetic and, unless S says otherwise, of the state.
 ///
-/// S = bf16 or f16 halves the memory of a state, and rounds it after every token. The error of y and of the state was
+/// S = bf16 or f16 halves the memory of a state, and rounds it whenever it is written: after a token in `step`, after a group
+/// of tokens in `forward`. The error of y and of the state, rounded after every token, was
 /// measured in unit roundoffs u of S (bf16 2^-8, f16 2^-11), relative L2, 64 x 64, 64 to 4096 tokens, with an erasure of
 /// rank one: 0.5 to 0.75 u with the decays of WKV-7, 3.5 u with slow decays or none. Without decay and erasure, small writes are
 /// lost in large sums: keep float there. Models are trained with states in float; try before you ship. A step costs 1.4
@@ -54,8 +55,9 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   /// Packed sequences: (tokens, heads, K, V or 1) of any floating format, each field with its own number of heads, a
   /// divisor of that of y: value head h reads head h H_field / H.
   using Inputs = typename R::template Fields<detail::InputFields<K, V>::template Per>;
-  using Prepared = typename detail::TileSizes<MatrixMemory>::Token;
-  template <class P> using Kernel = typename detail::TileSizes<MatrixMemory>::template Kernel<P>;
+  /// N tokens prepared, and the passes that take them through a state: see matrix/README.md.
+  template <int N> using Group = typename detail::GroupsOf<MatrixMemory>::template Group<N>;
+  template <class P, int N> using Passes = typename detail::GroupsOf<MatrixMemory>::template Passes<P, N>;
 
   using Tape = aviary::Tape<State>;
 
@@ -77,22 +79,21 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   /// Cost:   2 to 5 fused multiply-adds per state element by rule; s travels through memory once.
   template <class P = simd::Native<T>>
   AVIARY_HOST_DEVICE static void step(View s, Token const& x, VecView<T, V> y) noexcept {
-    using Sizes = detail::TileSizes<MatrixMemory>;
+    using Groups = detail::GroupsOf<MatrixMemory>;
     if constexpr (K == dynamic || V == dynamic) AVIARY_ASSERT_CALL(check(s, x, y));
-    alignas(alignment) T numbers[to_size(Sizes::token_numbers)];
-    Prepared const token(numbers, Sizes::row(s.keys(), s.values()));
-    token.bonus() = Kernel<P>::prepare(x, token, s.keys(), s.values());
-    simd::for_packs<P, Sizes::fixed_row>(0, s.stride(), [&]<class Q>(Index i) {
-      Q z(T(0));
-      if constexpr (R::erase != Erase::none) z = Kernel<P>::template probe<Q>(s.s + i, s.stride(), token.p(), s.keys());
-      Q const v = simd::Pack<Q>::load(token.v() + i);
-      simd::store_part(y.data(), i, s.values(),
-                       Kernel<P>::template advance<Q, false>(s.s + i, s.stride(), token, v, z, s.keys(), token));
-    });
+    alignas(alignment) T numbers[to_size(Group<1>::length(Groups::longest_row))];
+    Group<1> const token(numbers, Groups::row(s.keys(), s.values()));
+    detail::prepare<R, P>(&x, token, token.pair_products(), s.key_extent, s.value_extent);
+    bool const whole = s.values() == s.stride();
+    T* const out = whole ? y.data() : token.y(0);
+    Passes<P, 1>::run(s.s, s.stride(), s.keys(), token, &out, 0, s.stride(), {});
+    if (!whole)
+      for (Index i = 0; i < s.values(); ++i) y[i] = out[i];
   }
 
-  /// Packed sequences through all heads; a sequence may have no token. Agrees with a loop of `step` within its bound, and
-  /// has the same bits whatever the executor, but not however a sequence is split. Takes subnormal numbers as 0. Allocates
+  /// Packed sequences through all heads; a sequence may have no token. Tokens go through a state in groups of up to four: the
+  /// outputs agree with a loop of `step` within its bound, and have the same bits whatever the executor, but not however a
+  /// sequence is split. Takes subnormal numbers as 0. Allocates
   /// nothing and throws only what the executor throws.
   template <class P = simd::Native<T>, Executor E = Serial>
   static void forward(ForwardCall const& call, E&& executor = {}) {

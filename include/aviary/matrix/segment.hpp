@@ -7,7 +7,7 @@
 #include "aviary/core/executor.hpp"
 #include "aviary/core/packing.hpp"
 #include "aviary/dense/product.hpp"
-#include "aviary/matrix/tile.hpp"
+#include "aviary/matrix/tokens.hpp"
 
 namespace AVIARY_NAMESPACE {
 
@@ -91,42 +91,55 @@ template <class M, class P> class SegmentPass {
   void stretch(typename M::Segment& segment, Index begin, Index end) const noexcept {
     set_identity(segment);
     auto const b = segment.b.view();
-    auto const x = input_head<R>(call_.x, head_, heads_);
-    for (Index t = begin, n = 0; t < end; t += n) {
-      n = std::min(end - t, TileSizes<M>::tokens(b.keys(), b.values()));
-      Tile<M, P> tile(x, t, n, b.keys(), b.values());
-      tile.run(
-          b.s, b.stride(), 0, b.stride(),
-          [&]<class Q>(Index i, Index m) { return simd::Pack<Q>::load(tile.token(m).v() + i); },
-          [&](Index i, Index m, auto const& y) { put_lanes<T>(call_.y, t + m, head_, i, y); });
-      if constexpr (dense)
-        dense_map(segment, tile, t);
-      else
-        diagonal_map(segment, tile, x, t, n);
+    InputRows<M> const inputs(call_.x, heads_);
+    HeadTokens<M, P> tokens(inputs, head_, begin, b.keys(), b.values());
+    constexpr int N = GroupsOf<M>::template tokens<P>;
+    Index t = begin;
+    if constexpr (N > 1)
+      if (tokens.in_groups())
+        for (; t + N <= end; t += N) take<N>(segment, tokens, t);
+    for (; t < end; ++t) take<1>(segment, tokens, t);
+    if constexpr (!dense) diagonal_map(segment, begin, end);
+  }
+
+  template <int N>
+  AVIARY_NO_INLINE void take(typename M::Segment& segment, HeadTokens<M, P>& tokens, Index t) const noexcept {
+    auto const group = tokens.template next<N>();
+    through<N>(segment.b.view(), group, call_.y, t);
+    if constexpr (dense) {  // A is the state of the same tokens from the identity, with nothing to write; it reads m
+      for (int n = 0; n < N; ++n) std::fill(group.value(n), group.value(n) + group.row(), T(0));
+      through<N>(segment.a.view(), group, call_.state_weights, t);
     }
   }
 
-  /// A is the state of the same tokens from the identity, with nothing to write; what it reads is m.
-  void dense_map(typename M::Segment& segment, Tile<M, P>& tile, Index t) const noexcept {
-    auto const a = segment.a.view();
-    tile.run(
-        a.s, a.stride(), 0, a.stride(), []<class Q>(Index, Index) { return Q(T(0)); },
-        [&](Index i, Index m, auto const& y) { put_lanes<T>(call_.state_weights, t + m, head_, i, y); });
+  template <int N, Index V, Index W>
+  void through(StateView<T, M::keys, V> s, typename M::template Group<N> const& group, Sink<W> const& sink,
+               Index t) const noexcept {
+    T* y[to_size(N)];
+    for (int m = 0; m < N; ++m) y[m] = group.y(m);
+    using Passes =
+        detail::Passes<form_of<R>, P, T, T, GroupsOf<M>::fixed_row, V == dynamic ? dynamic : padded<T>(V), N>;
+    Passes::run(s.s, s.stride(), s.keys(), group, y, 0, s.stride(), {});
+    if (sink)
+      for (int m = 0; m < N; ++m) sink.put(t + m, head_, 0, s.values(), y[m]);
   }
 
   /// A is the product of the decays, and m is r times those before it (Read::after: and its own).
-  void diagonal_map(typename M::Segment& segment, Tile<M, P>& tile, typename M::Inputs const& x, Index t,
-                    Index n) const noexcept {
+  void diagonal_map(typename M::Segment& segment, Index begin, Index end) const noexcept {
     using L = simd::Pack<P>;
     auto const log_a = segment.log_a.view();
-    for (Index m = 0; m < n; ++m)
-      with_token<M>(x, t + m, [&](typename M::Token const& token) {
-        for (Index j = 0; j < log_a.values(); j += L::lanes) {
-          P const before = L::load(log_a[0] + j), after = before + log_decay<R, P>(token, j, log_a.values());
+    Index const keys = log_a.values();
+    auto const x = input_head<R>(call_.x, head_, heads_);
+    for (Index t = begin; t < end; ++t)
+      with_token<M>(x, t, [&](typename M::Token const& token) {
+        T scalar_w[1] = {};
+        if constexpr (gate_of<R> == Gate::scalar) scalar_decays<P, T, 1>(&token, scalar_w);
+        for (Index j = 0; j < keys; j += L::lanes) {
+          P const before = L::load(log_a[0] + j), after = before + log_decay<R, P>(token, j, keys);
           if (call_.state_weights) {
-            P const r = L::load(tile.token(m).r() + j);
+            P const r = R::template map<Terms<R, P, true>>(lanes_of<R, P, true>(token, j, scalar_w[0])).r.value;
             P const reached = R::read == Read::after ? after : before;
-            put_lanes<T>(call_.state_weights, t + m, head_, j, gate_of<R> == Gate::none ? r : r * L::exp(reached));
+            put_lanes<T>(call_.state_weights, t, head_, j, gate_of<R> == Gate::none ? r : r * L::exp(reached));
           }
           L::store(log_a[0] + j, after);
         }
@@ -157,9 +170,10 @@ template <class M, class P> struct CorrectPass {
     alignas(alignment) T m_scratch[to_size(largest_head)], y_scratch[to_size(largest_head)];
     auto const m = call.state_weights.template row<T>(t, h, m_scratch);
     auto const y0 = call.y0.template row<T>(t, h, y_scratch);
-    simd::for_packs<P, TileSizes<M>::fixed_row>(0, s.stride(), [&]<class Q>(Index i) {
-      Q const part = M::template Kernel<P>::template probe<Q>(s.s + i, s.stride(), m.data(), s.keys());
-      put_lanes<T>(call.y, t, h, i, simd::load_part<Q>(y0.data(), i, s.values()) + part);
+    simd::for_packs<P, GroupsOf<M>::fixed_row>(0, s.stride(), [&]<class Q>(Index i) {
+      Q y = simd::load_part<Q>(y0.data(), i, s.values());
+      for (Index j = 0; j < s.keys(); ++j) y = simd::Pack<Q>::fma(simd::load<Q>(s[j] + i), Q(m[j]), y);
+      put_lanes<T>(call.y, t, h, i, y);
     });
   }
 };

@@ -1,0 +1,184 @@
+#pragma once
+/// The passes of a group of tokens over a state. Lanes lie along values here. No sum runs across lanes of the state, and values
+/// never meet: they may be split between packs, threads and devices without changing a bit.
+#include "aviary/matrix/ahead.hpp"
+#include "aviary/matrix/group.hpp"
+
+namespace AVIARY_NAMESPACE::detail {
+
+/// How a group goes through a state: `tokens` of them, `read` and `write` packs side by side in the passes that read it and
+/// write it. What a pass keeps is in registers; more tokens cost more pairs than they save.
+struct PassShape {
+  int tokens, read, write;
+};
+template <class P> AVIARY_HOST_DEVICE constexpr PassShape pass_shape(Form form) noexcept {
+  bool const many = simd::Pack<P>::registers >= 32;
+  switch (form.erase) {
+    case Erase::none:
+      return many ? PassShape{4, 4, 4} : PassShape{4, 2, 2};
+    case Erase::along_key:
+      return many ? PassShape{4, 2, 4} : PassShape{2, 2, 2};
+    case Erase::rank_one:
+      return many ? PassShape{2, 4, 4} : PassShape{2, 2, 2};
+  }
+  return {1, 1, 1};
+}
+
+/// Packs P of numbers T over states of numbers S with `stride` numbers in a row, which may be `dynamic`, for groups of N tokens of
+/// any rule of this form.
+template <Form form, class P, class T, class S, Index Row, Index stride, int N> class Passes {
+  using Group = aviary::Group<form, T, Row, N>;
+  static constexpr PassShape shape = pass_shape<P>(form);
+  /// A single token that probes nothing reads and writes a number of the state in one go.
+  static constexpr bool at_once = N == 1 && !Group::erases;
+
+ public:
+  /// Columns of a state that go together: [first, last) is a multiple of them.
+  static constexpr Index block = [] {
+    constexpr Index columns = simd::side_by_side<P, stride, shape.write>() * simd::Pack<P>::lanes;
+    return stride != dynamic && stride % columns == 0 ? columns : Index{1};
+  }();
+  /// Passes that `run` makes over columns of a state.
+  static constexpr Index count(Index columns) noexcept {
+    constexpr Index read = shape.read * simd::Pack<P>::lanes, write = shape.write * simd::Pack<P>::lanes;
+    return (columns + write - 1) / write + (at_once ? 0 : (columns + read - 1) / read);
+  }
+
+  /// Takes columns [first, last) of a state through the tokens of a group. What token m reads goes to y[m].
+  AVIARY_HOST_DEVICE static void run(S* s, Extent<stride> step, Index keys, Group g, T* const* y, Index first,
+                                     Index last, Ahead ahead) noexcept {
+    simd::for_packs<P, stride, shape.write>(first, last, [&]<class Q>(Index i) AVIARY_INLINE_LAMBDA {
+      if constexpr (at_once) {
+        read_and_write<Q>(s + i, step, keys, g, y, i, ahead);
+      } else {
+        constexpr Index lanes = simd::Pack<Q>::lanes;
+        simd::for_packs<P, lanes, shape.read>(i, i + lanes, [&]<class Part>(Index c) AVIARY_INLINE_LAMBDA {
+          read<Part>(s + c, step, keys, g, y, c, ahead);
+        });
+        write<Q>(s + i, step, keys, g, i, ahead);
+      }
+    });
+  }
+
+ private:
+  /// body(j) for all keys. Packs side by side fetch an entry every four keys, while there are any.
+  template <class Q, class Body>
+  AVIARY_HOST_DEVICE static AVIARY_INLINE void over_keys(Index keys, [[maybe_unused]] Ahead& ahead,
+                                                         Body&& body) noexcept {
+    Index j = 0;
+    if constexpr (N > 1 && simd::Pack<Q>::lanes > simd::Pack<P>::lanes)
+      for (auto const& entry : ahead.share(keys / Ahead::lines)) {
+        AVIARY_UNROLL(4)
+        for (Index line = 0; line < Ahead::lines; ++line) {
+          body(j + line);
+          Ahead::fetch(entry, line);
+        }
+        j += Ahead::lines;
+      }
+    AVIARY_UNROLL(4)
+    for (; j < keys; ++j) body(j);
+  }
+
+  /// What every token reads in the lanes of Q, and so what it writes there: column i of the group.
+  template <class Q>
+  AVIARY_HOST_DEVICE static AVIARY_INLINE void read(S const* column, Extent<stride> step, Index keys, Group g,
+                                                    T* const* y, Index i, Ahead& ahead) noexcept {
+    using W = simd::Pack<Q>;
+    Q sums[to_size(Group::reads)];
+    unroll<Group::reads>([&](auto n) AVIARY_INLINE_LAMBDA { sums[int(n)] = Q(T(0)); });
+    T const* const rows = g.read(0);
+    over_keys<Q>(keys, ahead, [&](Index j) AVIARY_INLINE_LAMBDA {
+      Q const s = simd::load<Q>(column + j * step);
+      unroll<Group::reads>(
+          [&](auto n) AVIARY_INLINE_LAMBDA { sums[int(n)] = W::fma(s, Q(rows[n * g.row() + j]), sums[int(n)]); });
+    });
+
+    T const* const products = g.pair_products();
+    Q written[to_size(Group::writes)];
+    unroll<N>([&](auto token) AVIARY_INLINE_LAMBDA {
+      constexpr int m = token;
+      auto const met = [&](auto read, auto write, Q const& x, Q const& sum)
+                           AVIARY_INLINE_LAMBDA { return W::fma(x, Q(products[Group::pair(read, write)]), sum); };
+      Q const v = W::load(g.value(m) + i);
+      Q out = sums[m];
+      unroll<m>([&](auto earlier) AVIARY_INLINE_LAMBDA {
+        constexpr int s = earlier;
+        out = met(Constant<m>{}, Constant<s>{}, written[s], out);
+        if constexpr (Group::rank_one) out = met(Constant<m>{}, Constant<N + s>{}, written[N + s], out);
+        if constexpr (Group::erases) sums[N + m] = met(Constant<N + m>{}, Constant<s>{}, written[s], sums[N + m]);
+        if constexpr (Group::rank_one)
+          sums[N + m] = met(Constant<N + m>{}, Constant<N + s>{}, written[N + s], sums[N + m]);
+      });
+      written[m] = v;
+      if constexpr (form.erase == Erase::along_key) {
+        written[m] = v - sums[N + m];
+        W::store(g.value(m) + i, written[m]);
+      }
+      if constexpr (Group::rank_one) {
+        written[N + m] = sums[N + m];
+        W::store(g.value(N + m) + i, written[N + m]);
+      }
+      if constexpr (form.read == Read::before) {
+        out = met(Constant<m>{}, Constant<m>{}, v, out);
+      } else {
+        out = met(Constant<m>{}, Constant<m>{}, written[m], out);
+        if constexpr (Group::rank_one) out = met(Constant<m>{}, Constant<N + m>{}, written[N + m], out);
+      }
+      W::store(y[m] + i, out);
+    });
+  }
+
+  /// s w + what is written under key j.
+  template <class Q>
+  AVIARY_HOST_DEVICE static AVIARY_INLINE Q updated(Q s, [[maybe_unused]] Q const& scalar_w, Group g, Index j,
+                                                    Q const (&written)[to_size(Group::writes)]) noexcept {
+    using W = simd::Pack<Q>;
+    if constexpr (form.gate != Gate::none) {
+      Q w = scalar_w;
+      if constexpr (form.gate == Gate::vector) w = Q(g.w()[j]);
+      s = form.constant_decay ? W::fma(s, w, s) : s * w;
+    }
+    T const* const rows = g.write(0);
+    unroll<Group::writes>([&](auto n)
+                              AVIARY_INLINE_LAMBDA { s = W::fma(written[int(n)], Q(rows[n * g.row() + j]), s); });
+    return s;
+  }
+  template <class Q> AVIARY_HOST_DEVICE static AVIARY_INLINE Q scalar_decay([[maybe_unused]] Group g) noexcept {
+    if constexpr (form.gate == Gate::scalar)
+      return Q(*g.w());
+    else
+      return Q(T(0));
+  }
+
+  /// Writes what `read` found into the lanes of Q.
+  template <class Q>
+  AVIARY_HOST_DEVICE static AVIARY_INLINE void write(S* column, Extent<stride> step, Index keys, Group g, Index i,
+                                                     Ahead& ahead) noexcept {
+    Q written[to_size(Group::writes)];
+    unroll<Group::writes>([&](auto n) AVIARY_INLINE_LAMBDA { written[int(n)] = simd::Pack<Q>::load(g.value(n) + i); });
+    Q const w = scalar_decay<Q>(g);
+    over_keys<Q>(keys, ahead, [&](Index j) AVIARY_INLINE_LAMBDA {
+      S* const at = column + j * step;
+      simd::store(at, updated<Q>(simd::load<Q>(at), w, g, j, written));
+    });
+  }
+
+  /// Both, for a token that reads nothing which it writes.
+  template <class Q>
+  AVIARY_HOST_DEVICE static AVIARY_INLINE void read_and_write(S* column, Extent<stride> step, Index keys, Group g,
+                                                              T* const* y, Index i, Ahead& ahead) noexcept {
+    using W = simd::Pack<Q>;
+    Q const written[1] = {W::load(g.value(0) + i)}, w = scalar_decay<Q>(g);
+    Q sum(T(0));
+    T const* const r = g.read(0);
+    over_keys<Q>(keys, ahead, [&](Index j) AVIARY_INLINE_LAMBDA {
+      S* const at = column + j * step;
+      Q const s = simd::load<Q>(at);
+      sum = W::fma(s, Q(r[j]), sum);
+      simd::store(at, updated<Q>(s, w, g, j, written));
+    });
+    W::store(y[0] + i, W::fma(written[0], Q(*g.pair_products()), sum));
+  }
+};
+
+}  // namespace AVIARY_NAMESPACE::detail

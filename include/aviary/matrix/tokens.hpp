@@ -1,0 +1,143 @@
+#pragma once
+/// The tokens of one head, read from the inputs of a call and prepared in groups, in scratch on the stack.
+#include <algorithm>
+
+#include "aviary/matrix/access.hpp"
+#include "aviary/matrix/pass.hpp"
+#include "aviary/matrix/state.hpp"
+
+namespace AVIARY_NAMESPACE::detail {
+
+/// The rows and groups of memory M.
+template <class M> struct GroupsOf {
+  using R = typename M::Rule;
+  using T = typename M::T;
+  static constexpr bool is_static = M::keys != dynamic && M::values != dynamic;
+  AVIARY_HOST_DEVICE static constexpr Index row_of(Index keys, Index values) noexcept {
+    return padded<typename M::StateNumber>(keys > values ? keys : values);
+  }
+  /// The length of a row, known at compile time or not.
+  static constexpr Index fixed_row = is_static ? row_of(M::keys, M::values) : dynamic;
+  AVIARY_HOST_DEVICE static constexpr Extent<fixed_row> row(Index keys, Index values) noexcept {
+    return row_of(keys, values);
+  }
+  static constexpr Index longest_row = is_static ? fixed_row : row_of(largest_head, largest_head);
+  /// Longer rows go token by token: more of them would fill the stack.
+  static constexpr Index longest_in_groups = 256;
+
+  template <int N> using Group = aviary::Group<form_of<R>, T, fixed_row, N>;
+  static constexpr Index stride_of(Index values) noexcept {
+    return values == dynamic ? dynamic : padded<typename M::StateNumber>(values);
+  }
+  template <class P, int N>
+  using Passes = detail::Passes<form_of<R>, P, T, typename M::StateNumber, fixed_row, stride_of(M::values), N>;
+  /// Tokens of a group.
+  template <class P>
+  static constexpr int tokens = is_static&& fixed_row > longest_in_groups ? 1 : pass_shape<P>(form_of<R>).tokens;
+};
+
+/// Where the inputs of a call lie. This is found out once: at one token a call it would cost a tenth of a step for each head.
+template <class M> class InputRows {
+ public:
+  static constexpr int fields = field_count<typename M::Rule>;
+
+  /// Of a call with so many heads, of which a field may have fewer.
+  InputRows(typename M::Inputs const& x, Index head_count) noexcept : heads_(head_count) {
+    int f = 0;
+    for_each_field<typename M::Rule>(x, [&](auto, auto const& field) {
+      all_are_T_ = all_are_T_ && field.format() == format_of<typename M::T>;
+      field_[f++] = {field.rows(0, 0), field.heads() > 1 ? field.rows(0, 1).at() - field.rows(0, 0).at() : 0,
+                     field.heads(), field.size(), field.format()};
+    });
+  }
+
+  /// The rows of a field for one head, from some token on.
+  RowCursor rows(int f, Index head, Index token) const noexcept {
+    Field const& x = field_[f];
+    RowCursor row = x.rows;
+    row.move(token, (x.heads == heads_ ? head : head * x.heads / heads_) * x.head_step);
+    return row;
+  }
+  Index size(int f) const noexcept { return field_[f].size; }
+  NumberFormat format(int f) const noexcept { return field_[f].format; }
+  bool all_are_T() const noexcept { return all_are_T_; }
+
+ private:
+  struct Field {
+    RowCursor rows;
+    Index head_step, heads, size;
+    NumberFormat format;
+  };
+  Field field_[to_size(fields)];
+  Index heads_;
+  bool all_are_T_ = true;
+};
+
+/// The tokens of one head from some token on.
+template <class M, class P> class HeadTokens {
+  using R = typename M::Rule;
+  using T = typename M::T;
+  using Groups = GroupsOf<M>;
+  static constexpr int fields = InputRows<M>::fields, most = Groups::template tokens<P>;
+
+ public:
+  HeadTokens(InputRows<M> const& inputs, Index head, Index token, Index keys, Index values) noexcept
+      : inputs_(inputs), keys_(keys), values_(values), row_(Groups::row(keys, values)) {
+    for (int f = 0; f < fields; ++f) rows_[f] = inputs.rows(f, head, token);
+  }
+
+  /// Whether groups of more than one token fit into the scratch.
+  bool in_groups() const noexcept { return most > 1 && (Groups::is_static || row_ <= Groups::longest_in_groups); }
+  /// The next N tokens; N is 1, or GroupsOf<M>::tokens<P> if these go in groups.
+  template <int N> AVIARY_INLINE typename Groups::template Group<N> next() noexcept {
+    T const* at[to_size(fields)][to_size(N)];
+    for (int f = 0; f < fields; ++f) rows_[f].next(N, at[f]);
+    if (!inputs_.all_are_T())
+      for (int f = 0; f < fields; ++f)
+        for (int m = 0; m < N; ++m) convert_row(f, f * N + m, at[f][m]);
+    typename Groups::template Group<N> const group(numbers_, row_);
+    [&]<int... m>(std::integer_sequence<int, m...>) AVIARY_INLINE_LAMBDA {
+      typename M::Token const tokens[]{make_token<N>(&at[0][m])...};
+      prepare<R, P>(tokens, group, group.pair_products(), keys_, values_);
+    }
+    (std::make_integer_sequence<int, N>{});
+    return group;
+  }
+
+ private:
+  /// A token whose fields lie where `at` says, every N places.
+  template <int N> AVIARY_INLINE typename M::Token make_token(T const* const* at) const noexcept {
+    int f = 0;
+    return transform_fields<R, typename M::Token>(Axes<R>{}, [&]<Axis A>(AxisTag<A>, auto) AVIARY_INLINE_LAMBDA {
+      T const* const row = at[N * f++];
+      if constexpr (one_number(A))
+        return Required<T>(*row);
+      else
+        return VecView<T const, axis_size<A, M::keys, M::values>>(row, A == Axis::value ? values_ : keys_);
+    });
+  }
+  /// A row that holds other numbers than T is converted into scratch.
+  AVIARY_NO_INLINE void convert_row(int f, int slot, T const*& row) noexcept {
+    if (inputs_.format(f) == format_of<T>) return;
+    T* const to = converted_ + slot * row_;
+    with_type(inputs_.format(f), static_cast<void const*>(row),
+              [&](auto const* from) noexcept { convert(from, to, inputs_.size(f)); });
+    row = to;
+  }
+
+  static constexpr Index numbers =
+      std::max(Groups::template Group<1>::length(Groups::longest_row),
+               Groups::template Group<most>::length(std::min(Groups::longest_row, Groups::longest_in_groups)));
+  static constexpr Index row_numbers =
+      std::max(Groups::longest_row, most* std::min(Groups::longest_row, Groups::longest_in_groups));
+
+  InputRows<M> const& inputs_;
+  RowCursor rows_[to_size(fields)];
+  [[no_unique_address]] Extent<M::keys> keys_;
+  [[no_unique_address]] Extent<M::values> values_;
+  [[no_unique_address]] Extent<Groups::fixed_row> row_;
+  alignas(alignment) T numbers_[to_size(numbers)];
+  alignas(alignment) T converted_[to_size(fields * row_numbers)];
+};
+
+}  // namespace AVIARY_NAMESPACE::detail
