@@ -7,7 +7,7 @@
 namespace AVIARY_NAMESPACE::detail {
 
 /// How a group goes through a state: `tokens` of them, `read` and `write` packs side by side in the passes that read it and
-/// write it. What a pass keeps is in registers; more tokens cost more pairs than they save.
+/// write it. What a pass keeps is in registers; more tokens cost more pairs than they save. bench/bench_passes.cpp compares shapes.
 struct PassShape {
   int tokens, read, write;
 };
@@ -26,33 +26,33 @@ template <class P> AVIARY_HOST_DEVICE constexpr PassShape pass_shape(Form form) 
 
 /// Packs P of numbers T over states of numbers S with `stride` numbers in a row, which may be `dynamic`, for groups of N tokens of
 /// any rule of this form.
-template <Form form, class P, class T, class S, Index Row, Index stride, int N> class Passes {
+template <Form form, class P, class T, class S, Index Row, Index stride, int N, int read_packs, int write_packs>
+class Passes {
   using Group = aviary::Group<form, T, Row, N>;
-  static constexpr PassShape shape = pass_shape<P>(form);
   /// A single token that probes nothing reads and writes a number of the state in one go.
   static constexpr bool at_once = N == 1 && !Group::erases;
 
  public:
   /// Columns of a state that go together: [first, last) is a multiple of them.
   static constexpr Index block = [] {
-    constexpr Index columns = simd::side_by_side<P, stride, shape.write>() * simd::Pack<P>::lanes;
+    constexpr Index columns = simd::side_by_side<P, stride, write_packs>() * simd::Pack<P>::lanes;
     return stride != dynamic && stride % columns == 0 ? columns : Index{1};
   }();
   /// Passes that `run` makes over columns of a state.
   static constexpr Index count(Index columns) noexcept {
-    constexpr Index read = shape.read * simd::Pack<P>::lanes, write = shape.write * simd::Pack<P>::lanes;
+    constexpr Index read = read_packs * simd::Pack<P>::lanes, write = write_packs * simd::Pack<P>::lanes;
     return (columns + write - 1) / write + (at_once ? 0 : (columns + read - 1) / read);
   }
 
   /// Takes columns [first, last) of a state through the tokens of a group. What token m reads goes to y[m].
   AVIARY_HOST_DEVICE static void run(S* s, Extent<stride> step, Index keys, Group g, T* const* y, Index first,
                                      Index last, Ahead ahead) noexcept {
-    simd::for_packs<P, stride, shape.write>(first, last, [&]<class Q>(Index i) AVIARY_INLINE_LAMBDA {
+    simd::for_packs<P, stride, write_packs>(first, last, [&]<class Q>(Index i) AVIARY_INLINE_LAMBDA {
       if constexpr (at_once) {
         read_and_write<Q>(s + i, step, keys, g, y, i, ahead);
       } else {
         constexpr Index lanes = simd::Pack<Q>::lanes;
-        simd::for_packs<P, lanes, shape.read>(i, i + lanes, [&]<class Part>(Index c) AVIARY_INLINE_LAMBDA {
+        simd::for_packs<P, lanes, read_packs>(i, i + lanes, [&]<class Part>(Index c) AVIARY_INLINE_LAMBDA {
           read<Part>(s + c, step, keys, g, y, c, ahead);
         });
         write<Q>(s + i, step, keys, g, i, ahead);

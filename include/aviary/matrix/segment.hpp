@@ -117,8 +117,7 @@ template <class M, class P> class SegmentPass {
                Index t) const noexcept {
     T* y[to_size(N)];
     for (int m = 0; m < N; ++m) y[m] = group.y(m);
-    using Passes =
-        detail::Passes<form_of<R>, P, T, T, GroupsOf<M>::fixed_row, V == dynamic ? dynamic : padded<T>(V), N>;
+    using Passes = typename GroupsOf<M>::template Passes<P, N, T, V == dynamic ? dynamic : padded<T>(V)>;
     Passes::run(s.s, s.stride(), s.keys(), group, y, 0, s.stride(), {});
     if (sink)
       for (int m = 0; m < N; ++m) sink.put(t + m, head_, 0, s.values(), y[m]);

@@ -29,8 +29,11 @@ template <class M> struct GroupsOf {
   static constexpr Index stride_of(Index values) noexcept {
     return values == dynamic ? dynamic : padded<typename M::StateNumber>(values);
   }
-  template <class P, int N>
-  using Passes = detail::Passes<form_of<R>, P, T, typename M::StateNumber, fixed_row, stride_of(M::values), N>;
+  static constexpr Form form = form_of<R>;
+  /// The passes over states of S with K keys and so many columns.
+  template <class P, int N, class S = typename M::StateNumber, Index columns = stride_of(M::values)>
+  using Passes = detail::Passes<form, P, T, S, fixed_row, columns, N, pass_shape<P>(form_of<R>).read,
+                                pass_shape<P>(form_of<R>).write>;
   /// Tokens of a group.
   template <class P>
   static constexpr int tokens = is_static&& fixed_row > longest_in_groups ? 1 : pass_shape<P>(form_of<R>).tokens;
