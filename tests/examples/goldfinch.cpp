@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <map>
+
 #include "support/checkpoint_case.hpp"
 #include "support/compare.hpp"
 #include "support/golden.hpp"
@@ -171,6 +173,7 @@ TEST_CASE(
   auto const weights = test::random_goldfinch({.layers = 3, .head_size = 64});
   auto const loaded = load(weights);
   auto const expected = steps(*loaded.model, all);
+  std::map<Index, std::vector<float>> of_cut;
   for (Index const threads : {1, 2})
     for (bool const keep : {false, true}) {
       CAPTURE(threads);
@@ -178,8 +181,11 @@ TEST_CASE(
       auto const same = load(weights, {.threads = models::Threads(threads), .keep_keys = keep});
       for (Index const cut : {Index{1}, Index{128}, stretch - 1, stretch, stretch + 1, 2 * stretch + 19}) {
         same.model->reset();
-        CHECK(copy(same.model->prefill(all.first(to_size(cut)))) == expected[to_size(cut - 1)]);
-        CHECK(copy(same.model->prefill(all.subspan(to_size(cut)))) == expected.back());
+        CHECK(max_error(same.model->prefill(all.first(to_size(cut))), expected[to_size(cut - 1)]) <= bound<float>);
+        auto const last = copy(same.model->prefill(all.subspan(to_size(cut))));
+        CHECK(max_error(last, expected.back()) <= bound<float>);
+        auto const [known, is_first] = of_cut.try_emplace(cut, last);
+        CHECK((is_first || last == known->second));  // the same bits whatever the threads and the keys
       }
       same.model->reset();
       CHECK(steps(*same.model, all.first(200)).back() == expected[199]);
@@ -198,7 +204,8 @@ TEST_CASE("goldfinch: rounded caches move logits by less than they round, and by
     auto const logits = steps(*loaded.model, tokens);
     for (std::size_t t = 0; t < tokens.size(); ++t) CHECK(max_error(logits[t], expected[t]) <= rounds);
     CHECK(logits.back() != expected.back());
-    CHECK(copy(kept.model->prefill(tokens)) == logits.back());
+    CHECK(max_error(kept.model->prefill(tokens), logits.back()) <= rounds);
+    CHECK(steps(*load(weights, {.cache = format, .keep_keys = true}).model, tokens) == logits);
   }
 }
 
@@ -229,7 +236,7 @@ TEST_CASE("goldfinch: a saved state is a value, in memory and in a file") {
         auto const other = load(weights, {.cache = format, .keep_keys = other_keeps});
         other.model->load_state(folder / "s");
         CHECK(copy(other.model->logits()) == logits);
-        CHECK(copy(other.model->prefill(after)) == expected.back());
+        CHECK(steps(*other.model, after) == expected);
       }
       model.restore(empty);
       CHECK(model.logits().empty());

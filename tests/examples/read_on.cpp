@@ -64,9 +64,9 @@ template <class Make> void check_pieces(double bound, Index length, Make&& make)
 TEST_CASE("read_on: a prompt in pieces has the logits of the whole") {
   for (Index const length : {8, 20, 300}) {
     CAPTURE(length);
-    check_pieces(0, length, [] { return make(goldfinch); });
-    check_pieces(0, length, [] { return make(goldfinch, {.keep_keys = true}); });
-    check_pieces(0, length, [] { return make(goldfinch, {.cache = NumberFormat::q8}); });
+    check_pieces(5e-5, length, [] { return make(goldfinch); });
+    check_pieces(5e-5, length, [] { return make(goldfinch, {.keep_keys = true}); });
+    check_pieces(0x1p-8, length, [] { return make(goldfinch, {.cache = NumberFormat::q8}); });  // what q8 rounds
     check_pieces(2e-5, length, [] { return make(rwkv7); });
   }
 }
@@ -85,11 +85,13 @@ TEST_CASE("read_on: a context may be saved before the rest is read") {
     model->save_state(folder / "context");
     model->step(1);
     model->restore(saved);
-    CHECK(logits(*model, all.subspan(n), {}) == expected);
+    auto const found = logits(*model, all.subspan(n), {});
+    CHECK(test::max_error(found.first, expected.first) <= 5e-5);
+    CHECK(test::max_error(found.second, expected.second) <= 5e-5);
     other->step(1);
     other->load_state(folder / "context");
     CHECK(other->logits().empty());
-    CHECK(logits(*other, all.subspan(n), {}) == expected);
+    CHECK(logits(*other, all.subspan(n), {}) == found);
   }
 }
 

@@ -125,9 +125,9 @@ TEST_CASE("segment: a constant decay, and decays of 0 and 1") {
     MatrixCase const c(24, {16, 24, 2, {0, 40}}, Gate::vector, Erase::none, false, decay);
     check_segments<MatrixMemory<Gated, float, 16, 24>, Gated>(c, reference_result(c, Gated::read));
   }
-  using Free = AnyRule<Gate::vector, Erase::rank_one, Read::after>;
-  MatrixCase const c(25, {16, 24, 2, {0, 40}}, Gate::vector, Erase::rank_one, false, Decay::extremes);
-  check_segments<MatrixMemory<Free, double, 16, 24>, Free>(c, reference_result(c, Free::read));
+  using Free = AnyRule<Gate::vector, Erase::rank_one, Read::after>;  // with more keys than values
+  MatrixCase const c(25, {32, 16, 2, {0, 40}}, Gate::vector, Erase::rank_one, false, Decay::extremes);
+  check_segments<MatrixMemory<Free, double, 32, 16>, Free>(c, reference_result(c, Free::read));
 }
 
 TEST_CASE("segment: outputs may be corrected in place, and are right from an empty state as they are") {

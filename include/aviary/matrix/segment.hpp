@@ -169,7 +169,7 @@ template <class M, class P> struct CorrectPass {
     alignas(alignment) T m_scratch[to_size(largest_head)], y_scratch[to_size(largest_head)];
     auto const m = call.state_weights.template row<T>(t, h, m_scratch);
     auto const y0 = call.y0.template row<T>(t, h, y_scratch);
-    simd::for_packs<P, GroupsOf<M>::fixed_row>(0, s.stride(), [&]<class Q>(Index i) {
+    simd::for_packs<P, GroupsOf<M>::stride_of(M::values)>(0, s.stride(), [&]<class Q>(Index i) {
       Q y = simd::load_part<Q>(y0.data(), i, s.values());
       for (Index j = 0; j < s.keys(); ++j) y = simd::Pack<Q>::fma(simd::load<Q>(s[j] + i), Q(m[j]), y);
       put_lanes<T>(call.y, t, h, i, y);
