@@ -181,21 +181,23 @@ AVIARY_HOST_DEVICE void prepare(Token const* x, Group<form_of<R>, T, Row, N> to,
       written[m] = k;
       if constexpr (G::rank_one) written[N + m] = t.q.value;
 
-      if constexpr (m == 0 || !gated) {
-        L::store(to.read(m) + j, r);
-        if constexpr (G::erases) L::store(to.read(N + m) + j, t.p.value);
-        if constexpr (gated) since = e.w;
-      } else {
-        L::store(to.read(m) + j, r * since);
-        if constexpr (G::erases) L::store(to.read(N + m) + j, t.p.value * since);
-        since = since * e.w;
-      }
-      if constexpr (m == N - 1 && gated) {
-        if constexpr (constant_decay<R>) since = L::expm1(e.log_w * P(T(N)));
-        if constexpr (gate_of<R> == Gate::vector)
-          L::store(to.w() + j, since);
-        else if (j == 0)
-          simd::store_part(to.w(), 0, 1, since);
+      auto const decayed = [&](P const& row) AVIARY_INLINE_LAMBDA {
+        if constexpr (gated && m > 0)
+          return row * since;
+        else
+          return row;
+      };
+      L::store(to.read(m) + j, decayed(r));
+      if constexpr (G::erases) L::store(to.read(N + m) + j, decayed(t.p.value));
+      if constexpr (gated) {
+        since = decayed(e.w);
+        if constexpr (m == N - 1) {
+          if constexpr (constant_decay<R>) since = L::expm1(e.log_w * P(T(N)));
+          if constexpr (gate_of<R> == Gate::vector)
+            L::store(to.w() + j, since);
+          else if (j == 0)
+            simd::store_part(to.w(), 0, 1, since);
+        }
       }
     });
     unroll<G::writes>([&](auto n) AVIARY_INLINE_LAMBDA { L::store(to.write(n) + j, written[int(n)]); });
