@@ -27,9 +27,9 @@ concept HeadsOf = EigenLines<M> && Stored<std::remove_const_t<EigenNumber<M>>> &
 class RowCursor {
  public:
   constexpr RowCursor() = default;
-  /// From row `first` on; `step` bytes from a row to the next. Each serves `repeat` tokens, the first one `left`.
-  RowCursor(std::byte const* first, Index step, Index repeat, Index left) noexcept
-      : at_(first), step_(step), repeat_(repeat), left_(left) {}
+  /// From row `first` on; `step` bytes from a row to the next. Each serves `repeat` tokens.
+  RowCursor(std::byte const* first, Index step, Index repeat) noexcept
+      : at_(first), step_(step), repeat_(repeat), left_(repeat) {}
 
   std::byte const* at() const noexcept { return at_; }
   /// To a later token, and on by some bytes.
@@ -76,8 +76,9 @@ template <Index N, class Void> class Sequence {
   /// The rows of a head from some token on.
   RowCursor rows(Index token, Index head) const noexcept {
     Index const bytes = static_cast<Index>(size_of(format_));
-    return {static_cast<std::byte const*>(data_) + at(token, head) * bytes, token_stride_ * bytes, repeat_,
-            repeat_ > 1 ? repeat_ - token % repeat_ : 1};
+    RowCursor rows(static_cast<std::byte const*>(data_), token_stride_ * bytes, repeat_);
+    rows.move(token, head * head_stride_ * bytes);
+    return rows;
   }
 
  protected:

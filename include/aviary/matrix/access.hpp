@@ -7,7 +7,7 @@ namespace AVIARY_NAMESPACE::detail {
 /// Keys and values that a head has at most: a token's scratch lies on the stack.
 inline constexpr Index largest_head = 1024;
 
-/// @name The inputs of a call, by their rule
+/// @name The sizes of a call's inputs
 ///@{
 template <class R, class Inputs> Index input_tokens(Inputs const& x) noexcept {
   Index n = 0;
@@ -31,37 +31,24 @@ template <class R, class Inputs> Index input_heads(Inputs const& x) noexcept {
   for_each_field<R>(x, [&](auto, auto const& field) { n = field.heads() > n ? field.heads() : n; });
   return n;
 }
-/// One head of `heads`, as a sequence with one head.
-template <class R, class Inputs> Inputs input_head(Inputs const& x, Index h, Index heads) noexcept {
-  return transform_fields<R, Inputs>(x, [&](auto, auto const& field) { return field.head(h * field.heads() / heads); });
-}
-/// f(token) for token t of a sequence with one head.
-template <class M, class F> void with_token(typename M::Inputs const& x, Index t, F&& f) noexcept {
-  using T = typename M::T;
-  constexpr bool is_static = M::keys != dynamic && M::values != dynamic;
-  constexpr Index length = is_static ? padded<T>(M::keys > M::values ? M::keys : M::values) : largest_head;
-  alignas(alignment) T scratch[field_count<typename M::Rule>][to_size(length)];
-  Index n = 0;
-  f(transform_fields<typename M::Rule, typename M::Token>(x, [&]<Axis A>(AxisTag<A>, auto const& field) {
-    auto const numbers = field.template row<T>(t, 0, scratch[n++]);
-    if constexpr (one_number(A))
-      return Required<T>(numbers[0]);
-    else
-      return numbers;
-  }));
-}
 ///@}
 
-/// log_w of a token for the keys from j on, 0 where the rule has no gate.
-template <class R, class P, class Token>
-P log_decay([[maybe_unused]] Token const& token, [[maybe_unused]] Index j, [[maybe_unused]] Index keys) noexcept {
-  using T = typename simd::Pack<P>::value_type;
-  if constexpr (gate_of<R> == Gate::none)
-    return P(T(0));
-  else if constexpr (gate_of<R> == Gate::scalar)
-    return P(T(token.log_w));
-  else
-    return simd::load_part<P>(token.log_w.data(), j, keys);
+/// f(j, log_w) for packs of the keys of a head, j being the first key of each: what a token's decay is the exponential of. 0 where
+/// the rule has no gate. The call has `heads` heads.
+template <class M, class P, class F>
+void for_log_decays([[maybe_unused]] typename M::Inputs const& x, [[maybe_unused]] Index token,
+                    [[maybe_unused]] Index head, [[maybe_unused]] Index heads, Index keys, F&& f) noexcept {
+  using T = typename M::T;
+  using L = simd::Pack<P>;
+  constexpr Gate gate = gate_of<typename M::Rule>;
+  if constexpr (gate == Gate::none) {
+    for (Index j = 0; j < keys; j += L::lanes) f(j, P(T(0)));
+  } else {
+    T scratch[to_size(gate == Gate::scalar ? 1 : M::keys == dynamic ? largest_head : M::keys)];
+    auto const log_w = x.log_w.template row<T>(token, head * x.log_w.heads() / heads, scratch);
+    for (Index j = 0; j < keys; j += L::lanes)
+      f(j, gate == Gate::scalar ? P(log_w[0]) : simd::load_part<P>(log_w.data(), j, keys));
+  }
 }
 
 /// Writes the lanes of y from value i on as the output of one token and head, if it is wanted.

@@ -112,7 +112,7 @@ template <class M, class P, Index L> class Chunked {
   /// Numbers of workspace.
   static Index workspace(Index keys, Index values) noexcept {
     Index const row = GroupsOf<M>::row(keys, values);
-    return 7 * L * row + L + (L / 2 + 3) * keys + 4 * L * L + 3 * L * values + 2 * keys;
+    return 7 * L * row + 2 * L + (L / 2 + 3) * keys + 4 * L * L + 3 * L * values + 2 * keys;
   }
 
   void operator()(Turn<M> const& turn) noexcept {
@@ -120,22 +120,20 @@ template <class M, class P, Index L> class Chunked {
     Index const n = turn.tokens, keys = s.keys(), values = s.values();
     AVIARY_ASSERT(static_cast<Index>(workspace_.size()) >= workspace(keys, values));
     used_ = 0;
-    prepare(input_head<R>(turn.call.x, turn.head, turn.heads), turn.token, n, keys, values);
-    Matrix const r_k = pairs_of(r_, k_, after);
+    read(turn);
+    Matrix const r_k = pairs_of(r_, k_);
     Matrix const y = take(n, values), u = take(n, values);
-    clear(y);
-    for (Index m = 0; m < n; ++m) {
+    for (Index m = 0; m < n; ++m)
       for (Index i = 0; i < values; ++i) {
         u(m, i) = v_(m, i);
-        if constexpr (!after) y(m, i) = bonus_[m] * v_(m, i);
+        y(m, i) = after ? T(0) : own_(m, 0) * v_(m, i);
       }
-    }
-    if constexpr (after) add_diagonal(r_k, k_);
+    if constexpr (after) set_diagonal(r_k, 0);
     if constexpr (R::erase == Erase::none) {
       VecView<T const> const decay = decay_terms(n, keys);
       chunk::advance<P>(as_matrix(s), decay, Rows(r_), y, write(r_k, k_, u));
     } else if constexpr (R::erase == Erase::along_key) {  // u = v - z, so (I + [p|k]) u = v - p S
-      Matrix const p_k = pairs_of(p_, k_, false);
+      Matrix const p_k = pairs_of(p_, k_);
       negate(p_k);
       VecView<T const> const decay = decay_terms(n, keys);
       negate(p_);
@@ -143,10 +141,10 @@ template <class M, class P, Index L> class Chunked {
       chunk::solve<P>(Rows(p_k), u);
       chunk::advance<P>(as_matrix(s), decay, Rows(r_), y, write(r_k, k_, u));
     } else {
-      Matrix const r_q = pairs_of(r_, q_, after);
-      if constexpr (after) add_diagonal(r_q, q_);
-      Matrix const p_k = pairs_of(p_, k_, false);
-      Matrix const p_q = pairs_of(p_, q_, false);
+      Matrix const r_q = pairs_of(r_, q_);
+      if constexpr (after) set_diagonal(r_q, 1);
+      Matrix const p_k = pairs_of(p_, k_);
+      Matrix const p_q = pairs_of(p_, q_);
       Matrix const z = take(n, values);
       clear(z);
       VecView<T const> const decay = decay_terms(n, keys);
@@ -174,52 +172,39 @@ template <class M, class P, Index L> class Chunked {
   Matrix take_rows(Index n, Index columns, Index row) noexcept { return {take(n, row).data(), n, columns, row}; }
   static chunk::Write<T> write(Matrix pairs, Matrix keys, Matrix values) noexcept { return {pairs, keys, values}; }
 
-  /// The terms of the tokens as rows, their log decays and decays.
-  void prepare(typename M::Inputs const& x, Index t, Index n, Index keys, Index values) noexcept {
+  /// The tokens as rows, each prepared as a group of its own; r of Read::after is decayed by its own token already.
+  void read(Turn<M> const& turn) noexcept {
+    Index const n = turn.tokens, keys = turn.state.keys(), values = turn.state.values();
     Index const row = GroupsOf<M>::row(keys, values);
-    for (Matrix* const term : {&r_, &k_, &p_, &q_, &log_w_, &w_}) *term = take_rows(n, keys, row);
+    for (Matrix* const rows : {&r_, &k_, &p_, &q_, &log_w_, &w_}) *rows = take_rows(n, keys, row);
     v_ = take_rows(n, values, row);
-    bonus_ = take(1, n).data();
-    for (Index m = 0; m < n; ++m)
-      with_token<M>(x, t + m, [&](typename M::Token const& token) {
-        P bonus(T(0));
-        T scalar_w[1] = {};
-        if constexpr (gate_of<R> == Gate::scalar) scalar_decays<P, T, 1>(&token, scalar_w);
-        for (Index j = 0; j < keys; j += Lane::lanes) {
-          auto const e = lanes_of<R, P, true>(token, j, scalar_w[0]);
-          auto const terms = R::template map<Terms<R, P, true>>(e);
-          Lane::store(&r_(m, 0) + j, terms.r.value);
-          Lane::store(&k_(m, 0) + j, terms.k.value);
-          if constexpr (R::erase != Erase::none) Lane::store(&p_(m, 0) + j, terms.p.value);
-          if constexpr (R::erase == Erase::rank_one) Lane::store(&q_(m, 0) + j, terms.q.value);
-          if constexpr (!after) bonus = Lane::fma(terms.r.value * terms.u.value, terms.k.value, bonus);
-          P const log_w = log_decay<R, P>(token, j, keys);
-          Lane::store(&log_w_(m, 0) + j, log_w);
-          Lane::store(&w_(m, 0) + j, Lane::exp(log_w));
-        }
-        for (Index i = 0; i < values; i += Lane::lanes)
-          Lane::store(&v_(m, 0) + i,
-                      R::template map<Terms<R, P, false>>(lanes_of<R, P, false>(token, i, scalar_w[0])).v.value);
-        bonus_[m] = Lane::sum(bonus);
+    own_ = take(n, 2);
+    HeadTokens<M, P> tokens(turn.inputs, turn.head, turn.token, keys, values);
+    for (Index m = 0; m < n; ++m) {
+      auto const token = tokens.template next<1>();
+      std::copy_n(token.read(0), keys, &r_(m, 0));
+      std::copy_n(token.write(0), keys, &k_(m, 0));
+      if constexpr (token.erases) std::copy_n(token.read(1), keys, &p_(m, 0));
+      if constexpr (token.rank_one) std::copy_n(token.write(1), keys, &q_(m, 0));
+      std::copy_n(token.value(0), values, &v_(m, 0));
+      std::copy_n(token.pair_products(), token.pairs, &own_(m, 0));
+      for_log_decays<M, P>(turn.call.x, turn.token + m, turn.head, turn.heads, keys, [&](Index j, P const& log_w) {
+        Lane::store(&log_w_(m, 0) + j, log_w);
+        Lane::store(&w_(m, 0) + j, Lane::decay(log_w));
       });
+    }
   }
 
-  Matrix pairs_of(Matrix x, Matrix y, bool inclusive) noexcept {
+  Matrix pairs_of(Matrix x, Matrix y) noexcept {
     Index const n = x.rows(), mark = used_ + n * n;
     Matrix const out = take(n, n);
-    chunk::pairs<P>(Rows(x), Rows(y), Rows(w_), inclusive, take((n + 1) / 2 + 2, x.columns()), out);
+    chunk::pairs<P>(Rows(x), Rows(y), Rows(w_), false, take((n + 1) / 2 + 2, x.columns()), out);
     used_ = mark;  // the scratch is free again
     return out;
   }
-  /// out(t, t) = r_t . of_t: y reads the state after its own token's write.
-  void add_diagonal(Matrix out, Matrix of) const noexcept {
-    for (Index m = 0; m < out.rows(); ++m) {
-      T const *const a = &r_(m, 0), *const b = &of(m, 0);
-      P sum(T(0));
-      for (Index j = 0; j < log_w_.columns(); j += Lane::lanes)
-        sum = Lane::fma(simd::load_part<P>(a, j, log_w_.columns()), simd::load_part<P>(b, j, log_w_.columns()), sum);
-      out(m, m) = Lane::sum(sum);
-    }
+  /// out(t, t) = r_t . k_t, or r_t . q_t: y reads the state after its own token's write.
+  void set_diagonal(Matrix out, Index which) const noexcept {
+    for (Index m = 0; m < out.rows(); ++m) out(m, m) = own_(m, which);
   }
 
   /// Decays r and p from the chunk's begin, and k and q to its end, in place; the decay of the whole chunk. Factors are
@@ -229,9 +214,8 @@ template <class M, class P, Index L> class Chunked {
     clear(sum);
     for (Index m = 0; m < n; ++m) {
       if constexpr (R::erase != Erase::none) decay(&p_(m, 0), sum);
-      if constexpr (!after) decay(&r_(m, 0), sum);
+      decay(&r_(m, 0), sum);
       for (Index j = 0; j < keys; ++j) sum(0, j) += log_w_(m, j);
-      if constexpr (after) decay(&r_(m, 0), sum);
     }
     std::fill(whole.data(), whole.data() + keys, T(1));
     decay(whole.data(), sum);
@@ -253,7 +237,7 @@ template <class M, class P, Index L> class Chunked {
   std::span<T> workspace_;
   Index used_ = 0;
   Matrix r_{nullptr, 0, 0}, k_ = r_, p_ = r_, q_ = r_, v_ = r_, log_w_ = r_, w_ = r_;
-  T* bonus_ = nullptr;
+  Matrix own_ = r_;  // what r meets of its own token: pair products of its group
 };
 
 }  // namespace detail

@@ -38,11 +38,7 @@ template <class M, class P> class Stepped {
 
   void operator()(Turn<M> const& turn) const noexcept {
     Tokens tokens(turn.inputs, turn.head, turn.token, turn.state.keys(), turn.state.values());
-    constexpr int N = Groups::template tokens<P>;
-    Index done = 0;
-    if constexpr (N > 1)
-      if (turn.tokens >= N && tokens.in_groups()) done = take<N>(turn, tokens, 0);
-    if (done < turn.tokens) take<1>(turn, tokens, done);
+    tokens.in_groups(turn.tokens, [&](auto n, Index first, Index last) { take<n>(turn, tokens, first, last); });
   }
 
  private:
@@ -62,20 +58,21 @@ template <class M, class P> class Stepped {
                y.size() * static_cast<Index>(size_of(y.format())));
   }
 
-  /// Whole groups of N tokens, the first `done` tokens being done. Returns how many tokens are done then.
-  template <int N> AVIARY_NO_INLINE static Index take(Turn<M> const& turn, Tokens& tokens, Index done) noexcept {
+  /// Tokens [first, last) of the turn, in groups of N.
+  template <int N>
+  AVIARY_NO_INLINE static void take(Turn<M> const& turn, Tokens& tokens, Index first, Index last) noexcept {
     using Passes = typename Groups::template Passes<P, N>;
     typename M::View const s = turn.state;
     Sink<M::values> const& sink = turn.call.y;
-    Index const values = s.values(), count = (turn.tokens - done) / N, end = done + count * N;
+    Index const values = s.values();
     bool const in_place =
         sink && sink.format() == format_of<T> && turn.last <= values;  // no row has a place for padding
     RowCursor outputs;
-    if (sink) outputs = sink.rows(turn.token + done, turn.head);
+    if (sink) outputs = sink.rows(turn.token + first, turn.head);
 
     FetchPlan plan;
-    if constexpr (N > 1) plan_fetches(turn, turn.token + done, count, plan);
-    for (; done < end; done += N) {
+    if constexpr (N > 1) plan_fetches(turn, turn.token + first, (last - first) / N, plan);
+    for (Index t = turn.token + first; t < turn.token + last; t += N) {
       auto const group = tokens.template next<N>();
       T* y[to_size(N)];
       if (in_place)
@@ -87,10 +84,8 @@ template <class M, class P> class Stepped {
       plan.move();
       if (sink && !in_place)
         for (int m = 0; m < N; ++m)
-          sink.put(turn.token + done + m, turn.head, turn.first, std::min(values, turn.last) - turn.first,
-                   y[m] + turn.first);
+          sink.put(t + m, turn.head, turn.first, std::min(values, turn.last) - turn.first, y[m] + turn.first);
     }
-    return end;
   }
 };
 

@@ -93,13 +93,9 @@ template <class M, class P> class SegmentPass {
     auto const b = segment.b.view();
     InputRows<M> const inputs(call_.x, heads_);
     HeadTokens<M, P> tokens(inputs, head_, begin, b.keys(), b.values());
-    constexpr int N = GroupsOf<M>::template tokens<P>;
-    Index t = begin;
-    if constexpr (N > 1)
-      if (tokens.in_groups())
-        for (; t + N <= end; t += N) take<N>(segment, tokens, t);
-    for (; t < end; ++t) take<1>(segment, tokens, t);
-    if constexpr (!dense) diagonal_map(segment, begin, end);
+    tokens.in_groups(end - begin, [&](auto n, Index first, Index last) {
+      for (Index t = begin + first; t < begin + last; t += n) take<n>(segment, tokens, t);
+    });
   }
 
   template <int N>
@@ -109,6 +105,8 @@ template <class M, class P> class SegmentPass {
     if constexpr (dense) {  // A is the state of the same tokens from the identity, with nothing to write; it reads m
       for (int n = 0; n < N; ++n) std::fill(group.value(n), group.value(n) + group.row(), T(0));
       through<N>(segment.a.view(), group, call_.state_weights, t);
+    } else {
+      decay_map<N>(segment.log_a.view(), group, t);
     }
   }
 
@@ -123,26 +121,21 @@ template <class M, class P> class SegmentPass {
       for (int m = 0; m < N; ++m) sink.put(t + m, head_, 0, s.values(), y[m]);
   }
 
-  /// A is the product of the decays, and m is r times those before it (Read::after: and its own).
-  void diagonal_map(typename M::Segment& segment, Index begin, Index end) const noexcept {
+  /// A is the product of the decays, and m is r times those up to it.
+  template <int N>
+  void decay_map(StateView<T, 1, M::keys> log_a, typename M::template Group<N> const& group, Index t) const noexcept {
     using L = simd::Pack<P>;
-    auto const log_a = segment.log_a.view();
     Index const keys = log_a.values();
-    auto const x = input_head<R>(call_.x, head_, heads_);
-    for (Index t = begin; t < end; ++t)
-      with_token<M>(x, t, [&](typename M::Token const& token) {
-        T scalar_w[1] = {};
-        if constexpr (gate_of<R> == Gate::scalar) scalar_decays<P, T, 1>(&token, scalar_w);
-        for (Index j = 0; j < keys; j += L::lanes) {
-          P const before = L::load(log_a[0] + j), after = before + log_decay<R, P>(token, j, keys);
-          if (call_.state_weights) {
-            P const r = R::template map<Terms<R, P, true>>(lanes_of<R, P, true>(token, j, scalar_w[0])).r.value;
-            P const reached = R::read == Read::after ? after : before;
-            put_lanes<T>(call_.state_weights, t, head_, j, gate_of<R> == Gate::none ? r : r * L::exp(reached));
-          }
-          L::store(log_a[0] + j, after);
-        }
-      });
+    if (call_.state_weights) {
+      for (Index j = 0; j < keys; j += L::lanes) {
+        P const before = L::decay(L::load(log_a[0] + j));
+        for (int m = 0; m < N; ++m) L::store(group.read(m) + j, L::load(group.read(m) + j) * before);
+      }
+      for (int m = 0; m < N; ++m) call_.state_weights.put(t + m, head_, 0, keys, group.read(m));
+    }
+    for (int m = 0; m < N; ++m)
+      for_log_decays<M, P>(call_.x, t + m, head_, heads_, keys,
+                           [&](Index j, P const& log_w) { L::store(log_a[0] + j, L::load(log_a[0] + j) + log_w); });
   }
 
   Call const& call_;

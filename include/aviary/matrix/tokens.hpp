@@ -29,10 +29,9 @@ template <class M> struct GroupsOf {
   static constexpr Index stride_of(Index values) noexcept {
     return values == dynamic ? dynamic : padded<typename M::StateNumber>(values);
   }
-  static constexpr Form form = form_of<R>;
-  /// The passes over states of S with K keys and so many columns.
+  /// The passes over states of S with so many columns.
   template <class P, int N, class S = typename M::StateNumber, Index columns = stride_of(M::values)>
-  using Passes = detail::Passes<form, P, T, S, fixed_row, columns, N, pass_shape<P>(form_of<R>).read,
+  using Passes = detail::Passes<form_of<R>, P, T, S, fixed_row, columns, N, pass_shape<P>(form_of<R>).read,
                                 pass_shape<P>(form_of<R>).write>;
   /// Tokens of a group.
   template <class P>
@@ -89,9 +88,18 @@ template <class M, class P> class HeadTokens {
     for (int f = 0; f < fields; ++f) rows_[f] = inputs.rows(f, head, token);
   }
 
-  /// Whether groups of more than one token fit into the scratch.
-  bool in_groups() const noexcept { return most > 1 && (Groups::is_static || row_ <= Groups::longest_in_groups); }
-  /// The next N tokens; N is 1, or GroupsOf<M>::tokens<P> if these go in groups.
+  /// f(Constant<N>{}, 0, n) for the whole groups among `count` tokens, if groups of more than one fit into the scratch, and
+  /// f(Constant<1>{}, n, count) for the rest.
+  template <class F> AVIARY_INLINE void in_groups(Index count, F&& f) const noexcept {
+    Index n = 0;
+    if constexpr (most > 1)
+      if (count >= most && (Groups::is_static || row_ <= Groups::longest_in_groups)) {
+        n = count - count % most;
+        f(Constant<most>{}, Index{0}, n);
+      }
+    if (n < count) f(Constant<1>{}, n, count);
+  }
+  /// The next N tokens; N is what `in_groups` says.
   template <int N> AVIARY_INLINE typename Groups::template Group<N> next() noexcept {
     T const* at[to_size(fields)][to_size(N)];
     for (int f = 0; f < fields; ++f) rows_[f].next(N, at[f]);
