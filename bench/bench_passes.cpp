@@ -14,29 +14,11 @@
 namespace {
 
 using namespace aviary;
-using aviary::detail::pass_shape;
-using aviary::detail::PassShape;
 
 constexpr Index head_size = 64, tokens = 64;
 using Pack = simd::Native<float>;
 
-/// Numbers that any token of the rules below may have.
-struct Numbers {
-  std::vector<float> r, log_w, k, v, unit, rate;
-
-  Numbers() {
-    bench::Inputs<float> make(1);
-    constexpr Index n = tokens * head_size;
-    r = make.normals(n);
-    log_w = make.log_decays(n);
-    k = make.normals(n);
-    v = make.normals(n);
-    unit = make.units(tokens, head_size);
-    rate = make.rates(n);
-  }
-};
-
-template <class M> typename M::Token token(Numbers const& x, Index t) {
+template <class M> typename M::Token token(bench::Tokens<float> const& x, Index t) {
   Index const at = t * head_size;
   float const *const r = &x.r[to_size(at)], *const log_w = &x.log_w[to_size(at)], *const k = &x.k[to_size(at)],
                      *const v = &x.v[to_size(at)], *const unit = &x.unit[to_size(at)],
@@ -54,8 +36,7 @@ template <class M, PassShape shape> class Head {
   using R = typename M::Rule;
   static constexpr int N = shape.tokens;
   using Group = typename M::template Group<N>;
-  using Passes =
-      aviary::detail::Passes<form_of<R>, Pack, float, float, head_size, head_size, N, shape.read, shape.write>;
+  using Passes = aviary::Passes<form_of<R>, Pack, float, float, head_size, head_size, N, shape.read, shape.write>;
 
  public:
   void forward() {
@@ -63,21 +44,20 @@ template <class M, PassShape shape> class Head {
       Group const group(numbers_.data(), {});
       float* y[to_size(N)];
       for (int m = 0; m < N; ++m) y[m] = &y_[to_size((t + m) * head_size)];
-      aviary::detail::prepare<R, Pack>(&x_[to_size(t)], group, group.pair_products(), Extent<head_size>(),
-                                       Extent<head_size>());
+      prepare<R, Pack>(&x_[to_size(t)], group, group.pair_products(), Extent<head_size>(), Extent<head_size>());
       Passes::run(&state_.s[0][0], {}, head_size, group, y, 0, head_size, {});
     }
     benchmark::ClobberMemory();
   }
 
  private:
-  static std::vector<typename M::Token> all_tokens(Numbers const& numbers) {
+  static std::vector<typename M::Token> all_tokens(bench::Tokens<float> const& numbers) {
     std::vector<typename M::Token> all;
     for (Index t = 0; t < tokens; ++t) all.push_back(token<M>(numbers, t));
     return all;
   }
 
-  Numbers given_;
+  bench::Tokens<float> given_{tokens, 1, head_size};
   std::vector<typename M::Token> x_ = all_tokens(given_);
   std::vector<float> y_ = std::vector<float>(tokens * head_size);
   AlignedVector<float> numbers_ = AlignedVector<float>(to_size(Group::length(head_size)));

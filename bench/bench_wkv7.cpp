@@ -20,30 +20,16 @@ constexpr Index head_size = 64;
 constexpr double flops = 9.0 * head_size * head_size;  // per token and head
 constexpr Index model_layers = 24;                     // whose states together do not stay in a core's caches
 
-/// The inputs of (tokens, heads), packed.
-template <class T> struct Sequence {
-  Index tokens, heads;
-  std::vector<T> r, log_w, k, v, kappa_hat, a;
-
-  Sequence(Index tokens_, Index heads_) : tokens(tokens_), heads(heads_) {
-    bench::Inputs<T> make(1);
-    Index const rows = tokens * heads, n = rows * head_size;
-    r = make.normals(n);
-    log_w = make.log_decays(n);
-    k = make.normals(n);
-    v = make.normals(n);
-    kappa_hat = make.units(rows, head_size);
-    a = make.rates(n);
-  }
-};
-
 /// Some layers with a state per head each, and a sequence of inputs that they share.
 template <class T> class Layers {
  public:
   using Memory = Wkv7<T, head_size>;
 
   Layers(Index layers, Index heads, Index tokens)
-      : layers_(layers), x_(tokens, heads), y_(x_.v.size()), states_(static_cast<std::size_t>(layers * heads)) {
+      : layers_(layers),
+        x_(tokens, heads, head_size),
+        y_(x_.v.size()),
+        states_(static_cast<std::size_t>(layers * heads)) {
     forward();  // from the empty context to ordinary numbers
   }
 
@@ -59,8 +45,8 @@ template <class T> class Layers {
                              .log_w = along(x_.log_w),
                              .k = along(x_.k),
                              .v = along(x_.v),
-                             .kappa_hat = along(x_.kappa_hat),
-                             .a = along(x_.a)},
+                             .kappa_hat = along(x_.unit),
+                             .a = along(x_.rate)},
                        .y = {y_.data(), x_.tokens, x_.heads},
                        .states = {states_.data() + layer * x_.heads, static_cast<std::size_t>(x_.heads)}});
     benchmark::ClobberMemory();
@@ -76,8 +62,8 @@ template <class T> class Layers {
                         .log_w = x_.log_w.data() + at,
                         .k = x_.k.data() + at,
                         .v = x_.v.data() + at,
-                        .kappa_hat = x_.kappa_hat.data() + at,
-                        .a = x_.a.data() + at},
+                        .kappa_hat = x_.unit.data() + at,
+                        .a = x_.rate.data() + at},
                        y_.data() + at);
         }
     benchmark::ClobberMemory();
@@ -89,7 +75,7 @@ template <class T> class Layers {
 
  private:
   Index layers_;
-  Sequence<T> x_;
+  bench::Tokens<T> x_;
   std::vector<T> y_;
   std::vector<typename Memory::State> states_;
 };
@@ -107,14 +93,14 @@ class Equations {
                                       .log_w = along(x_.log_w),
                                       .k = along(x_.k),
                                       .v = along(x_.v),
-                                      .kappa_hat = along(x_.kappa_hat),
-                                      .a = along(x_.a)},
+                                      .kappa_hat = along(x_.unit),
+                                      .a = along(x_.rate)},
                                      {y_.data(), x_.tokens, head_size});
     benchmark::ClobberMemory();
   }
 
  private:
-  Sequence<double> x_{64, 1};
+  bench::Tokens<double> x_{64, 1, head_size};
   std::vector<double> y_ = std::vector<double>(64 * head_size), state_ = std::vector<double>(head_size * head_size);
 };
 

@@ -34,9 +34,8 @@ __global__ void block(typename M::StateNumber* s, typename M::T const* x, typena
     if (threadIdx.x < Group::pairs) group.pair_products()[threadIdx.x] = T(0);
     __syncthreads();
     typename M::Token const token{row, row + n, row + 2 * n, row + 3 * n, row + 4 * n, row + 5 * n};
-    aviary::detail::prepare<typename M::Rule, T>(
-        &token, group, products, Extent<n>(), Extent<n>(),
-        Share{static_cast<Index>(threadIdx.x), static_cast<Index>(blockDim.x)});
+    aviary::prepare<typename M::Rule, T>(&token, group, products, Extent<n>(), Extent<n>(),
+                                         Share{static_cast<Index>(threadIdx.x), static_cast<Index>(blockDim.x)});
     for (int i = 0; i < Group::pairs; ++i) atomicAdd(group.pair_products() + i, products[i]);
     __syncthreads();
     T* const out = y + head * n;

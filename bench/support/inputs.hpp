@@ -48,4 +48,22 @@ template <class T> class Inputs {
   std::normal_distribution<T> normal_;
 };
 
+/// What WKV-7 reads of (tokens, heads) with keys and values of one size, packed. Other rules of the matrix family find there what
+/// they read: `unit` rows and `rate`s in (0, 1), too.
+template <class T> struct Tokens {
+  Index tokens, heads;
+  std::vector<T> r, log_w, k, v, unit, rate;
+
+  Tokens(Index tokens_, Index heads_, Index size) : tokens(tokens_), heads(heads_) {
+    Inputs<T> make(1);
+    Index const rows = tokens * heads, n = rows * size;
+    r = make.normals(n);
+    log_w = make.log_decays(n);
+    k = make.normals(n);
+    v = make.normals(n);
+    unit = make.units(rows, size);
+    rate = make.rates(n);
+  }
+};
+
 }  // namespace aviary::bench

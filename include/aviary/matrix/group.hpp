@@ -217,4 +217,7 @@ AVIARY_HOST_DEVICE void prepare(Token const* x, Group<form_of<R>, T, Row, N> to,
 }
 
 }  // namespace detail
+
+using detail::prepare;  // for kernels of your own
+
 }  // namespace AVIARY_NAMESPACE

@@ -182,3 +182,7 @@ class Passes {
 };
 
 }  // namespace AVIARY_NAMESPACE::detail
+
+namespace AVIARY_NAMESPACE {
+using detail::pass_shape, detail::PassShape, detail::Passes;  // for kernels of your own
+}
