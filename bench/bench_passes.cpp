@@ -15,7 +15,7 @@ namespace {
 
 using namespace aviary;
 
-constexpr Index head_size = 64, tokens = 64;
+constexpr Index head_size = 64, tokens = 96;
 using Pack = simd::Native<float>;
 
 template <class M> typename M::Token token(bench::Tokens<float> const& x, Index t) {
@@ -36,7 +36,7 @@ template <class M, PassShape shape> class Head {
   using R = typename M::Rule;
   static constexpr int N = shape.tokens;
   using Group = typename M::template Group<N>;
-  using Passes = aviary::Passes<form_of<R>, Pack, float, float, head_size, head_size, N, shape.read, shape.write>;
+  using Passes = aviary::Passes<form_of<R>, Pack, float, float, head_size, head_size, N, shape.packs>;
 
  public:
   void forward() {
@@ -64,28 +64,20 @@ template <class M, PassShape shape> class Head {
   typename M::State state_;
 };
 
-/// f.operator()<shape>() for shapes that packs of this instruction set have registers for.
+/// f.operator()<shape>() for shapes of one to four tokens.
 template <class F> void for_each_shape(F&& f) {
-  if constexpr (simd::Pack<Pack>::registers >= 32) {
-    f.template operator()<PassShape{1, 4, 4}>();
-    f.template operator()<PassShape{2, 4, 4}>();
-    f.template operator()<PassShape{4, 2, 4}>();
-    f.template operator()<PassShape{4, 4, 4}>();
-  } else {
-    f.template operator()<PassShape{1, 2, 2}>();
-    f.template operator()<PassShape{2, 2, 2}>();
-    f.template operator()<PassShape{4, 1, 2}>();
-    f.template operator()<PassShape{4, 2, 2}>();
-  }
-}
-
-std::string text(PassShape shape) {
-  return std::to_string(shape.tokens) + "/read" + std::to_string(shape.read) + "/write" + std::to_string(shape.write);
+  constexpr int most = simd::Pack<Pack>::registers >= 32 ? 4 : 2;
+  f.template operator()<PassShape{1, most}>();
+  f.template operator()<PassShape{2, most}>();
+  f.template operator()<PassShape{3, most}>();
+  f.template operator()<PassShape{4, most / 2}>();
+  f.template operator()<PassShape{4, most}>();
 }
 
 template <class M> void add(std::string const& name) {
   for_each_shape([&]<PassShape shape>() {
-    std::string const full = "passes/" + name + "/tokens" + text(shape) + "/" + bench::instruction_set();
+    std::string const full = "passes/" + name + "/tokens" + std::to_string(shape.tokens) + "/packs" +
+                             std::to_string(shape.packs) + "/" + bench::instruction_set();
     benchmark::RegisterBenchmark(full.c_str(), [](benchmark::State& state) {
       Head<M, shape> head;
       double const elapsed = bench::seconds([&] {
@@ -109,14 +101,14 @@ template <class M> void table(char const* name) {
       time.push_back(1e9 * mine / tokens);
       ratio.push_back(chosen_one / mine);
     }
-    bool const is_chosen = shape.tokens == chosen.tokens && shape.read == chosen.read && shape.write == chosen.write;
-    std::printf("%-20s %8d %6d %6d %14.1f %10.2f%s\n", name, shape.tokens, shape.read, shape.write, bench::median(time),
+    bool const is_chosen = shape.tokens == chosen.tokens && shape.packs == chosen.packs;
+    std::printf("%-20s %8d %6d %14.1f %10.2f%s\n", name, shape.tokens, shape.packs, bench::median(time),
                 bench::median(ratio), is_chosen ? "  chosen" : "");
   });
 }
 
 void short_table() {
-  std::printf("%-20s %8s %6s %6s %14s %10s\n", "", "tokens", "read", "write", "ns/token/head", "speed");
+  std::printf("%-20s %8s %6s %14s %10s\n", "", "tokens", "packs", "ns/token/head", "speed");
   table<Wkv6<float, head_size>>("WKV-6");
   table<GatedDeltaNet<float, head_size>>("Gated DeltaNet");
   table<Wkv7<float, head_size>>("WKV-7");

@@ -6,55 +6,47 @@
 
 namespace AVIARY_NAMESPACE::detail {
 
-/// How a group goes through a state: `tokens` of them, `read` and `write` packs side by side in the passes that read it and
-/// write it. What a pass keeps is in registers; more tokens cost more pairs than they save. bench/bench_passes.cpp compares shapes.
+/// How a group goes through a state: `tokens` of them, `packs` side by side. What a pass keeps is in registers; more tokens cost
+/// more pairs than they save. bench/bench_passes.cpp compares shapes.
 struct PassShape {
-  int tokens, read, write;
+  int tokens, packs;
 };
 template <class P> AVIARY_HOST_DEVICE constexpr PassShape pass_shape(Form form) noexcept {
   bool const many = simd::Pack<P>::registers >= 32;
-  switch (form.erase) {
-    case Erase::none:
-      return many ? PassShape{4, 4, 4} : PassShape{4, 2, 2};
-    case Erase::along_key:
-      return many ? PassShape{4, 2, 4} : PassShape{2, 2, 2};
-    case Erase::rank_one:
-      return many ? PassShape{2, 4, 4} : PassShape{2, 2, 2};
-  }
-  return {1, 1, 1};
+  if (form.erase == Erase::none) return {4, many ? 4 : 2};
+  if (!many) return {3, 2};
+  return {form.erase == Erase::along_key ? 4 : 2, 4};
 }
 
 /// Packs P of numbers T over states of numbers S with `stride` numbers in a row, which may be `dynamic`, for groups of N tokens of
 /// any rule of this form.
-template <Form form, class P, class T, class S, Index Row, Index stride, int N, int read_packs, int write_packs>
-class Passes {
+template <Form form, class P, class T, class S, Index Row, Index stride, int N, int packs> class Passes {
   using Group = aviary::Group<form, T, Row, N>;
   /// A single token that probes nothing reads and writes a number of the state in one go.
   static constexpr bool at_once = N == 1 && !Group::erases;
+  /// Loops over the keys that read: what is probed has one of its own where the sums of both do not fit into registers.
+  static constexpr int read_loops = Group::reads * packs <= simd::Pack<P>::registers * 3 / 4 ? 1 : 1 + Group::erases;
 
  public:
   /// Columns of a state that go together: [first, last) is a multiple of them.
   static constexpr Index block = [] {
-    constexpr Index columns = simd::side_by_side<P, stride, write_packs>() * simd::Pack<P>::lanes;
+    constexpr Index columns = simd::side_by_side<P, stride, packs>() * simd::Pack<P>::lanes;
     return stride != dynamic && stride % columns == 0 ? columns : Index{1};
   }();
-  /// Passes that `run` makes over columns of a state.
+  /// Loops over the keys that `run` makes for columns of a state.
   static constexpr Index count(Index columns) noexcept {
-    constexpr Index read = read_packs * simd::Pack<P>::lanes, write = write_packs * simd::Pack<P>::lanes;
-    return (columns + write - 1) / write + (at_once ? 0 : (columns + read - 1) / read);
+    constexpr Index together = packs * simd::Pack<P>::lanes;
+    return (columns + together - 1) / together * (at_once ? 1 : read_loops + 1);
   }
 
   /// Takes columns [first, last) of a state through the tokens of a group. What token m reads goes to y[m].
   AVIARY_HOST_DEVICE static void run(S* s, Extent<stride> step, Index keys, Group g, T* const* y, Index first,
                                      Index last, Ahead ahead) noexcept {
-    simd::for_packs<P, stride, write_packs>(first, last, [&]<class Q>(Index i) AVIARY_INLINE_LAMBDA {
+    simd::for_packs<P, stride, packs>(first, last, [&]<class Q>(Index i) AVIARY_INLINE_LAMBDA {
       if constexpr (at_once) {
         read_and_write<Q>(s + i, step, keys, g, y, i, ahead);
       } else {
-        constexpr Index lanes = simd::Pack<Q>::lanes;
-        simd::for_packs<P, lanes, read_packs>(i, i + lanes, [&]<class Part>(Index c) AVIARY_INLINE_LAMBDA {
-          read<Part>(s + c, step, keys, g, y, c, ahead);
-        });
+        read<Q>(s + i, step, keys, g, y, i, ahead);
         write<Q>(s + i, step, keys, g, i, ahead);
       }
     });
@@ -86,12 +78,15 @@ class Passes {
     using W = simd::Pack<Q>;
     Q sums[to_size(Group::reads)];
     unroll<Group::reads>([&](auto n) AVIARY_INLINE_LAMBDA { sums[int(n)] = Q(T(0)); });
-    T const* const rows = g.read(0);
-    over_keys<Q>(keys, ahead, [&](Index j) AVIARY_INLINE_LAMBDA {
-      Q const s = simd::load<Q>(column + j * step);
-      unroll<Group::reads>(
-          [&](auto n) AVIARY_INLINE_LAMBDA { sums[int(n)] = W::fma(s, Q(rows[n * g.row() + j]), sums[int(n)]); });
-    });
+    auto const add_rows = [&](T const* rows, Q* to) AVIARY_INLINE_LAMBDA {
+      over_keys<Q>(keys, ahead, [&](Index j) AVIARY_INLINE_LAMBDA {
+        Q const s = simd::load<Q>(column + j * step);
+        unroll<Group::reads / read_loops>(
+            [&](auto n) AVIARY_INLINE_LAMBDA { to[int(n)] = W::fma(s, Q(rows[n * g.row() + j]), to[int(n)]); });
+      });
+    };
+    if constexpr (read_loops > 1) add_rows(g.read(N), sums + N);
+    add_rows(g.read(0), sums);
 
     T const* const products = g.pair_products();
     Q written[to_size(Group::writes)];

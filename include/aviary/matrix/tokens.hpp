@@ -31,8 +31,7 @@ template <class M> struct GroupsOf {
   }
   /// The passes over states of S with so many columns.
   template <class P, int N, class S = typename M::StateNumber, Index columns = stride_of(M::values)>
-  using Passes = detail::Passes<form_of<R>, P, T, S, fixed_row, columns, N, pass_shape<P>(form_of<R>).read,
-                                pass_shape<P>(form_of<R>).write>;
+  using Passes = detail::Passes<form_of<R>, P, T, S, fixed_row, columns, N, pass_shape<P>(form_of<R>).packs>;
   /// Tokens of a group.
   template <class P>
   static constexpr int tokens = is_static&& fixed_row > longest_in_groups ? 1 : pass_shape<P>(form_of<R>).tokens;
