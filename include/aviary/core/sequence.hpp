@@ -32,15 +32,17 @@ class RowCursor {
       : at_(first), step_(step), repeat_(repeat), left_(repeat) {}
 
   std::byte const* at() const noexcept { return at_; }
-  /// To a later token, and on by some bytes.
-  void move(Index tokens, Index bytes) noexcept {
+  /// To a later token.
+  void move(Index tokens) noexcept {
     if (repeat_ > 1) {
       Index const in_row = repeat_ - left_ + tokens;
       left_ = repeat_ - in_row % repeat_;
       tokens = in_row / repeat_;
     }
-    at_ += tokens * step_ + bytes;
+    at_ += tokens * step_;
   }
+  /// On by some bytes, to another head.
+  void shift(Index bytes) noexcept { at_ += bytes; }
   /// Bytes from a token to the next; 0 where tokens share rows.
   Index step() const noexcept { return repeat_ == 1 ? step_ : 0; }
   /// The rows of the next n tokens.
@@ -76,8 +78,8 @@ template <Index N, class Void> class Sequence {
   /// The rows of a head from some token on.
   RowCursor rows(Index token, Index head) const noexcept {
     Index const bytes = static_cast<Index>(size_of(format_));
-    RowCursor rows(static_cast<std::byte const*>(data_), token_stride_ * bytes, repeat_);
-    rows.move(token, head * head_stride_ * bytes);
+    RowCursor rows(static_cast<std::byte const*>(data_) + head * head_stride_ * bytes, token_stride_ * bytes, repeat_);
+    rows.move(token);
     return rows;
   }
 

@@ -179,7 +179,7 @@ template <class M, class P, Index L> class Chunked {
     for (Matrix* const rows : {&r_, &k_, &p_, &q_, &log_w_, &w_}) *rows = take_rows(n, keys, row);
     v_ = take_rows(n, values, row);
     own_ = take(n, 2);
-    HeadTokens<M, P> tokens(turn.inputs, turn.head, turn.token, keys, values);
+    HeadTokens<M, P> tokens(turn.inputs, turn.head, keys, values);
     for (Index m = 0; m < n; ++m) {
       auto const token = tokens.template next<1>();
       std::copy_n(token.read(0), keys, &r_(m, 0));

@@ -37,28 +37,30 @@ template <class M, class P> class Stepped {
   static constexpr Index block = Groups::template Passes<P, 1>::block;
 
   void operator()(Turn<M> const& turn) const noexcept {
-    Tokens tokens(turn.inputs, turn.head, turn.token, turn.state.keys(), turn.state.values());
+    Tokens tokens(turn.inputs, turn.head, turn.state.keys(), turn.state.values());
     tokens.in_groups(turn.tokens, [&](auto n, Index first, Index last) { take<n>(turn, tokens, first, last); });
   }
 
  private:
   /// A share of the next state for each group, the next head's inputs for the same tokens, and this head's inputs for the tokens
   /// after them.
-  static void plan_fetches(Turn<M> const& turn, Index token, Index groups, FetchPlan& plan) noexcept {
+  static void plan_fetches(Turn<M> const& turn, Index groups, FetchPlan& plan) noexcept {
     constexpr Index N = Groups::template tokens<P>;
     typename M::View const s = turn.next_state;
     plan.add(s.s, s.keys() * s.stride() * static_cast<Index>(sizeof(S)), groups);
     InputRows<M> const& x = turn.inputs;
     for (int f = 0; f < InputRows<M>::fields; ++f)
-      if (x.size(f) > 1)
-        plan.add(x.rows(f, turn.next_head, turn.next_token), x.rows(f, turn.head, token), N,
-                 x.size(f) * static_cast<Index>(size_of(x.format(f))));
+      if (x.size(f) > 1) {
+        RowCursor next = x.rows(f, turn.next_head);
+        next.move(turn.next_token - turn.token);
+        plan.add(next, x.rows(f, turn.head), N, x.size(f) * static_cast<Index>(size_of(x.format(f))));
+      }
     if (Sink<M::values> const& y = turn.call.y)
-      plan.add(y.rows(turn.next_token, turn.next_head), y.rows(token, turn.head), N,
+      plan.add(y.rows(turn.next_token, turn.next_head), y.rows(turn.token, turn.head), N,
                y.size() * static_cast<Index>(size_of(y.format())));
   }
 
-  /// Tokens [first, last) of the turn, in groups of N.
+  /// Tokens [first, last) of the turn, in groups of N. Groups of several tokens come first.
   template <int N>
   AVIARY_NO_INLINE static void take(Turn<M> const& turn, Tokens& tokens, Index first, Index last) noexcept {
     using Passes = typename Groups::template Passes<P, N>;
@@ -71,7 +73,7 @@ template <class M, class P> class Stepped {
     if (sink) outputs = sink.rows(turn.token + first, turn.head);
 
     FetchPlan plan;
-    if constexpr (N > 1) plan_fetches(turn, turn.token + first, (last - first) / N, plan);
+    if constexpr (N > 1) plan_fetches(turn, last / N, plan);
     for (Index t = turn.token + first; t < turn.token + last; t += N) {
       auto const group = tokens.template next<N>();
       T* y[to_size(N)];
@@ -127,6 +129,7 @@ template <class M, class Engine> class ForwardPass {
   void run_heads(Index first, Index last) noexcept {
     if (first == last) return;
     for_stretches(packing_, sequence_, call_.tape, engine_.most(), [&](Index t, Index n, Index kept) {
+      inputs_.move_to(t);
       for (Index h = first; h < last; ++h) {
         if (kept >= 0) keep(state(h), call_.tape.states[at(kept, h)]);
         bool const wraps = h + 1 == last;  // what comes next may lie past the end: it is only fetched

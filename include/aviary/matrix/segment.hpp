@@ -91,8 +91,9 @@ template <class M, class P> class SegmentPass {
   void stretch(typename M::Segment& segment, Index begin, Index end) const noexcept {
     set_identity(segment);
     auto const b = segment.b.view();
-    InputRows<M> const inputs(call_.x, heads_);
-    HeadTokens<M, P> tokens(inputs, head_, begin, b.keys(), b.values());
+    InputRows<M> inputs(call_.x, heads_);
+    inputs.move_to(begin);
+    HeadTokens<M, P> tokens(inputs, head_, b.keys(), b.values());
     tokens.in_groups(end - begin, [&](auto n, Index first, Index last) {
       for (Index t = begin + first; t < begin + last; t += n) take<n>(segment, tokens, t);
     });

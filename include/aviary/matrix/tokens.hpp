@@ -52,12 +52,17 @@ template <class M> class InputRows {
     });
   }
 
-  /// The rows of a field for one head, from some token on.
-  RowCursor rows(int f, Index head, Index token) const noexcept {
+  /// To a token that is not before the last one.
+  void move_to(Index token) noexcept {
+    for (Field& x : field_) x.rows.move(token - token_);
+    token_ = token;
+  }
+  /// The rows of a field for one head, from that token on.
+  RowCursor rows(int f, Index head) const noexcept {
     Field const& x = field_[f];
-    RowCursor row = x.rows;
-    row.move(token, (x.heads == heads_ ? head : head * x.heads / heads_) * x.head_step);
-    return row;
+    RowCursor rows = x.rows;
+    rows.shift((x.heads == heads_ ? head : head * x.heads / heads_) * x.head_step);
+    return rows;
   }
   Index size(int f) const noexcept { return field_[f].size; }
   NumberFormat format(int f) const noexcept { return field_[f].format; }
@@ -70,11 +75,11 @@ template <class M> class InputRows {
     NumberFormat format;
   };
   Field field_[to_size(fields)];
-  Index heads_;
+  Index heads_, token_ = 0;
   bool all_are_T_ = true;
 };
 
-/// The tokens of one head from some token on.
+/// The tokens of one head, from that on to which the rows were moved.
 template <class M, class P> class HeadTokens {
   using R = typename M::Rule;
   using T = typename M::T;
@@ -82,9 +87,9 @@ template <class M, class P> class HeadTokens {
   static constexpr int fields = InputRows<M>::fields, most = Groups::template tokens<P>;
 
  public:
-  HeadTokens(InputRows<M> const& inputs, Index head, Index token, Index keys, Index values) noexcept
+  HeadTokens(InputRows<M> const& inputs, Index head, Index keys, Index values) noexcept
       : inputs_(inputs), keys_(keys), values_(values), row_(Groups::row(keys, values)) {
-    for (int f = 0; f < fields; ++f) rows_[f] = inputs.rows(f, head, token);
+    for (int f = 0; f < fields; ++f) rows_[f] = inputs.rows(f, head);
   }
 
   /// f(Constant<N>{}, 0, n) for the whole groups among `count` tokens, if groups of more than one fit into the scratch, and
