@@ -19,6 +19,8 @@ using namespace aviary;
 /// `concurrency` threads, each of which takes the next task.
 class Threads {
  public:
+  static constexpr Index multiplies_per_task = 1;
+
   explicit Threads(Index concurrency) : concurrency_(concurrency) {}
   Index concurrency() const noexcept { return concurrency_; }
   template <class Task> void operator()(Index count, Task&& task) const {

@@ -5,6 +5,7 @@
 #include "aviary/wkv4.hpp"
 #include "support/channel_case.hpp"
 #include "support/compare.hpp"
+#include "support/eager.hpp"
 
 using namespace aviary;
 using namespace aviary::test;
@@ -134,11 +135,7 @@ TEST_CASE_TEMPLATE("segment: outputs are corrected once the states are known", M
     std::vector<T> y(parts.y0.size()), z(y);
     correct(Serial{}, y);
     CHECK(max_error(y, expected.y) <= segment_bound<T>(keys));
-    correct(Parallel(7,
-                     [](Index count, auto&& task) {
-                       for (Index i = count; i-- > 0;) task(i);
-                     }),
-            z);
+    correct(Backwards{7}, z);
     CHECK(y == z);
     correct(Serial{}, parts.y0);  // in place
     CHECK(y == parts.y0);

@@ -56,7 +56,7 @@ TEST_CASE("executor: any callable runs every task once, and changes no bit") {
 }
 
 TEST_CASE("executor: what it throws passes through forward") {
-  Parallel const refuses(2, [](Index, auto&&) { throw std::runtime_error("no threads"); });
+  Eager const refuses(Parallel(2, [](Index, auto&&) { throw std::runtime_error("no threads"); }));
   CHECK_THROWS_WITH_AS((wkv7_result<Wkv7<float, 16>>(2, {0, 5}, refuses)), "no threads", std::runtime_error);
 }
 

@@ -61,6 +61,8 @@ TEST_CASE("forward: work is cut so that one sequence with one head gives every t
   aviary::detail::Cut const serial = aviary::detail::Cut::of(3, 8, 64, 16, 1);
   CHECK(serial.heads_per_task == 8);  // all heads of a sequence inside one time tile
   CHECK(serial.head_tasks * serial.row_tasks == 1);
+  aviary::detail::Cut const even = aviary::detail::Cut::of(1, 12, 64, 16, 2);
+  CHECK(even.heads_per_task == 6);  // heads that lie side by side stay together
   aviary::detail::Cut const wide = aviary::detail::Cut::of(1, 1, 64, 16, 4);
   CHECK(wide.row_tasks == 4);
   CHECK(wide.row_per_task == 16);

@@ -23,6 +23,8 @@ namespace {
 /// Runs tasks in an order of its own, on this thread or on as many as there are tasks.
 class AnyOrder {
  public:
+  static constexpr Index multiplies_per_task = 1;
+
   AnyOrder(std::uint64_t seed, Index concurrency, bool threads)
       : random_(seed), concurrency_(concurrency), threads_(threads) {}
   Index concurrency() const noexcept { return concurrency_; }

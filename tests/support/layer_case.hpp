@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "aviary/core/view.hpp"
+#include "support/eager.hpp"
 #include "support/random.hpp"
 
 namespace aviary::test {
@@ -23,15 +24,6 @@ template <class T> struct Matrix {
   MatView<T const> view() const { return {numbers.data(), rows, columns}; }
   MatView<T const> rows_of(Index first, Index n) const { return view().rows(first, n); }
   friend bool operator==(Matrix const&, Matrix const&) = default;
-};
-
-/// An executor that runs the last task first and claims any concurrency: results must not depend on the order of tasks.
-struct Backwards {
-  Index tasks = 4;
-  Index concurrency() const noexcept { return tasks; }
-  template <class Task> void operator()(Index count, Task&& task) const {
-    for (Index i = count; i-- > 0;) task(i);
-  }
 };
 
 /// Where a sequence of 13 tokens is cut in tests of splits.

@@ -7,19 +7,12 @@
 #include <span>
 #include <vector>
 
-#include "aviary/core/executor.hpp"
 #include "aviary/core/tape.hpp"
 #include "support/check.hpp"
+#include "support/eager.hpp"
 #include "support/rule_case.hpp"
 
 namespace aviary::test {
-
-/// Runs tasks backwards, and says that it runs many at once.
-inline auto backwards(Index concurrency) {
-  return Parallel(concurrency, [](Index count, auto&& task) {
-    for (Index i = count; i-- > 0;) task(i);
-  });
-}
 
 /// All sequences of a run, by an executor.
 template <class Run, class E = Serial> Run forwarded(Run run, E&& executor = {}) {
@@ -96,10 +89,10 @@ template <class Run> void check_executors(Run const& given) {
   Run const serial = forwarded(given);
   for (Index const concurrency : {2, 3, 8, 64}) {
     Note const note("concurrency", concurrency);
-    check_bits(forwarded(given, backwards(concurrency)), serial);
+    check_bits(forwarded(given, Backwards{concurrency}), serial);
   }
 #if defined(_OPENMP)
-  check_bits(forwarded(given, OpenMp(4)), serial);
+  check_bits(forwarded(given, Eager(OpenMp(4))), serial);
 #endif
 }
 
@@ -128,7 +121,7 @@ template <class Run> void check_tape(Run const& given) {
     std::vector<typename Run::State> kept(M::tape_size(call.x, call.offsets, every), given.states.front());
     call.tape = {.every = every, .states = kept};
     require_empty(M::check(call));
-    M::forward(call, backwards(3));
+    M::forward(call, Backwards{3});
     check_agree(run, plain);
     std::size_t at = 0;
     for (std::size_t s = 0; s + 1 < given.offsets().size(); ++s)

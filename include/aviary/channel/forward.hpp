@@ -123,10 +123,12 @@ template <class M, class P> class ChannelSpan {
 /// pass(sequence, first, size) for the spans of channels of all sequences, as tasks of an executor. Where they are cut
 /// changes no bit.
 template <class T, class E, class Pass>
-void for_channel_spans(Index sequences, Index channels, E& executor, Pass&& pass) {
+void for_channel_spans(Packing const& packing, Index channels, E& executor, Pass&& pass) {
+  Index const sequences = packing.sequences();
   if (sequences * channels == 0) return;
+  Index const multiplies = 32 * packing.tokens * channels;  // what an exponential and a division take
   constexpr Index line = alignment / static_cast<Index>(sizeof(T)), most = ChannelTile::most_channels<T>;
-  Cut const cut = Cut::of(sequences, 1, padded<T>(channels), line, executor.concurrency());
+  Cut const cut = Cut::of(sequences, 1, padded<T>(channels), line, tasks_worth(executor, multiplies));
   run_tasks(executor, sequences * cut.row_tasks, [&](Index task) noexcept {
     Index const begin = task % cut.row_tasks * cut.row_per_task, end = std::min(channels, begin + cut.row_per_task);
     for (Index first = begin; first < end; first += most)
@@ -143,7 +145,7 @@ template <class M, class P> class ChannelForward {
  public:
   template <class E> static void run(Call const& call, E& executor) {
     Packing const packing{call.offsets, call.tokens()};
-    for_channel_spans<T>(packing.sequences(), call.x.k.size(), executor, [&](Index sequence, Index first, Index size) {
+    for_channel_spans<T>(packing, call.x.k.size(), executor, [&](Index sequence, Index first, Index size) {
       sequence_span(call, packing, sequence, first, size);
     });
   }

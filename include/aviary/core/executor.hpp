@@ -1,5 +1,6 @@
 #pragma once
 /// Who runs the tasks of a call. The library starts no thread: an executor is the caller's.
+#include <algorithm>
 #include <concepts>
 #include <utility>
 
@@ -16,7 +17,10 @@ struct AnyTask {
 
 /// executor(count, task) calls task(0) ... task(count - 1), in any order and at any time, and returns when all are done.
 /// executor.concurrency() is how many of them it may run at once. A task throws nothing. The number of tasks that a call
-/// is cut into follows from concurrency(); its results do not.
+/// is cut into follows from concurrency() and from how much there is to do; its results do not.
+///
+/// Handing a task to another thread takes some microseconds. An executor whose threads are quicker or slower to start than
+/// most says what a task is worth: static constexpr Index multiplies_per_task, in multiply-adds.
 template <class E>
 concept Executor = requires(E& executor, Index count, detail::AnyTask task) {
   { executor.concurrency() } -> std::convertible_to<Index>;
@@ -48,6 +52,13 @@ template <class F> class Parallel {
 };
 
 namespace detail {
+/// How many tasks at once a call of so many multiply-adds is worth: one for every ten microseconds or so.
+template <class E> Index tasks_worth(E const& executor, Index multiplies) noexcept {
+  Index each = Index{1} << 18;
+  if constexpr (requires { E::multiplies_per_task; }) each = E::multiplies_per_task;
+  return std::clamp(multiplies / each, Index{1}, std::max<Index>(executor.concurrency(), 1));
+}
+
 /// Runs the tasks of a call, a single one on the calling thread. They take subnormal numbers as 0, whatever the thread that
 /// they run on does with them.
 template <class E, class Task> void run_tasks(E& executor, Index count, Task const& task) {

@@ -25,16 +25,17 @@ struct Packing {
 };
 
 /// How a call is cut into tasks: sequences, then groups of heads, then, when these are too few, stretches of a state's row.
-/// No cut changes a bit of the result.
+/// Heads that lie side by side stay together: a task that takes one of them alone touches as many pages of memory as one that
+/// takes all. No cut changes a bit of the result.
 struct Cut {
   Index heads_per_task, head_tasks, row_per_task, row_tasks;
 
-  /// `row` numbers of a state's row, in whole lines of `line` numbers.
+  /// `row` numbers of a state's row, in whole lines of `line` numbers; `concurrency` tasks at once.
   static Cut of(Index sequences, Index heads, Index row, Index line, Index concurrency) noexcept {
     Cut c{heads, 1, row, 1};
     if (concurrency <= 1 || sequences * heads == 0) return c;
-    Index const per_thread = 4;  // tasks, so that threads finish together
-    c.heads_per_task = std::clamp<Index>(sequences * heads / (per_thread * concurrency), 1, heads);
+    Index const tasks = concurrency * (sequences == 1 ? 1 : 4);  // lengths differ: small tasks end together
+    c.heads_per_task = std::clamp<Index>((sequences * heads + tasks - 1) / tasks, 1, heads);
     c.head_tasks = (heads + c.heads_per_task - 1) / c.heads_per_task;
     if (sequences * heads >= concurrency) return c;
     Index const lines = row / line, wanted = (concurrency + sequences * heads - 1) / (sequences * heads);

@@ -10,13 +10,9 @@
 namespace AVIARY_NAMESPACE {
 
 namespace detail {
-/// Work of about ten microseconds: more of it is worth handing to another thread.
-inline constexpr Index multiplies_per_task = Index{1} << 18;
-
 /// f(begin, end) over the parts of 0 ... n - 1, one if there is little to do or nobody to share it with.
 template <class E, class F> void share_out(E& executor, Index n, Index multiplies, F const& f) {
-  Index const most = std::min({n, Index{executor.concurrency()}, multiplies / multiplies_per_task});
-  Index const tasks = std::max(Index{1}, most);
+  Index const tasks = std::clamp(n, Index{1}, tasks_worth(executor, multiplies));
   run_tasks(executor, tasks, [&](Index task) noexcept { f(n * task / tasks, n * (task + 1) / tasks); });
 }
 }  // namespace detail

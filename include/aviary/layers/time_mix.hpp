@@ -52,15 +52,6 @@ template <Index N, class T> Sink<N> sink_of(MatView<T> x, Index heads) noexcept 
   return {x.data(), x.rows(), heads, size, x.stride(), size};
 }
 
-/// Calls Memory::forward, with the executor if there is enough to do.
-template <class Memory, class E>
-void run_memory(typename Memory::ForwardCall const& call, Index multiplies, E& executor) {
-  if (multiplies < 2 * multiplies_per_task)
-    Memory::forward(call);
-  else
-    Memory::forward(call, executor);
-}
-
 /// Checks the matrices that all generations have: from c channels to a, and back.
 template <class Weights> void expect_projections(ExpectShapes expect, Weights const& w, Index c, Index a) {
   expect("receptance", w.receptance, a, c);
@@ -113,8 +104,7 @@ template <class Memory> class MatrixTimeMix {
 
   /// Computes y (tokens, A), what the memory reads, and moves the states of the heads on.
   template <class E> void read_memory(typename Memory::Inputs const& x, State& state, MatView<T> y, E& executor) const {
-    Index const multiplies = 5 * y.rows() * inner_channels() * head_size();
-    run_memory<Memory>({.x = x, .y = sink_of<Memory::keys>(y, heads_), .states = state.s}, multiplies, executor);
+    Memory::forward({.x = x, .y = sink_of<Memory::keys>(y, heads_), .states = state.s}, executor);
   }
   void normalize(MatView<T> read) const noexcept { ln_x_(read, read); }
 

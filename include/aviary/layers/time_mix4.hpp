@@ -67,13 +67,13 @@ class TimeMix<Wkv4<Number, Channels>> : public detail::SequenceLayer<TimeMix<Wkv
     receptance_(x, state.x, r, scratch, executor);
     key_(x, state.x, k, scratch, executor);
     value_(x, state.x, v, scratch, executor);
-    detail::run_memory<Memory>({.x = {.log_w = {log_w_.data(), 1, inner_channels()},
-                                      .k = detail::source_of<Channels>(k, 1),
-                                      .v = detail::source_of<Channels>(v, 1),
-                                      .u = {u_.data(), 1, inner_channels()}},
-                                .y = detail::sink_of<Channels>(read, 1),
-                                .states = state.s},
-                               25 * x.rows() * inner_channels(), executor);
+    Memory::forward({.x = {.log_w = {log_w_.data(), 1, inner_channels()},
+                           .k = detail::source_of<Channels>(k, 1),
+                           .v = detail::source_of<Channels>(v, 1),
+                           .u = {u_.data(), 1, inner_channels()}},
+                     .y = detail::sink_of<Channels>(read, 1),
+                     .states = state.s},
+                    executor);
     detail::transform_rows(
         read, [](auto const& e, auto const& gate) { return e * sigmoid(gate); }, read, r);
     output_(read, y, executor);

@@ -105,7 +105,8 @@ template <class M, class Engine> class ForwardPass {
     Index const sequences = packing.sequences(), heads = static_cast<Index>(call.states.size()) / sequences;
     Index const row = View(call.states.front()).stride();
     Index const line = std::max(alignment / static_cast<Index>(sizeof(S)), Engine::block);
-    Cut const cut = Cut::of(sequences, heads, row, line, executor.concurrency());
+    Index const multiplies = 3 * packing.tokens * heads * View(call.states.front()).keys() * row;
+    Cut const cut = Cut::of(sequences, heads, row, line, tasks_worth(executor, multiplies));
     run_tasks(executor, sequences * cut.head_tasks * cut.row_tasks, [&](Index task) noexcept {
       Index const group = task / cut.row_tasks, sequence = group / cut.head_tasks;
       Index const head = group % cut.head_tasks * cut.heads_per_task, value = task % cut.row_tasks * cut.row_per_task;
