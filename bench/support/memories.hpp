@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <span>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -118,15 +119,26 @@ template <class M, Stored In = typename M::T> class Layers {
     scratch_.resize(M::template chunk_workspace<L>());
     for (Index layer = 0; layer < layers_; ++layer) M::template chunk<L>(call(layer), scratch_);
   }
-  /// The segment of each head, with what corrects the outputs.
+  /// The segment of each head, the outputs of an empty state and what corrects them.
   template <class Executor = Serial> void summarize(Executor&& executor = {}) {
-    segments_.resize(to_size(heads_));
+    segments_.resize(to_size(heads_), M::identity_segment());
     scratch_.resize(y_.size());
+    corrected_.resize(y_.size());
     M::summarize({.x = inputs(all),
                   .segments = segments_,
                   .y = {y_.data(), tokens_, heads_},
                   .state_weights = {scratch_.data(), tokens_, heads_}},
                  executor);
+  }
+
+  /// Corrects the outputs that summarize gave.
+  template <class Executor = Serial> void add_initial_state(Executor&& executor = {}) {
+    if (segments_.empty()) summarize(executor);
+    M::add_initial_state({.state_weights = {scratch_.data(), tokens_, heads_},
+                          .y0 = {y_.data(), tokens_, heads_},
+                          .y = {corrected_.data(), tokens_, heads_},
+                          .states = std::span<State const>(states_)},
+                         executor);
   }
 
   std::vector<State>& states() { return states_; }
@@ -196,7 +208,7 @@ template <class M, Stored In = typename M::T> class Layers {
 
   Index layers_, heads_, tokens_;
   Fields fields_;
-  AlignedVector<T> y_, scratch_;
+  AlignedVector<T> y_, corrected_, scratch_;
   std::vector<State> states_;
   std::vector<typename M::Segment> segments_;
 };
