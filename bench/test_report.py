@@ -66,7 +66,8 @@ class Report(unittest.TestCase):
         for line in ("| CPU | Made-Up 1 |", "| date | 2026-01-02 |", "**f32, head size 64, 12 heads**",
                      "| memory | T = 1 | T = 16 | T = 256 | T = 1024 |",
                      "| `wkv7` | 600 (20%) | 319 (38%) | 301 (40%) | 300 (40%) |", "| `wkv6` | 300 (40%) | 500 (24%) |",
-                     "| `wkv7/forward` | f32 | 12 | 1024 | 300 (40%) | 2: 165 (37%) | 1.82 |",
+                     "**f32, head size 64, 2 threads**", "| verb | H = 12, T = 1024 |",
+                     "| `wkv7/forward` | 165 (37%), 1.82 x |",
                      "| `wkv7/chunk16` | 987 (12%) |", "**f32, bf16-inputs, head size 64, 12 heads**",
                      "| `forward, f32, 768 channels` | 0.75 |", "| `copy/state/f32/K64/H12/avx2` | 90.0 | 50.0 |",
                      "| `linear/in64/out64/T1` | 3 |  |"):
@@ -91,7 +92,8 @@ class Report(unittest.TestCase):
         page, _, _ = self.run_report(made_up(), other)
         self.assertIn("| date | 2026-01-02 to 2026-01-05 |", page)
         self.assertIn("| `comba` | 77.0 (156%) |", page)
-        self.refused("compiler is 'g\\+\\+ 1', and 'g\\+\\+ 0'", made_up(), {**other, "context": {**CONTEXT, "compiler": "g++ 1"}})
+        self.refused("compiler is 'g\\+\\+ 1', and 'g\\+\\+ 0'", made_up(),
+                     {**other, "context": {**CONTEXT, "compiler": "g++ 1"}})
         self.refused("is in another file too", made_up(), made_up())
 
     def test_mistakes(self):
