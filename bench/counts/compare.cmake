@@ -150,7 +150,10 @@ endforeach()
 
 list(LENGTH all_names count)
 if(differences GREATER 0)
-  message(NOTICE "Instructions for a token and head, ${versions}: ${differences} of ${count} counts differ by more than 3%.\n${table}")
+  message(
+    NOTICE
+    "Instructions for a token and head, ${versions}: ${differences} of ${count} counts differ by more than 3%.\n${table}"
+  )
   message(
     FATAL_ERROR
       "Where more was not meant, mend the kernel. Where it was, or there are fewer, commit the new counts. This writes them:\n"

@@ -37,8 +37,9 @@ template <> inline constexpr std::array draws<FinchC2Rule>{Draw::normal, Draw::d
 template <>
 inline constexpr std::array draws<Wkv7Rule>{Draw::normal, Draw::decay, Draw::normal,
                                             Draw::normal, Draw::unit,  Draw::rate};
-// q, k, v, log_w
+// q, k, v
 template <> inline constexpr std::array draws<LinearAttentionRule>{Draw::normal, Draw::normal, Draw::normal};
+// q, k, v, log_w
 template <Axis A>
 inline constexpr std::array draws<GatedLinearAttentionRule<A>>{Draw::normal, Draw::normal, Draw::normal,
                                                                A == Axis::head_one ? Draw::head_decay : Draw::decay};
