@@ -102,8 +102,10 @@ class Report(unittest.TestCase):
         self.refused("not Google Benchmark's JSON", {"context": CONTEXT})
         self.refused("the context lacks cpu, instruction set", {"context": {}, "benchmarks": []})
         self.refused("no benchmark was run", {"context": CONTEXT, "benchmarks": []})
+        self.refused("no list of objects", {"context": CONTEXT, "benchmarks": ["a/b"]})
         self.refused("a benchmark without a name", {"context": CONTEXT, "benchmarks": [{}]})
         self.refused("no real_time", {"context": CONTEXT, "benchmarks": [{"name": "a/b"}]})
+        self.refused("no real_time", {"context": CONTEXT, "benchmarks": [{"name": "a/b", "real_time": "1", "time_unit": "ns"}]})
         self.refused("a/b: out of luck",
                      {"context": CONTEXT,
                       "benchmarks": [{"name": "a/b", "error_occurred": True, "error_message": "out of luck"}]})
