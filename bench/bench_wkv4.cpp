@@ -1,4 +1,4 @@
-/// Speed of WKV-4: single steps and packed sequences beside the reference, a plain loop with std::exp, and a bare pass over
+/// Speed of WKV-4: single steps, packed sequences and their segments beside the reference, a plain loop with std::exp, and a bare pass over
 /// the same keys, values and outputs.
 #include <algorithm>
 #include <cmath>
@@ -23,7 +23,7 @@ template <class T> class Layer {
  public:
   using Memory = Wkv4<T>;
 
-  Layer(Index channels, Index tokens) : channels_(channels), tokens_(tokens), state_(channels) {
+  Layer(Index channels, Index tokens) : channels_(channels), tokens_(tokens), state_(channels), segment_(channels) {
     bench::Inputs<T> make(1);
     Index const n = tokens * channels;
     k_ = make.normals(n, T(2));
@@ -31,6 +31,7 @@ template <class T> class Layer {
     u_ = make.normals(channels);
     for (T const e : make.normals(channels)) log_w_.push_back(-std::exp(e));
     y_.resize(k_.size());
+    state_weights_.resize(k_.size());
     aa_.resize(u_.size());
     bb_.resize(u_.size());
     pp_.resize(u_.size(), T(-1e30));
@@ -44,12 +45,14 @@ template <class T> class Layer {
   double bytes() const { return 3 * work() * sizeof(T); }
 
   void forward() {
-    Memory::forward({.x = {.log_w = {log_w_.data(), 1, channels_},
-                           .k = {k_.data(), tokens_, 1, channels_},
-                           .v = {v_.data(), tokens_, 1, channels_},
-                           .u = {u_.data(), 1, channels_}},
-                     .y = {y_.data(), tokens_, 1, channels_},
-                     .states = {&state_, 1}});
+    Memory::forward({.x = inputs(), .y = {y_.data(), tokens_, 1, channels_}, .states = {&state_, 1}});
+    benchmark::ClobberMemory();
+  }
+  void summarize() {
+    Memory::summarize({.x = inputs(),
+                       .segments = {&segment_, 1},
+                       .y = {y_.data(), tokens_, 1, channels_},
+                       .state_weights = {state_weights_.data(), tokens_, 1, channels_}});
     benchmark::ClobberMemory();
   }
   void steps() {
@@ -93,9 +96,17 @@ template <class T> class Layer {
   }
 
  private:
+  typename Memory::Inputs inputs() const {
+    return {.log_w = {log_w_.data(), 1, channels_},
+            .k = {k_.data(), tokens_, 1, channels_},
+            .v = {v_.data(), tokens_, 1, channels_},
+            .u = {u_.data(), 1, channels_}};
+  }
+
   Index channels_, tokens_;
-  std::vector<T> log_w_, k_, v_, u_, y_, aa_, bb_, pp_;
+  std::vector<T> log_w_, k_, v_, u_, y_, state_weights_, aa_, bb_, pp_;
   typename Memory::State state_;
+  typename Memory::Segment segment_;
 };
 
 template <class T, class F> void add(std::string const& name, Index channels, Index tokens, F f) {
@@ -120,6 +131,7 @@ template <class T> void add_kernels(std::string const& type) {
       add<T>("wkv4/forward" + shape, channels, tokens, [](Layer<T>& x) { x.forward(); });
     }
     std::string const shape = "/" + type + "/C" + std::to_string(channels) + "/T256" + end;
+    add<T>("wkv4/summarize" + shape, channels, 256, [](Layer<T>& x) { x.summarize(); });
     add<T>("wkv4/reference" + shape, channels, 256, [](Layer<T>& x) { x.reference(); });
     add<T>("wkv4/plain" + shape, channels, 256, [](Layer<T>& x) { x.plain(); });
     add<T>("copy/rows" + shape, channels, 256, [](Layer<T>& x) { x.pass(); });

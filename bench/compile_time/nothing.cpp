@@ -1,0 +1,2 @@
+/// What a compiler takes to start.
+int nothing() { return 0; }
