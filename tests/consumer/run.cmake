@@ -21,6 +21,9 @@ file(STRINGS "${AVIARY_SOURCE_DIR}/include/aviary/core/config.hpp" lines REGEX "
 string(REGEX MATCHALL "[0-9]+" version "${lines}")
 list(JOIN version "." version)
 
+# The flags of the build, without its choice of a processor: that leaves a program one instruction set.
+string(REGEX REPLACE "-march=[^ ]+" "" CXX_FLAGS "${CXX_FLAGS}")
+
 set(fetched)
 if(XSIMD_SOURCE_DIR)
   set(fetched -DAVIARY_FETCH_DEPENDENCIES=ON "-DFETCHCONTENT_SOURCE_DIR_XSIMD=${XSIMD_SOURCE_DIR}")
@@ -39,6 +42,47 @@ endif()
 foreach(program IN LISTS programs)
   run("${build}/build/${program}")
 endforeach()
+
+# A program of several instruction sets takes the best that this processor has, or the one that it is told to.
+if(NOT MODE STREQUAL "components")
+  include("${build}/build/dispatch.cmake")
+  set(expected baseline)
+  if(PROCESSOR STREQUAL "x86_64")
+    include("${CMAKE_CURRENT_LIST_DIR}/../builds/sets_apart.cmake")
+    aviary_check_objects_apart(NAMES "6aviary|5xsimd" AT_LEAST 20 OBJECTS ${objects})
+    list(APPEND expected avx2 avx512)
+  endif()
+  if(NOT sets STREQUAL expected)
+    message(FATAL_ERROR "consumer (${MODE}): expected the instruction sets ${expected}, found ${sets}")
+  endif()
+  set(lanes_of_avx2 8)
+  set(lanes_of_avx512 16)
+  function(run_with set)
+    set(ENV{AVIARY_INSTRUCTION_SET} "${set}")
+    execute_process(
+      COMMAND "${build}/build/consumer_dispatch" OUTPUT_VARIABLE output ERROR_VARIABLE output RESULT_VARIABLE status
+    )
+    set(output "with '${set}' ${status}: ${output}" PARENT_SCOPE)
+  endfunction()
+  foreach(set IN LISTS sets)
+    run_with(${set})
+    if(output MATCHES "^with '${set}' 0: ${set}, ${lanes_of_${set}}")
+      set(best ${set})
+    elseif(NOT output MATCHES "^with '${set}' 2: aviary: AVIARY_INSTRUCTION_SET: .*, which this processor cannot run\n$")
+      message(FATAL_ERROR "consumer (${MODE}): consumer_dispatch ${output}")
+    endif()
+  endforeach()
+  run_with("")
+  if(NOT output MATCHES "^with '' 0: ${best}, ")
+    message(FATAL_ERROR "consumer (${MODE}): expected ${best}, consumer_dispatch ${output}")
+  endif()
+  run_with(avx3)
+  if(NOT output MATCHES "^with 'avx3' 2: aviary: AVIARY_INSTRUCTION_SET: expected .*baseline, found 'avx3'\n$")
+    message(FATAL_ERROR "consumer (${MODE}): consumer_dispatch ${output}")
+  endif()
+endif()
+
+# An installation can be used withoutendif()
 
 # An installation can be used without CMake as well.
 find_program(PKG_CONFIG pkg-config)
