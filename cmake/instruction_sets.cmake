@@ -65,7 +65,8 @@ function(aviary_add_instruction_sets target)
     set(file "${CMAKE_CURRENT_BINARY_DIR}/${target}_${set}.cpp")
     file(CONFIGURE OUTPUT "${file}" CONTENT "${all_sets}\n#define AVIARY_DISPATCH_SET ${set}\n${includes}" @ONLY)
     set_source_files_properties(
-      "${file}" PROPERTIES COMPILE_OPTIONS "${flags_of_${set}}" SKIP_PRECOMPILE_HEADERS ON SKIP_UNITY_BUILD_INCLUSION ON
+      "${file}" TARGET_DIRECTORY ${target}
+      PROPERTIES COMPILE_OPTIONS "${flags_of_${set}}" SKIP_PRECOMPILE_HEADERS ON SKIP_UNITY_BUILD_INCLUSION ON
     )
     list(APPEND files "${file}")
     set(all_sets "")

@@ -31,7 +31,9 @@ function(aviary_check_sets_apart)
         endif()
       endif()
       set("home_of_${name}" "${set}")
-      set("is_in_${set}_${name}" TRUE)
+      if(set STREQUAL "BASELINE")
+        set("in_BASELINE_${name}" TRUE)
+      endif()
     endforeach()
     if(count LESS arg_AT_LEAST)
       message(FATAL_ERROR "sets_apart: ${set}: expected at least ${arg_AT_LEAST} functions to compare, found ${count}")
@@ -40,10 +42,12 @@ function(aviary_check_sets_apart)
       string(REGEX MATCHALL "_GLOBAL__(sub_)?I_[^\n]+" starts "${symbols}")
       foreach(start IN LISTS starts)
         execute_process(
-          COMMAND "${OBJDUMP}" --no-show-raw-insn "--disassemble=${start}" "${set}" OUTPUT_VARIABLE code
-                                                                                    COMMAND_ERROR_IS_FATAL ANY
+          COMMAND "${OBJDUMP}" --no-show-raw-insn -j .text -j .text.startup "--disassemble=${start}" "${set}"
+          OUTPUT_VARIABLE code ERROR_QUIET
         )
-        if(code MATCHES "\t(v[a-z0-9]+) ")
+        if(NOT code MATCHES "<${start}>:")
+          message(FATAL_ERROR "sets_apart: ${set}: ${OBJDUMP} does not find ${start}")
+        elseif(code MATCHES "\t(v[a-z0-9]+) ")
           message(SEND_ERROR "sets_apart: ${set}: before main, ${start} uses ${CMAKE_MATCH_1}")
         endif()
       endforeach()
@@ -54,7 +58,7 @@ function(aviary_check_sets_apart)
     foreach(symbol IN LISTS "needed_${set}")
       string(REGEX REPLACE "^ . " "" name "${symbol}")
       if(DEFINED "home_of_${name}"
-         AND NOT DEFINED "is_in_${set}_${name}"
+         AND NOT DEFINED "in_${set}_${name}"
          AND NOT (set STREQUAL "BASELINE" AND name MATCHES "^_ZN6aviary8dispatch7EntriesI.*E5tableE$")
       )
         message(SEND_ERROR "sets_apart: ${set} needs ${name} of ${home_of_${name}}")

@@ -98,7 +98,7 @@ template <class Table> Table const* entries(Set set) noexcept;
 namespace AVIARY_NAMESPACE::simd {
 
 /// The environment variable that forces a set.
-inline constexpr char const* set_variable = "AVIARY_INSTRUCTION_SET";
+inline constexpr char const* environment_variable = "AVIARY_INSTRUCTION_SET";
 
 constexpr char const* name_of(dispatch::Set set) noexcept {
   switch (set) {
@@ -169,7 +169,7 @@ inline std::string why_no_set(std::string_view name, SetTest in_program, SetTest
     if (name == name_of(set))
       reason = in_program(set) ? ", which this processor cannot run" : ", which this program was compiled without";
   }
-  return std::string(set_variable) + ": expected " + expected + ", found '" + std::string(name) + "'" + reason;
+  return std::string(environment_variable) + ": expected " + expected + ", found '" + std::string(name) + "'" + reason;
 }
 
 /// Whether the program has entries for a set.
@@ -189,7 +189,7 @@ template <class Table> Chosen<Table> find(std::string_view name = {}) noexcept {
 ///         the program prints that and ends; find() is for programs that go on.
 /// Cost: some hundred cycles. Call it once; a call of an entry is an indirect call.
 template <class Table> Chosen<Table> choose() {
-  char const* const variable = std::getenv(set_variable);
+  char const* const variable = std::getenv(environment_variable);
   std::string_view const name = variable != nullptr ? variable : "";
   auto const chosen = find<Table>(name);
   if (!chosen) aviary::detail::refuse(detail::why_no_set(name, detail::in_program<Table>, runs));

@@ -20,4 +20,5 @@ void read(std::span<float const> tokens, std::span<float> y) {
 
 }  // namespace
 
-AVIARY_ENTRIES(Kernels){.read = read, .lanes = aviary::simd::Pack<aviary::simd::Native<float>>::lanes};
+AVIARY_ENTRIES(Kernels){.read = read};
+AVIARY_ENTRIES(Lanes){.count = aviary::simd::Pack<aviary::simd::Native<float>>::lanes};

@@ -5,6 +5,9 @@
 struct Kernels {
   /// Reads tokens of 64 numbers with a WKV-7 head whose inputs are all that token; y is the output of the last.
   void (*read)(std::span<float const> tokens, std::span<float> y);
-  /// The lanes of its vectors of floats.
-  int lanes;
+};
+
+/// The floats in a vector of the instruction set.
+struct Lanes {
+  int count;
 };

@@ -10,10 +10,11 @@
 int main() {
   try {
     auto const kernels = aviary::simd::choose<Kernels>();
-    std::vector<float> const token(64, 0.5f);
+    auto const lanes = aviary::simd::choose<Lanes>();
+    std::vector<float> const tokens(64, 0.5f);
     std::vector<float> y(64);
-    kernels->read(token, y);
-    std::printf("%s, %d lanes: y[0] = %g, expected 8\n", kernels.name(), kernels->lanes, static_cast<double>(y[0]));
+    kernels->read(tokens, y);
+    std::printf("%s, %d lanes: y[0] = %g, expected 8\n", kernels.name(), lanes->count, static_cast<double>(y[0]));
     return std::abs(y[0] - 8.0f) < 1e-3f ? 0 : 1;
   } catch (std::invalid_argument const& error) {
     std::fprintf(stderr, "%s\n", error.what());
