@@ -1,6 +1,6 @@
-# What holds of the objects that one program has for several instruction sets. Included by scripts; as a script of its own,
-#   cmake -DNM=nm -DOBJDUMP=objdump -DOBJECTS=main.o|program_baseline.cpp.o|program_avx2.cpp.o -DNAMES=6aviary -DAT_LEAST=100
-#         -P tests/builds/sets_apart.cmake
+# What holds of the objects that one program has for several instruction sets. Scripts include it; on its own it checks the
+# objects of a target with aviary_add_instruction_sets, in their order on the link line:
+#   cmake -DNM=nm -DOBJDUMP=objdump "-DOBJECTS=main.o|..." -DNAMES=6aviary -DAT_LEAST=100 -P tests/builds/sets_apart.cmake
 cmake_minimum_required(VERSION 3.25)
 
 # aviary_check_sets_apart(NAMES regex AT_LEAST n BASELINE object... OTHERS object...)  fails unless
@@ -24,15 +24,15 @@ function(aviary_check_sets_apart)
     set(count 0)
     foreach(symbol IN LISTS defined)
       string(REGEX REPLACE "^. " "" name "${symbol}")
+      set(compared FALSE)
       if(symbol MATCHES "^[uVW]" AND name MATCHES "${arg_NAMES}")
+        set(compared TRUE)
         math(EXPR count "${count} + 1")
-        if(DEFINED "home_of_${name}")
-          message(SEND_ERROR "sets_apart: both ${home_of_${name}} and ${set} have ${name}")
-        endif()
       endif()
-      set("home_of_${name}" "${set}")
-      if(set STREQUAL "BASELINE")
-        set("in_BASELINE_${name}" TRUE)
+      if(NOT DEFINED "home_of_${name}")
+        set("home_of_${name}" "${set}")
+      elseif(compared)
+        message(SEND_ERROR "sets_apart: both ${home_of_${name}} and ${set} have ${name}")
       endif()
     endforeach()
     if(count LESS arg_AT_LEAST)
@@ -58,7 +58,7 @@ function(aviary_check_sets_apart)
     foreach(symbol IN LISTS "needed_${set}")
       string(REGEX REPLACE "^ . " "" name "${symbol}")
       if(DEFINED "home_of_${name}"
-         AND NOT DEFINED "in_${set}_${name}"
+         AND NOT home_of_${name} STREQUAL set
          AND NOT (set STREQUAL "BASELINE" AND name MATCHES "^_ZN6aviary8dispatch7EntriesI.*E5tableE$")
       )
         message(SEND_ERROR "sets_apart: ${set} needs ${name} of ${home_of_${name}}")
@@ -67,8 +67,8 @@ function(aviary_check_sets_apart)
   endforeach()
 endfunction()
 
-# The objects of a target with aviary_add_instruction_sets, in their order on the link line: the others come last, the oldest
-# processors first.
+# aviary_check_objects_apart(NAMES regex AT_LEAST n OBJECTS object...)  the same for all objects of a target, and that they
+# are in the order that aviary_add_instruction_sets promises.
 function(aviary_check_objects_apart)
   cmake_parse_arguments(PARSE_ARGV 0 arg "" "NAMES;AT_LEAST" "OBJECTS")
   set(objects ${arg_OBJECTS})

@@ -21,7 +21,7 @@ file(STRINGS "${AVIARY_SOURCE_DIR}/include/aviary/core/config.hpp" lines REGEX "
 string(REGEX MATCHALL "[0-9]+" version "${lines}")
 list(JOIN version "." version)
 
-# The flags of the build, without its choice of a processor: that leaves a program one instruction set.
+# The flags of the build, without its choice of a processor, which would leave a program one instruction set.
 string(REGEX REPLACE "-march=[^ ]+" "" CXX_FLAGS "${CXX_FLAGS}")
 
 set(fetched)
@@ -43,7 +43,7 @@ foreach(program IN LISTS programs)
   run("${build}/build/${program}")
 endforeach()
 
-# A program of several instruction sets takes the best that this processor has, or the one that it is told to.
+# A program for several instruction sets takes the best that this processor has, or the one that it is told to.
 if(NOT MODE STREQUAL "components")
   include("${build}/build/dispatch.cmake")
   set(expected baseline)
@@ -81,8 +81,6 @@ if(NOT MODE STREQUAL "components")
     message(FATAL_ERROR "consumer (${MODE}): consumer_dispatch ${output}")
   endif()
 endif()
-
-# An installation can be used withoutendif()
 
 # An installation can be used without CMake as well.
 find_program(PKG_CONFIG pkg-config)
