@@ -28,14 +28,15 @@
 /// On other architectures, and where the flags of the build choose a processor (-march), there is a baseline alone. The
 /// environment variable AVIARY_INSTRUCTION_SET forces the set that it names.
 ///
-/// Four things are the user's to keep in files for several sets:
+/// Files for several sets keep to four rules:
 ///
 ///   entries    take and return numbers, spans and types of your own: an aviary type of one set is not that of another
 ///   functions  of your own that are inline or templates lie in an unnamed namespace, or in `inline namespace AVIARY_ISA`.
 ///              Else all sets use those of the baseline
 ///   objects    outside functions have no constructor that runs: it would run before the choice, on every processor
-///   link order static libraries that come after such files on the link line share with them what the standard library
-///              makes of its own types (core/namespace.hpp). The CMake function sees to the target's own files
+///   link order what the standard library makes of its own types is shared, and the linker keeps the first copy
+///              (core/namespace.hpp). The CMake function puts the target's own files in order. For a program that links
+///              static libraries, make such files one too, and link it last
 #include <array>
 #include <cstdlib>
 #include <optional>
@@ -49,7 +50,7 @@
 #include <cpuid.h>
 #endif
 
-/// What the files for all sets have in common, so not in a namespace of theirs: no function of it is inline.
+/// What the files for all sets have in common, and so in no namespace of theirs. Nothing of it is inline.
 namespace aviary::dispatch {
 
 /// From the oldest processors to the newest.
