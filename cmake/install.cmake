@@ -28,7 +28,7 @@ write_basic_package_version_file(
   "${PROJECT_BINARY_DIR}/aviary-config-version.cmake" COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT
 )
 install(FILES "${PROJECT_BINARY_DIR}/aviary-config.cmake" "${PROJECT_BINARY_DIR}/aviary-config-version.cmake"
-              cmake/find.cmake DESTINATION "${aviary_package_folder}"
+              cmake/find.cmake cmake/instruction_sets.cmake DESTINATION "${aviary_package_folder}"
 )
 
 configure_file(cmake/aviary.pc.in "${PROJECT_BINARY_DIR}/aviary.pc" @ONLY)

@@ -1,4 +1,4 @@
-# The README's C++ example is examples/snippet/snippet.cpp, and prints what the README says.
+# The README's first C++ example is examples/snippet/snippet.cpp, and prints what the README says.
 #   cmake -DAVIARY_SOURCE_DIR=... -DPROGRAM=... -P readme.cmake
 file(READ "${AVIARY_SOURCE_DIR}/README.md" readme)
 file(READ "${AVIARY_SOURCE_DIR}/examples/snippet/snippet.cpp" snippet)
@@ -15,6 +15,29 @@ string(SUBSTRING "${rest}" 0 ${end} block)
 if(NOT block STREQUAL snippet)
   message(FATAL_ERROR "README.md's first C++ code block differs from examples/snippet/snippet.cpp. It reads:\n${block}")
 endif()
+
+# The lines of the one about instruction sets are those of a program of tests/consumer.
+set(program "\n")
+foreach(name IN ITEMS kernels.hpp kernels.cpp main.cpp)
+  file(READ "${AVIARY_SOURCE_DIR}/tests/consumer/dispatch/${name}" source)
+  string(APPEND program "// ${name}\n${source}")
+endforeach()
+string(REGEX REPLACE "\n +" "\n" program "${program}")
+string(REGEX MATCH "```cpp\n// kernels.hpp\n[^`]*" block "${readme}")
+string(REPLACE ";" "," block "${block}") # which would end an item of a list
+string(REPLACE ";" "," program "${program}")
+string(REGEX MATCHALL "\n *[^\n]+" block "${block}")
+list(LENGTH block count)
+if(count LESS 8)
+  message(FATAL_ERROR "README.md: expected 8 lines or more about instruction sets, found ${count}")
+endif()
+foreach(line IN LISTS block)
+  string(REGEX REPLACE "\n +" "\n" line "${line}")
+  string(FIND "${program}" "${line}\n" place)
+  if(place EQUAL -1)
+    message(SEND_ERROR "README.md: tests/consumer/dispatch lacks the line:${line}")
+  endif()
+endforeach()
 
 execute_process(COMMAND "${PROGRAM}" OUTPUT_VARIABLE output OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
 string(FIND "${readme}" "`${output}`" place)

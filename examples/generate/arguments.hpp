@@ -1,37 +1,26 @@
 #pragma once
-/// The command line of generate: text in, checked values out.
-#include <filesystem>
-#include <optional>
-#include <stdexcept>
+/// What main() and the code for each instruction set have in common: no type of the library, no function.
 #include <string>
 #include <vector>
 
-#include "models/any.hpp"
-#include "models/conversation.hpp"
-
 namespace generate {
 
-using aviary::Index;
-using aviary::TokenId;
-
-/// What is wrong with the command line: exit status 2. Every other exception is status 1.
-struct UsageError : std::runtime_error {
-  using std::runtime_error::runtime_error;
+/// The arguments as they are written. Numbers are parsed later, so that every message says what was expected and found.
+struct Arguments {
+  std::string model, vocab, prompt, prompt_file, tokens, load_state, save_state;
+  std::string length = "100", temperature = "1", top_p = "0.85", top_k = "0", seed = "0";
+  std::string presence = "0", frequency = "0", penalty_decay = "0.996";
+  std::vector<std::string> stop, stop_text;
+  std::string group_norm_eps = "64e-5", weights = "exact", threads = "1";
+  std::string cache = "f32", rotary_base;
+  bool keep_keys = false, logits = false, stats = false, interactive = false;
+  std::vector<std::string> given;  ///< the options that were there, if with an empty text as well: "--prompt"
 };
 
-/// What the arguments say, checked as far as that goes without the model.
-struct Request {
-  std::filesystem::path model;
-  std::optional<std::filesystem::path> vocab, prompt_file, load_state, save_state;
-  std::optional<std::string> prompt;
-  std::vector<TokenId> tokens;
-  Index length;
-  models::ReplyOptions reply;
-  models::LoadOptions load;
-  bool logits, stats, interactive;
+/// The program for one instruction set.
+struct Program {
+  /// Does what the arguments ask for; returns the exit status.
+  int (*run)(Arguments const&);
 };
-
-/// The request of a command line; nothing if it asked for help, which is printed. Throws UsageError.
-std::optional<Request> parse(int argc, char const* const* argv);
 
 }  // namespace generate

@@ -14,6 +14,7 @@
 #include "generate/interruption.hpp"
 
 namespace generate {
+inline namespace AVIARY_ISA {
 
 /// The most that a prompt may have, in bytes: whoever gives more has named an endless file.
 inline constexpr std::size_t prompt_limit = std::size_t{1} << 26;
@@ -57,4 +58,5 @@ inline bool read_line(std::istream& from, std::string& line, std::size_t most = 
   return !line.empty();
 }
 
+}  // namespace AVIARY_ISA
 }  // namespace generate

@@ -1,186 +1,98 @@
 /// generate: continues a text with an RWKV or GoldFinch model.
 ///   generate --model rwkv7.safetensors --vocab rwkv_vocab_v20230424.txt --prompt "The Eiffel tower is in" --length 20
-/// Text goes to standard output as it is made, everything else to standard error.
-#include <cerrno>
-#include <csignal>
-#include <cstdio>
-#include <filesystem>
+/// Text goes to standard output as it is made, everything else to standard error. Here is the command line; run.cpp does the
+/// work, and is compiled for each instruction set of the program.
+#include <CLI/CLI.hpp>
+#include <exception>
 #include <iostream>
-#include <memory>
-#include <optional>
-#include <span>
-#include <stdexcept>
-#include <string>
-#include <utility>
-#include <vector>
 
-#include "aviary/io/checkpoint_file.hpp"
-#include "aviary/io/output_file.hpp"
-#include "aviary/io/vocabulary.hpp"
+#include "aviary/simd/dispatch.hpp"
 #include "generate/arguments.hpp"
 #include "generate/console.hpp"
-#include "generate/inputs.hpp"
-#include "generate/interruption.hpp"
-#include "generate/session.hpp"
-#include "models/any.hpp"
-#include "models/progress.hpp"
 
 namespace {
 
-using aviary::Index;
-using aviary::TokenId;
-using generate::Request;
-using generate::UsageError;
+using generate::Arguments;
 
-models::Loaded load(Request const& r) {
-  aviary::TensorFile const file = aviary::open_checkpoint(r.model);
-  file.verify();  // a damaged model would talk, too
-  return models::load_any<float>(file, r.load);
-}
+constexpr char const* description =
+    "Continues a text with an RWKV or GoldFinch model. The text goes to standard output as it is made, all else to "
+    "standard error.";
 
-void mention_unused(std::vector<std::string> const& names) {
-  if (names.empty()) return;
-  std::cerr << "generate: note: " << names.size() << " tensors of the file are not used, the first is "
-            << aviary::in_quotes(names.front()) << '\n';
-}
+constexpr char const* footer =
+    "With --interactive every line of standard input is a prompt (an empty one: go on), every reply ends with a line "
+    "end\n"
+    "of its own, and the model remembers all of it. --prompt, --prompt-file or --tokens come first, without a reply.\n"
+    "These lines are commands, and two slashes begin a prompt with one:\n"
+    "  /reset      forget everything, and draw as at the beginning\n"
+    "  /save FILE  write the context into a file\n"
+    "  /load FILE  go on from that file, and draw as at the beginning\n"
+    "With --save-state, a first Ctrl-C, SIGTERM or SIGHUP, a pipe that nobody reads any more and a full disk under\n"
+    "standard output end the text; the context up to there is saved.\n"
+    "A build that chooses no processor has code for several instruction sets, and takes the best that runs here.\n"
+    "AVIARY_INSTRUCTION_SET=baseline, =avx2 or =avx512 in the environment forces one.\n"
+    "Exit status: 0, 2 for wrong arguments, that of the signal that ended it, 1 for anything else.";
 
-/// The text of the model's tokens, which must have those that the request names.
-models::Text text_of(Request const& r, Index vocab_size) {
-  if (!r.vocab) return models::Text(vocab_size);
-  aviary::Vocabulary words = aviary::Vocabulary::read_world(*r.vocab);
-  try {
-    return models::Text(vocab_size, std::move(words));
-  } catch (std::invalid_argument const& error) {
-    throw std::runtime_error(r.vocab->string() + ": " + error.what());
-  }
-}
-
-/// The bytes of a file, or of standard input. Throws std::runtime_error if there are more than a prompt may have.
-std::string content_of(std::filesystem::path const& path) {
-  struct Close {
-    void operator()(std::FILE* file) const noexcept { std::fclose(file); }
+void add_options(CLI::App& app, Arguments& a) {
+  auto const option = [&](char const* name, auto& value, char const* text) {
+    return app.add_option(name, value, text)->allow_extra_args(false);
   };
-  std::unique_ptr<std::FILE, Close> const named(path == "-" ? nullptr : std::fopen(path.string().c_str(), "rb"));
-  if (path != "-" && !named) aviary::throw_errno(errno, path, "open");
-  std::FILE* const file = named ? named.get() : stdin;
-  std::string text;
-  char block[1 << 14];
-  while (std::size_t const n = std::fread(block, 1, sizeof(block), file)) {
-    text.append(block, n);
-    if (text.size() > generate::prompt_limit)
-      throw std::runtime_error(path.string() + ": expected a prompt of at most " +
-                               std::to_string(generate::prompt_limit) + " bytes, found more");
-  }
-  if (std::ferror(file)) aviary::throw_errno(errno, path, "read");
-  return text;
+  option("--model", a.model, "checkpoint of RWKV-4, 5.0, 5.1, 5.2, 6 or 7 or of GoldFinch, .safetensors or .pth");
+  option("--vocab", a.vocab, "World vocabulary file; without it a vocabulary of 256 is bytes, others are ids");
+  option("--prompt", a.prompt, "text to continue");
+  option("--prompt-file", a.prompt_file, "file with the text to continue, every byte of it; -: standard input");
+  option("--tokens", a.tokens, "token ids to continue, such as 1,2,3; without any prompt: token 0");
+  option("--length", a.length, "how many tokens to make, at most")->capture_default_str();
+  option("--temperature", a.temperature, "0: always the most likely token")->capture_default_str();
+  option("--top-p", a.top_p, "leave out what is less likely than this share")->capture_default_str();
+  option("--top-k", a.top_k, "keep so many of the most likely tokens; 0: all")->capture_default_str();
+  option("--presence", a.presence, "what a logit loses if its token was made before")->capture_default_str();
+  option("--frequency", a.frequency, "what it loses for each time")->capture_default_str();
+  option("--penalty-decay", a.penalty_decay, "what is left of a time after each token")->capture_default_str();
+  option("--seed", a.seed, "equal seeds make equal texts")->capture_default_str();
+  option("--stop", a.stop, "token ids that end the text, such as 1,2,3; neither printed nor read; may be repeated");
+  option("--stop-text", a.stop_text, "text that ends the text, read but not printed; may be repeated");
+  app.add_flag("--interactive", a.interactive, "read prompts from standard input, see below");
+  option("--load-state", a.load_state, "go on from a saved context");
+  option("--save-state", a.save_state, "save the context at the end; the seed and penalties are no part of it");
+  app.add_flag("--logits", a.logits, "print the logits after the prompt, one per line, and stop");
+  option("--group-norm-eps", a.group_norm_eps, "eps of the norm per head; no file stores it")->capture_default_str();
+  option("--weights", a.weights, "matrices in memory: exact (the smallest that loses nothing), f32, bf16, f16 or q8")
+      ->capture_default_str();
+  option("--cache", a.cache, "GoldFinch: numbers of its token cache: f32, bf16, f16 or q8")->capture_default_str();
+  app.add_flag("--keep-keys", a.keep_keys,
+               "GoldFinch: keep rebuilt keys and values: faster, for memory; the same text");
+  option("--rotary-base", a.rotary_base, "GoldFinch: base of a rotary embedding, if it was trained with one");
+  option("--threads", a.threads, "threads to use")->capture_default_str();
+  app.add_flag("--stats", a.stats, "print tokens per second, and the instruction set");
 }
 
-/// What the call throws as std::invalid_argument becomes an error of type E that names what is to blame.
-template <class E, class Call> auto blaming(std::string const& what, Call&& call) {
+/// Prints the help and returns false, if that is asked for. Throws CLI::ParseError.
+bool parse(int argc, char const* const* argv, Arguments& a) {
+  CLI::App app(description, "generate");
+  app.footer(footer);
+  add_options(app, a);
   try {
-    return call();
-  } catch (std::invalid_argument const& error) {
-    throw E(what + ": " + error.what());
+    app.parse(argc, argv);
+  } catch (CLI::Success const& help) {
+    app.exit(help);
+    return false;
   }
-}
-
-std::vector<TokenId> prompt_of(Request const& r, models::Text const& text) {
-  blaming<UsageError>("--tokens", [&] { text.check(r.tokens); });
-  char const* const option = r.prompt ? "--prompt" : r.prompt_file ? "--prompt-file" : nullptr;
-  if (option == nullptr) return r.tokens;
-  if (text.is_ids())
-    throw UsageError(std::string(option) + ": expected --vocab or --tokens, as the model's vocabulary has " +
-                     std::to_string(text.vocab_size()) + " tokens and not 256 bytes");
-  if (r.prompt) return blaming<UsageError>(option, [&] { return text.tokens(*r.prompt); });
-  return blaming<std::runtime_error>(r.prompt_file->string(), [&] { return text.tokens(content_of(*r.prompt_file)); });
-}
-
-void print_logits(std::span<float const> logits) {
-  errno = 0;
-  for (float const logit : logits) std::printf("%.9g\n", static_cast<double>(logit));
-  if (std::fflush(stdout) != 0 || std::ferror(stdout)) generate::throw_output_failed();
-}
-
-/// What must stay as it is, whatever the program writes.
-generate::Inputs inputs_of(Request const& r) {
-  generate::Inputs inputs;
-  inputs.add("the file of --model", r.model);
-  if (r.vocab) inputs.add("the file of --vocab", *r.vocab);
-  if (r.prompt_file && *r.prompt_file != "-") inputs.add("the file of --prompt-file", *r.prompt_file);
-  inputs.add("standard input", "/dev/stdin");
-  inputs.add("standard output", "/dev/stdout");
-  inputs.add("standard error", "/dev/stderr");
-  return inputs;
-}
-
-/// Does what the request asks for.
-void talk(Request const& r, models::Conversation& conversation, generate::Session& session,
-          std::span<TokenId const> prompt) {
-  if (!r.interactive || !prompt.empty()) session.read(prompt);
-  if (r.logits)
-    print_logits(conversation.logits());
-  else if (r.interactive)
-    session.interact(std::cin, models::is_terminal(0));
-  else
-    session.reply();
-}
-/// The same, and saves the context, if it is not an error of the model that ends it.
-void talk_and_save(Request const& r, models::Conversation& conversation, generate::Session& session,
-                   std::span<TokenId const> prompt) {
-  generate::Interruption const waits;
-  try {
-    talk(r, conversation, session, prompt);
-  } catch (generate::Interrupted const&) {
-    conversation.save(*r.save_state);
-    throw;
-  } catch (generate::OutputFailed const&) {
-    conversation.save(*r.save_state);
-    throw;
-  }
-  conversation.save(*r.save_state);
-  generate::Interruption::check();
-}
-
-void run(Request const& r) {
-  generate::Inputs const inputs = inputs_of(r);
-  if (r.save_state) {  // better known before all the work
-    inputs.check_target(*r.save_state);
-    aviary::OutputFile const writable(*r.save_state);
-  }
-  models::Loaded const loaded = load(r);
-  mention_unused(loaded.unused);
-  Index const vocab_size = loaded.model->vocab_size();
-  models::Text text = text_of(r, vocab_size);
-  blaming<UsageError>("--stop", [&] { text.check(r.reply.stop_tokens); });
-  if (text.is_ids() && !r.reply.stop_texts.empty())
-    throw UsageError("--stop-text: expected --vocab or --stop, as the model's vocabulary has " +
-                     std::to_string(vocab_size) + " tokens and not 256 bytes");
-  std::vector<TokenId> const prompt = prompt_of(r, text);
-  models::Conversation conversation(*loaded.model, std::move(text), r.reply);
-  if (r.load_state) conversation.load(*r.load_state);
-
-  generate::Session session(conversation, inputs, r.length, r.stats);
-  r.save_state ? talk_and_save(r, conversation, session, prompt) : talk(r, conversation, session, prompt);
-}
-
-/// Complains; returns the status.
-int fail(char const* what, int status) {
-  generate::complain(what);
-  return status;
+  for (CLI::Option const* option : app.get_options())
+    if (option->count() > 0) a.given.push_back(option->get_name());
+  return true;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   try {
-    if (auto const request = generate::parse(argc, argv)) run(*request);
-    return 0;
-  } catch (generate::Interrupted const& by) {
-    std::raise(by.signal);  // as it would have ended without a file to save
-    return 128 + by.signal;
-  } catch (UsageError const& error) {
-    return fail(error.what(), 2);
+    Arguments arguments;
+    if (!parse(argc, argv, arguments)) return 0;
+    auto const program = aviary::simd::choose<generate::Program>();
+    if (arguments.stats) std::cerr << "instruction set: " << program.name() << '\n';
+    return program->run(arguments);
   } catch (std::exception const& error) {
-    return fail(error.what(), 1);
+    generate::complain(error.what());
+    return 2;
   }
 }

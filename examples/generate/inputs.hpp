@@ -10,6 +10,7 @@
 #include "aviary/io/message.hpp"
 
 namespace generate {
+inline namespace AVIARY_ISA {
 
 class Inputs {
  public:
@@ -27,4 +28,5 @@ class Inputs {
   std::vector<std::pair<std::string, std::filesystem::path>> files_;
 };
 
+}  // namespace AVIARY_ISA
 }  // namespace generate

@@ -14,7 +14,10 @@
 #define GENERATE_HAS_SIGNALS 0
 #endif
 
+#include "aviary/core/namespace.hpp"
+
 namespace generate {
+inline namespace AVIARY_ISA {
 
 /// Thrown where the program is to stop at once, keep what it promised, and end as the signal says.
 struct Interrupted {
@@ -77,4 +80,5 @@ class Interruption {
   inline static volatile std::sig_atomic_t received = 0;
 };
 
+}  // namespace AVIARY_ISA
 }  // namespace generate

@@ -17,6 +17,7 @@
 #include "models/progress.hpp"
 
 namespace generate {
+inline namespace AVIARY_ISA {
 
 using aviary::TokenId;
 
@@ -130,4 +131,5 @@ class Session {
   bool stats_;
 };
 
+}  // namespace AVIARY_ISA
 }  // namespace generate

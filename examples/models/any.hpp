@@ -17,6 +17,7 @@
 #include "models/threads.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 enum class Generation { unknown, rwkv4, rwkv5_0, rwkv5_1, rwkv5_2, rwkv6, rwkv7, goldfinch };
 
@@ -119,4 +120,5 @@ template <class T> Loaded load_any(aviary::TensorFile const& file, LoadOptions c
       "expected tensors of RWKV-4, 5, 6, 7 or GoldFinch beside it, found those of no known generation"));
 }
 
+}  // namespace AVIARY_ISA
 }  // namespace models

@@ -9,6 +9,7 @@
 #include "models/language_model.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 /// Blocks of one type (aviary::Block<...>), one after another.
 template <class BlockType> class BlockStack {
@@ -93,4 +94,5 @@ template <class BlockType> class BlockStack {
 /// A whole model of such blocks.
 template <class Block> using BlockModel = LanguageModel<BlockStack<Block>>;
 
+}  // namespace AVIARY_ISA
 }  // namespace models

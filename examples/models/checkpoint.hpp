@@ -21,6 +21,7 @@
 #include "models/any.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 /// 1 + the largest i of "blocks.i.".
 inline Index count_layers(aviary::TensorFile const& file) {
@@ -229,4 +230,5 @@ template <class T> class BlockReader {
   std::string prefix_;
 };
 
+}  // namespace AVIARY_ISA
 }  // namespace models

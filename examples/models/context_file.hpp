@@ -20,6 +20,7 @@
 #include "models/model.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 /// What a model has read, and made of it.
 template <class Context, class T> struct SavedContext {
@@ -99,4 +100,5 @@ void read_context(std::filesystem::path const& path, Body const& body, Saved& sa
   read_row(file, "logits", saved.logits);
 }
 
+}  // namespace AVIARY_ISA
 }  // namespace models

@@ -15,6 +15,7 @@
 #include "models/text.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 /// How replies are drawn, and what ends them besides their length and the end of the text.
 struct ReplyOptions {
@@ -102,4 +103,5 @@ class Conversation {
   Penalties penalties_;
 };
 
+}  // namespace AVIARY_ISA
 }  // namespace models

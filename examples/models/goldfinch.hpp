@@ -13,6 +13,7 @@
 #include "models/load.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 /// The blocks of a checkpoint. Heads of Size numbers, or with Size = aviary::dynamic of as many as the file says.
 template <class Number, Index Size> struct GoldFinch {
@@ -133,4 +134,5 @@ template <class T> Loaded load_goldfinch(aviary::TensorFile const& file, LoadOpt
              : load_goldfinch_with<GoldFinch<T, aviary::dynamic>>(file, options);
 }
 
+}  // namespace AVIARY_ISA
 }  // namespace models

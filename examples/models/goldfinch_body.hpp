@@ -25,6 +25,7 @@
 #include "models/checkpoint.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 /// Everything but embedding and head. Allocates when the cache grows.
 template <class Number, Index Size> class GoldFinchBody {
@@ -207,4 +208,5 @@ template <class Number, Index Size> class GoldFinchBody {
   aviary::Scratch<T> scratch_, workspace_;
 };
 
+}  // namespace AVIARY_ISA
 }  // namespace models

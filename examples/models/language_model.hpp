@@ -16,6 +16,7 @@
 #include "models/threads.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 /// A model around a Body, which has
 ///
@@ -169,4 +170,5 @@ template <class Body> class LanguageModel : public Model {
   typename Body::Context context_;
 };
 
+}  // namespace AVIARY_ISA
 }  // namespace models

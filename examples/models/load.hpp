@@ -15,6 +15,7 @@
 #include "models/checkpoint.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 /// Heads, and the tensor that tells how many numbers each has.
 struct Heads {
@@ -64,4 +65,5 @@ Loaded load_with_heads(aviary::TensorFile const& file, LoadOptions const& option
              : load_model<Generation<T, aviary::dynamic>>(file, options);
 }
 
+}  // namespace AVIARY_ISA
 }  // namespace models

@@ -8,6 +8,7 @@
 #include "aviary/io/vocabulary.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 using aviary::Index;
 using aviary::TokenId;
@@ -56,4 +57,5 @@ class Model {
   virtual void load_state(std::filesystem::path const& path) = 0;
 };
 
+}  // namespace AVIARY_ISA
 }  // namespace models

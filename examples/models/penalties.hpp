@@ -15,6 +15,7 @@
 #include "models/model.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 struct PenaltyOptions {
   double presence = 0;   ///< finite, as a float as well
@@ -82,4 +83,5 @@ class Penalties {
   std::vector<Drawn> drawn_;
 };
 
+}  // namespace AVIARY_ISA
 }  // namespace models

@@ -9,6 +9,7 @@
 #include "aviary/core/config.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 using aviary::Index;
 
@@ -53,4 +54,5 @@ class Progress {
   Index percent_ = -1;  // that the line shows
 };
 
+}  // namespace AVIARY_ISA
 }  // namespace models

@@ -12,6 +12,7 @@
 #include "aviary/io/tensor_file.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 using aviary::Index;
 
@@ -172,4 +173,5 @@ inline RandomCheckpoint random_checkpoint(GoldFinchSizes const& n) {
   return made;
 }
 
+}  // namespace AVIARY_ISA
 }  // namespace models

@@ -4,6 +4,7 @@
 #include "models/load.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 template <class Number> struct Rwkv4 {
   using T = Number;
@@ -32,4 +33,5 @@ template <class T> Loaded load_rwkv4(aviary::TensorFile const& file, LoadOptions
   return load_model<Rwkv4<T>>(file, options);
 }
 
+}  // namespace AVIARY_ISA
 }  // namespace models

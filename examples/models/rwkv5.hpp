@@ -7,6 +7,7 @@
 #include "models/load.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 /// Heads of Size numbers, or with Size = aviary::dynamic of as many as the file says. Decay: Axis::head_key in version 5.2,
 /// Axis::head_one before, where a head has one decay and one bonus.
@@ -68,4 +69,5 @@ template <class T> Loaded load_rwkv5(aviary::TensorFile const& file, LoadOptions
                                                     : load_with_heads<Rwkv5PerHead, T>(file, options);
 }
 
+}  // namespace AVIARY_ISA
 }  // namespace models

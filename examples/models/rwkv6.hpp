@@ -4,6 +4,7 @@
 #include "models/load.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 /// Heads of Size numbers, or with Size = aviary::dynamic of as many as the file says.
 template <class Number, Index Size> struct Rwkv6 {
@@ -46,4 +47,5 @@ template <class T> Loaded load_rwkv6(aviary::TensorFile const& file, LoadOptions
   return load_with_heads<Rwkv6, T>(file, options);
 }
 
+}  // namespace AVIARY_ISA
 }  // namespace models

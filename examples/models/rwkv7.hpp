@@ -4,6 +4,7 @@
 #include "models/load.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 /// Heads of Size numbers, or with Size = aviary::dynamic of as many as the file says. Layers share their values, so all
 /// have the heads of the first one.
@@ -64,4 +65,5 @@ template <class T> Loaded load_rwkv7(aviary::TensorFile const& file, LoadOptions
   return load_with_heads<Rwkv7, T>(file, options);
 }
 
+}  // namespace AVIARY_ISA
 }  // namespace models

@@ -21,6 +21,7 @@
 #include "models/penalties.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 struct SamplingOptions {
   double temperature = 1;  ///< from 0 on
@@ -154,4 +155,5 @@ class Sampler {
   std::size_t sorted_ = 0;
 };
 
+}  // namespace AVIARY_ISA
 }  // namespace models

@@ -9,6 +9,7 @@
 #include <vector>
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 class StopTexts {
  public:
@@ -65,4 +66,5 @@ class StopTexts {
   bool found_ = false;
 };
 
+}  // namespace AVIARY_ISA
 }  // namespace models

@@ -18,6 +18,7 @@
 #include "models/model.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 /// The ids of "1,2,3"; nothing if the text is no such list.
 inline std::optional<std::vector<TokenId>> ids_in(std::string_view text) {
@@ -100,4 +101,5 @@ class Text {
   std::array<char, 12> number_;
 };
 
+}  // namespace AVIARY_ISA
 }  // namespace models

@@ -3,6 +3,7 @@
 #include "aviary/core/executor.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 
 /// Whether the build can use more threads than one.
 #if defined(_OPENMP)
@@ -27,4 +28,5 @@ class Threads {
   aviary::Index threads_;
 };
 
+}  // namespace AVIARY_ISA
 }  // namespace models

@@ -1,8 +1,9 @@
 # One program with functions for two instruction sets: compiles builds/everything.cpp for the oldest processors of its
 # architecture and for this one, without optimisation, which keeps every inline function. No function of the library may
 # have the same name in both: the linker would keep one for both, whatever instructions it has.
-#   cmake -DCXX_COMPILER=g++ -DNM=nm -DAVIARY_SOURCE_DIR=. -DWORK_DIR=... -P tests/builds/instruction_sets.cmake
+#   cmake -DCXX_COMPILER=g++ -DNM=nm -DOBJDUMP=objdump -DAVIARY_SOURCE_DIR=. -DWORK_DIR=... -P tests/builds/instruction_sets.cmake
 cmake_minimum_required(VERSION 3.25)
+include("${CMAKE_CURRENT_LIST_DIR}/sets_apart.cmake")
 separate_arguments(CXX_FLAGS UNIX_COMMAND "${CXX_FLAGS}")
 file(MAKE_DIRECTORY "${WORK_DIR}")
 
@@ -23,26 +24,10 @@ foreach(set IN ITEMS baseline native)
       "-I${AVIARY_SOURCE_DIR}/include" -DAVIARY_IO_SEPARATE -DENTRY=run_${set} -ffunction-sections -c
       "${CMAKE_CURRENT_LIST_DIR}/everything.cpp" -o "${WORK_DIR}/${set}.o"
   )
-  # Of weak functions and constants the linker keeps one.
-  execute_process(
-    COMMAND "${NM}" --defined-only "${WORK_DIR}/${set}.o" OUTPUT_FILE "${WORK_DIR}/${set}.txt" RESULT_VARIABLE status
-  )
-  file(STRINGS "${WORK_DIR}/${set}.txt" ${set} REGEX "^[0-9a-f]+ [uVW] .*(6aviary|5xsimd)")
-  list(LENGTH ${set} count)
-  if(NOT status EQUAL 0 OR count LESS 1000)
-    message(FATAL_ERROR "instruction_sets: ${NM} names ${count} functions of the library in ${set}.o, expected over 1000")
-  endif()
-  list(TRANSFORM ${set} REPLACE "^[0-9a-f]+ [uVW] " "")
 endforeach()
-
-foreach(name IN LISTS baseline)
-  set("in_baseline_${name}" TRUE)
-endforeach()
-foreach(name IN LISTS native)
-  if(in_baseline_${name})
-    message(SEND_ERROR "instruction_sets: both objects have ${name}")
-  endif()
-endforeach()
+aviary_check_sets_apart(
+  NAMES "6aviary|5xsimd" AT_LEAST 1000 BASELINE "${WORK_DIR}/baseline.o" OTHERS "${WORK_DIR}/native.o"
+)
 
 # What the linker drops need not be complete: the JSON of AVIARY_IO_SEPARATE is in neither.
 run("${CXX_COMPILER}" -Wl,--gc-sections -std=c++20 -O0 "${CMAKE_CURRENT_LIST_DIR}/main.cpp" "${WORK_DIR}/baseline.o" "${WORK_DIR}/native.o"

@@ -155,7 +155,8 @@ TEST_CASE("generate: the most likely tokens, streamed as bytes or as ids") {
     CHECK(run.out == (vocab == 256 ? bytes : ids + "\n"));
     Finished const with_stats = generate(arguments + Arguments{"--threads", two_threads, "--stats"});
     CHECK(with_stats.out == run.out);
-    CHECK(with_stats.err.starts_with("prefill: 1 tokens, "));
+    CHECK(with_stats.err.starts_with("instruction set: "));
+    CHECK(with_stats.err.find("\nprefill: 1 tokens, ") != std::string::npos);
     CHECK(with_stats.err.find("decode: 20 tokens, ") != std::string::npos);
   }
 }
@@ -485,12 +486,41 @@ TEST_CASE("generate: progress on a terminal, for long prompts alone") {
         generate({"--model", model, "--prompt-file", prompt, "--length", "3", "--stats"}, {.err = terminal.path()});
     CHECK(run.status == 0);
     CHECK(run.out.size() == 3);
-    return terminal.text();
+    std::string const text = terminal.text();
+    return text.substr(text.find('\n') + 1);  // after the line about the instruction set
   };
   CHECK(messages(2047).starts_with("prefill: 2047 tokens, "));
   std::string const text = messages(4096);
   CHECK(text.starts_with("\rprefill: 0%\rprefill: 6%\rprefill: 12%"));
   CHECK(text.find("\rprefill: 93%\r             \rprefill: 4096 tokens, ") != std::string::npos);
+}
+
+TEST_CASE("generate: the environment names an instruction set") {
+  TemporaryFolder const folder;
+  auto const weights = byte_model();
+  std::string const model = weights.write(folder / "m.safetensors").string();
+  std::vector<double> const expected = test::PlainRwkv(weights).step('a');
+  auto const with = [&](std::string const& set) {
+    ::setenv("AVIARY_INSTRUCTION_SET", set.c_str(), 1);
+    Finished run = generate({"--model", model, "--prompt", "a", "--logits", "--stats"});
+    ::unsetenv("AVIARY_INSTRUCTION_SET");
+    return run;
+  };
+  for (std::string const set : {"baseline", "avx2", "avx512"}) {
+    CAPTURE(set);
+    Finished const run = with(set);
+    if (set != "baseline" && run.status == 2) {
+      CHECK(run.err.find("baseline, found '" + set + "', which this p") != std::string::npos);  // program or processor
+      continue;
+    }
+    CHECK(run.status == 0);
+    CHECK(run.err.starts_with("instruction set: " + set + "\n"));
+    CHECK(max_error(numbers_in(run.out), expected) <= 2e-5);
+  }
+  Finished const run = with("avx3");
+  CHECK(run.status == 2);
+  CHECK(run.err.starts_with("generate: aviary: AVIARY_INSTRUCTION_SET: expected "));
+  CHECK(run.err.ends_with("baseline, found 'avx3'\n"));
 }
 
 TEST_CASE("generate: how weights are kept") {

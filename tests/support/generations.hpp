@@ -6,10 +6,12 @@
 #include "support/checkpoint_case.hpp"
 
 namespace models {
+inline namespace AVIARY_ISA {
 template <class Number> struct Rwkv4;
 template <aviary::Axis decay, class Number, Index Size> struct Rwkv5;
 template <class Number, Index Size> struct Rwkv6;
 template <class Number, Index Size> struct Rwkv7;
+}  // namespace AVIARY_ISA
 }  // namespace models
 
 namespace aviary::test {

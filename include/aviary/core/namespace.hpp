@@ -8,7 +8,8 @@
 /// set is not that of another: files for different ones exchange numbers, spans and types of their own.
 ///
 /// What the standard library makes of its own types alone, such as a std::vector<float>, has no such name. List the files
-/// for the oldest processors first when you link: of several copies linkers keep the first.
+/// for the oldest processors first when you link: of several copies linkers keep the first. A program that chooses among its
+/// instruction sets when it starts gets all of this from simd/dispatch.hpp and a CMake function.
 
 /// 1 if a CUDA or HIP compiler reads this, whether it compiles for the host or for the device; else 0.
 #if defined(__CUDACC__) || defined(__HIPCC__)

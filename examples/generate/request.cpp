@@ -1,6 +1,5 @@
-#include "generate/arguments.hpp"
+#include "generate/request.hpp"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -12,71 +11,11 @@
 #include "models/text.hpp"
 
 namespace generate {
+inline namespace AVIARY_ISA {
 namespace {
 
 [[noreturn]] void refuse(std::string const& option, std::string const& expected, std::string_view found) {
   throw UsageError(option + ": expected " + expected + ", found " + aviary::in_quotes(found));
-}
-
-/// The arguments as they are written. Numbers are parsed later, so that every message says what was expected and found.
-struct Arguments {
-  std::string model, vocab, prompt, prompt_file, tokens, load_state, save_state;
-  std::string length = "100", temperature = "1", top_p = "0.85", top_k = "0", seed = "0";
-  std::string presence = "0", frequency = "0", penalty_decay = "0.996";
-  std::vector<std::string> stop, stop_text;
-  std::string group_norm_eps = "64e-5", weights = "exact", threads = "1";
-  std::string cache = "f32", rotary_base;
-  bool keep_keys = false, logits = false, stats = false, interactive = false;
-};
-
-constexpr char const* description =
-    "Continues a text with an RWKV or GoldFinch model. The text goes to standard output as it is made, all else to "
-    "standard error.";
-
-constexpr char const* footer =
-    "With --interactive every line of standard input is a prompt (an empty one: go on), every reply ends with a line "
-    "end\n"
-    "of its own, and the model remembers all of it. --prompt, --prompt-file or --tokens come first, without a reply.\n"
-    "These lines are commands, and two slashes begin a prompt with one:\n"
-    "  /reset      forget everything, and draw as at the beginning\n"
-    "  /save FILE  write the context into a file\n"
-    "  /load FILE  go on from that file, and draw as at the beginning\n"
-    "With --save-state, a first Ctrl-C, SIGTERM or SIGHUP, a pipe that nobody reads any more and a full disk under\n"
-    "standard output end the text; the context up to there is saved.\n"
-    "Exit status: 0, 2 for wrong arguments, that of the signal that ended it, 1 for anything else.";
-
-void add_options(CLI::App& app, Arguments& a) {
-  auto const option = [&](char const* name, auto& value, char const* text) {
-    return app.add_option(name, value, text)->allow_extra_args(false);
-  };
-  option("--model", a.model, "checkpoint of RWKV-4, 5.0, 5.1, 5.2, 6 or 7 or of GoldFinch, .safetensors or .pth");
-  option("--vocab", a.vocab, "World vocabulary file; without it a vocabulary of 256 is bytes, others are ids");
-  option("--prompt", a.prompt, "text to continue");
-  option("--prompt-file", a.prompt_file, "file with the text to continue, every byte of it; -: standard input");
-  option("--tokens", a.tokens, "token ids to continue, such as 1,2,3; without any prompt: token 0");
-  option("--length", a.length, "how many tokens to make, at most")->capture_default_str();
-  option("--temperature", a.temperature, "0: always the most likely token")->capture_default_str();
-  option("--top-p", a.top_p, "leave out what is less likely than this share")->capture_default_str();
-  option("--top-k", a.top_k, "keep so many of the most likely tokens; 0: all")->capture_default_str();
-  option("--presence", a.presence, "what a logit loses if its token was made before")->capture_default_str();
-  option("--frequency", a.frequency, "what it loses for each time")->capture_default_str();
-  option("--penalty-decay", a.penalty_decay, "what is left of a time after each token")->capture_default_str();
-  option("--seed", a.seed, "equal seeds make equal texts")->capture_default_str();
-  option("--stop", a.stop, "token ids that end the text, such as 1,2,3; neither printed nor read; may be repeated");
-  option("--stop-text", a.stop_text, "text that ends the text, read but not printed; may be repeated");
-  app.add_flag("--interactive", a.interactive, "read prompts from standard input, see below");
-  option("--load-state", a.load_state, "go on from a saved context");
-  option("--save-state", a.save_state, "save the context at the end; the seed and penalties are no part of it");
-  app.add_flag("--logits", a.logits, "print the logits after the prompt, one per line, and stop");
-  option("--group-norm-eps", a.group_norm_eps, "eps of the norm per head; no file stores it")->capture_default_str();
-  option("--weights", a.weights, "matrices in memory: exact (the smallest that loses nothing), f32, bf16, f16 or q8")
-      ->capture_default_str();
-  option("--cache", a.cache, "GoldFinch: numbers of its token cache: f32, bf16, f16 or q8")->capture_default_str();
-  app.add_flag("--keep-keys", a.keep_keys,
-               "GoldFinch: keep rebuilt keys and values: faster, for memory; the same text");
-  option("--rotary-base", a.rotary_base, "GoldFinch: base of a rotary embedding, if it was trained with one");
-  option("--threads", a.threads, "threads to use")->capture_default_str();
-  app.add_flag("--stats", a.stats, "print tokens per second");
 }
 
 /// The number of an option, if it is one and `good`.
@@ -141,8 +80,10 @@ models::ReplyOptions reply_options(Arguments const& a) {
   return r;
 }
 
-/// `given` tells whether an option was there, if empty as well.
-template <class Given> Request check(Arguments const& a, Given&& given) {
+}  // namespace
+
+Request request_of(Arguments const& a) {
+  auto const given = [&](char const* option) { return std::ranges::find(a.given, option) != a.given.end(); };
   if (a.model.empty())
     throw UsageError("--model: expected a checkpoint, found none; small ones are at https://huggingface.co/BlinkDL");
   char const* prompt = nullptr;
@@ -185,21 +126,5 @@ template <class Given> Request check(Arguments const& a, Given&& given) {
   return r;
 }
 
-}  // namespace
-
-std::optional<Request> parse(int argc, char const* const* argv) {
-  Arguments a;
-  CLI::App app(description, "generate");
-  app.footer(footer);
-  add_options(app, a);
-  try {
-    app.parse(argc, argv);
-  } catch (CLI::ParseError const& error) {
-    if (error.get_exit_code() != 0) throw UsageError(error.what());
-    app.exit(error);
-    return std::nullopt;
-  }
-  return check(a, [&](char const* option) { return app.count(option) > 0; });
-}
-
+}  // namespace AVIARY_ISA
 }  // namespace generate

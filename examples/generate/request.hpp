@@ -1,0 +1,40 @@
+#pragma once
+/// What the command line asks for: text in, checked values out.
+#include <filesystem>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "generate/arguments.hpp"
+#include "models/any.hpp"
+#include "models/conversation.hpp"
+
+namespace generate {
+inline namespace AVIARY_ISA {
+
+using aviary::Index;
+using aviary::TokenId;
+
+/// What is wrong with the command line: exit status 2. Every other exception is status 1.
+struct UsageError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// What the arguments say, checked as far as that goes without the model.
+struct Request {
+  std::filesystem::path model;
+  std::optional<std::filesystem::path> vocab, prompt_file, load_state, save_state;
+  std::optional<std::string> prompt;
+  std::vector<TokenId> tokens;
+  Index length;
+  models::ReplyOptions reply;
+  models::LoadOptions load;
+  bool logits, stats, interactive;
+};
+
+/// The request of a command line. Throws UsageError.
+Request request_of(Arguments const& a);
+
+}  // namespace AVIARY_ISA
+}  // namespace generate
