@@ -148,7 +148,7 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
     std::span<Index const> offsets = {};  ///< n + 1 token positions of n sequences; none: one sequence
   };
   /// The segment of each sequence and head, and what is needed to correct its outputs once the state before it is known.
-  /// Cost: with an erasure that of `forward` for V + K values, else about that of `forward`.
+  /// Cost: two to three times that of `forward`. With an erasure the states have V + K values.
   template <class P = simd::Native<T>, Executor E = Serial>
   static void summarize(SummarizeCall const& call, E&& executor = {}) {
     AVIARY_ASSERT_CALL(check(call));
