@@ -197,7 +197,7 @@ template <class T> void convert_all(void* from, void* to, Index n) {
 template void convert_all<float>(void*, void*, Index);
 
 /// Function templates whose types are long to write: taking their address compiles them.
-void (*const functions[])() = {
+[[maybe_unused]] void (*const functions[])() = {
     reinterpret_cast<void (*)()>(time_mix<Wkv4<float>>),
     reinterpret_cast<void (*)()>(time_mix<Wkv5<float, 16>>),
     reinterpret_cast<void (*)()>(time_mix<Wkv6<float, 16>>),
