@@ -1,5 +1,5 @@
-/// Every public template, instantiated; next to nothing is run. tests/CMakeLists.txt has this file compiled after each front
-/// door and with its headers the other way round, without optimisation, and for two instruction sets of one program.
+/// Every public template, instantiated; next to nothing is run. tests/CMakeLists.txt has this file compiled with its
+/// headers and the front doors the other way round, without optimisation, and for two instruction sets of one program.
 #include <filesystem>
 #include <span>
 #include <string_view>
