@@ -1,5 +1,5 @@
-/// Every public template, instantiated; next to nothing is run. tests/CMakeLists.txt has this file compiled after each front
-/// door and with its headers the other way round, without optimisation, and for two instruction sets of one program.
+/// Every public template, instantiated; next to nothing is run. tests/CMakeLists.txt has this file compiled with its
+/// headers and the front doors the other way round, without optimisation, and for two instruction sets of one program.
 #include <filesystem>
 #include <span>
 #include <string_view>
@@ -197,7 +197,7 @@ template <class T> void convert_all(void* from, void* to, Index n) {
 template void convert_all<float>(void*, void*, Index);
 
 /// Function templates whose types are long to write: taking their address compiles them.
-void (*const functions[])() = {
+[[maybe_unused]] void (*const functions[])() = {
     reinterpret_cast<void (*)()>(time_mix<Wkv4<float>>),
     reinterpret_cast<void (*)()>(time_mix<Wkv5<float, 16>>),
     reinterpret_cast<void (*)()>(time_mix<Wkv6<float, 16>>),

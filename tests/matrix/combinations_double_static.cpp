@@ -5,6 +5,6 @@ using namespace aviary;
 using namespace aviary::test;
 
 TEST_CASE("combinations: all traits agree with the reference, double, fixed sizes") {
-  check_all_combinations<double, 16, 24, 3>(16, 24);
+  check_all_combinations<double, 16, 24, Kind::double_fixed>(16, 24);
 }
 #endif

@@ -5,6 +5,6 @@ using namespace aviary;
 using namespace aviary::test;
 
 TEST_CASE("combinations: all traits agree with the reference, float, sizes known at run time") {
-  check_all_combinations<float, dynamic, dynamic, 2>(19, 37);
+  check_all_combinations<float, dynamic, dynamic, Kind::float_dynamic>(19, 37);
 }
 #endif

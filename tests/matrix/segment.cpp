@@ -47,6 +47,27 @@ template <class M> struct Pieces {
   }
 };
 
+/// Every bracketing of the five segments of a head, of which the second has no token, is the segment of the whole; so is every
+/// two-part split. Compiled once for all rules whose segments have one form.
+template <class Segment>
+void check_brackets(std::vector<Segment> const& segment, Segment const& whole, Segment const& neutral,
+                    void (*compose_into)(Segment const&, Segment const&, Segment&) noexcept, double bound) {
+  auto const compose = [&](Segment const& a, Segment const& b) {
+    Segment out = neutral;
+    compose_into(a, b, out);
+    return out;
+  };
+  auto const left = compose(compose(compose(compose(segment[0], segment[1]), segment[2]), segment[3]), segment[4]);
+  auto const right = compose(segment[0], compose(segment[1], compose(segment[2], compose(segment[3], segment[4]))));
+  auto const tree = compose(compose(segment[0], segment[1]), compose(segment[2], compose(segment[3], segment[4])));
+  for (auto const* const other : {&left, &right, &tree}) check_close(numbers(*other), numbers(whole), bound);
+
+  // The identity, from either side, changes nothing.
+  check_that(compose(neutral, left) == left, "the identity before it changes nothing");
+  check_that(compose(left, neutral) == left, "the identity after it changes nothing");
+  check_that(segment[1] == neutral, "no token is the identity");
+}
+
 template <class M, class R> void check_segments(MatrixCase const& c, MatrixResult const& expected) {
   using T = typename M::T;
   Index const heads = c.shape.heads;
@@ -71,26 +92,12 @@ template <class M, class R> void check_segments(MatrixCase const& c, MatrixResul
                         .offsets = pieces.offsets});
   check_close(call.result().y, expected.y, matrix_bound<T>);
 
-  // Every bracketing of the five segments of head 0 is the segment of the whole; so is every two-part split.
-  auto const segment = [&](Index s) { return pieces.segments[to_size(s * heads)]; };
-  auto const compose = [&](typename M::Segment const& a, typename M::Segment const& b) {
-    auto out = M::identity_segment(c.shape.keys, c.shape.values);
-    M::compose(a, b, out);
-    return out;
-  };
-  auto const left = compose(compose(compose(compose(segment(0), segment(1)), segment(2)), segment(3)), segment(4));
-  auto const right = compose(segment(0), compose(segment(1), compose(segment(2), compose(segment(3), segment(4)))));
-  auto const tree = compose(compose(segment(0), segment(1)), compose(segment(2), compose(segment(3), segment(4))));
   std::vector<typename M::Segment> whole(to_size(heads), M::identity_segment(c.shape.keys, c.shape.values));
   M::summarize({.x = call.inputs(), .segments = whole});
-  for (auto const* const other : {&left, &right, &tree})
-    check_close(numbers(*other), numbers(whole[0]), 2 * matrix_bound<T>);
-
-  // The identity, from either side, changes nothing.
-  auto const neutral = M::identity_segment(c.shape.keys, c.shape.values);
-  check_that(compose(neutral, left) == left, "the identity before it changes nothing");
-  check_that(compose(left, neutral) == left, "the identity after it changes nothing");
-  check_that(segment(1) == neutral, "no token is the identity");
+  std::vector<typename M::Segment> of_head;
+  for (std::size_t s = 0; s < 5; ++s) of_head.push_back(pieces.segments[s * to_size(heads)]);
+  check_brackets<typename M::Segment>(of_head, whole[0], M::identity_segment(c.shape.keys, c.shape.values), M::compose,
+                                      2 * matrix_bound<T>);
 }
 
 template <class T, Index K, Index V> struct CheckTraits {
