@@ -44,7 +44,7 @@ using Free = AnyRule<Gate::vector, Erase::rank_one, Read::after>;
 }  // namespace
 
 TEST_CASE("chunk: all traits agree with the reference, float") {
-  for_each_combination(CheckTraits<float, 16, 24>{16, 24});
+  for_each_combination_in_turn(CheckTraits<float, 16, 24>{16, 24});
 }
 TEST_CASE("chunk: all traits agree with the reference, double, sizes known at run time") {
   for_each_pair_of_traits(CheckTraits<double, dynamic, dynamic>{11, 19});

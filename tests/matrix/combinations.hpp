@@ -44,13 +44,14 @@ template <class P> constexpr bool is_met_with_constant(Gate g, Erase e, Read d) 
          (combination + static_cast<int>(sizeof(P) / 16)) % 3 == 0;
 }
 
-/// Sequences of 0, 1, 3 and 40 tokens: nothing, a step, part of a tile and several tiles.
+/// Sequences of no token, a step, and 3, 6 and 44 tokens: groups of 2, 3 and 4 tokens, and every remainder of them.
 template <class T, Index K, Index V, Kind kind, bool constant = false>
 void check_all_combinations(Index keys, Index values) {
   for_each_combination([&]<Gate G, Erase E, Read D>() {
     if constexpr (!constant || G != Gate::none) {
       using R = AnyRule<G, E, D, constant>;
-      MatrixCase const c(7, {keys, values, 2, {0, 0, 1, 4, 44}}, G, E, constant, constant ? Decay::slow : Decay::wkv7);
+      MatrixCase const c(7, {keys, values, 2, {0, 0, 1, 4, 10, 54}}, G, E, constant,
+                         constant ? Decay::slow : Decay::wkv7);
       MatrixResult const expected = reference_result(c, D);
       RuleCase<R> const fields = c.of<R>();
       Note const gate("gate", name(G)), erase("erase", name(E)), read("read", name(D));

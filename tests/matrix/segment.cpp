@@ -114,7 +114,7 @@ template <class T, Index K, Index V> struct CheckTraits {
 }  // namespace
 
 TEST_CASE("segment: scans, brackets and corrects to the sequential result, float") {
-  for_each_combination(CheckTraits<float, 16, 24>{16, 24});
+  for_each_combination_in_turn(CheckTraits<float, 16, 24>{16, 24});
 }
 TEST_CASE("segment: scans, brackets and corrects to the sequential result, double, sizes known at run time") {
   for_each_pair_of_traits(CheckTraits<double, dynamic, dynamic>{13, 21});

@@ -104,12 +104,21 @@ template <class F> void for_each_combination(F&& f) {
   erases.template operator()<Gate::vector>();
 }
 
-/// The same for 9 of them, among which every two values of different traits meet.
-template <class F> void for_each_pair_of_traits(F&& f) {
+/// The same for 9 of them, or for the other 9, among which every two values of different traits meet.
+template <bool others = false, class F> void for_each_pair_of_traits(F&& f) {
   for_each_combination([&]<Gate G, Erase E, Read D>() {
-    if constexpr ((static_cast<int>(G) + static_cast<int>(E) + static_cast<int>(D)) % 2 == 0)
+    if constexpr ((static_cast<int>(G) + static_cast<int>(E) + static_cast<int>(D)) % 2 == others)
       f.template operator()<G, E, D>();
   });
+}
+
+/// All combinations; with AVIARY_TEST_ONE_SIZE those that for_each_pair_of_traits leaves out.
+template <class F> void for_each_combination_in_turn(F&& f) {
+#if defined(AVIARY_TEST_ONE_SIZE)
+  for_each_pair_of_traits<true>(f);
+#else
+  for_each_combination(f);
+#endif
 }
 
 inline char const* name(Gate g) { return g == Gate::none ? "none" : g == Gate::scalar ? "scalar" : "vector"; }
