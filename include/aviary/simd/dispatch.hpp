@@ -170,7 +170,9 @@ inline std::string why_no_set(std::string_view name, SetTest in_program, SetTest
     if (name == name_of(set))
       reason = in_program(set) ? ", which this processor cannot run" : ", which this program was compiled without";
   }
-  return std::string(environment_variable) + ": expected " + expected + ", found '" + std::string(name) + "'" + reason;
+  std::string words(environment_variable);  // a sum of strings makes g++ 12 warn of the standard library
+  words.append(": expected ").append(expected).append(", found '").append(name).append("'").append(reason);
+  return words;
 }
 
 /// Whether the program has entries for a set.
