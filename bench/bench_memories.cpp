@@ -1,6 +1,6 @@
 /// Speed of every memory of the matrix family in float: steps and packed sequences, states in cache and out of it, one and
-/// two threads, beside a bare pass over the same states. bench_wkv7 has WKV-7 with one thread, and bench_verbs the other
-/// verbs and formats. bench/support/peak.hpp says what "% of peak" means.
+/// two threads, beside a bare pass over the same states. bench_verbs has the other verbs and formats.
+/// bench/support/peak.hpp says what "% of peak" means.
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -62,14 +62,14 @@ template <template <class, Index, Index, class> class... Memories> struct List {
   }
   static void rows() { (row<Memories<float, head_size, head_size, float>>(), ...); }
 };
-using Others = List<Wkv5, Wkv5PerHead, Wkv6, FinchC2, LinearAttention, RetNet, SimpleGla, Gla, DeltaNet, GatedDeltaNet,
-                    Kda, GatedDeltaNet2, Comba, Iplr, Dplr>;
+using All = List<Wkv5, Wkv5PerHead, Wkv6, FinchC2, Wkv7, LinearAttention, RetNet, SimpleGla, Gla, DeltaNet,
+                 GatedDeltaNet, Kda, GatedDeltaNet2, Comba, Iplr, Dplr>;
 
 void short_table() {
   std::printf("Every memory, float, head size %td, one thread; medians of 21 rounds\n", head_size);
   std::printf("%-22s %23s %23s\n", "", "step, 1 head", "forward, 12 heads");
   std::printf("%-22s %12s %10s %12s %10s\n", "", "ns", "% of peak", "ns/token/head", "% of peak");
-  Others::rows();
+  All::rows();
 }
 
 }  // namespace
@@ -80,7 +80,6 @@ int main(int argc, char** argv) {
     bench::Benchmarks<Any>::add_copy({.heads = heads});
     if (heads > 1) bench::Benchmarks<Any>::add_copy({.heads = heads, .layers = cold_layers});
   }
-  Others::add();
-  add_with_two_threads<Wkv7<float, head_size>>();
+  All::add();
   return bench::run(argc, argv, short_table);
 }

@@ -100,5 +100,6 @@ int main(int argc, char** argv) {
   Chosen::add();
   add_double<Wkv6>();
   add_double<GatedDeltaNet>();
+  add_double<Wkv7>();
   return bench::run(argc, argv, short_table);
 }
