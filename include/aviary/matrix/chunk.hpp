@@ -121,6 +121,7 @@ template <class M, class P, Index L> class Chunked {
     AVIARY_ASSERT(static_cast<Index>(workspace_.size()) >= workspace(keys, values));
     used_ = 0;
     read(turn);
+    read_decays(turn);
     Matrix const r_k = pairs_of(r_, k_);
     Matrix const y = take(n, values), u = take(n, values);
     for (Index m = 0; m < n; ++m)
@@ -173,7 +174,7 @@ template <class M, class P, Index L> class Chunked {
   static chunk::Write<T> write(Matrix pairs, Matrix keys, Matrix values) noexcept { return {pairs, keys, values}; }
 
   /// The tokens as rows, each prepared as a group of its own; r of Read::after is decayed by its own token already.
-  void read(Turn<M> const& turn) noexcept {
+  AVIARY_NO_INLINE void read(Turn<M> const& turn) noexcept {
     Index const n = turn.tokens, keys = turn.state.keys(), values = turn.state.values();
     Index const row = GroupsOf<M>::row(keys, values);
     for (Matrix* const rows : {&r_, &k_, &p_, &q_, &log_w_, &w_}) *rows = take_rows(n, keys, row);
@@ -188,11 +189,16 @@ template <class M, class P, Index L> class Chunked {
       if constexpr (token.rank_one) std::copy_n(token.write(1), keys, &q_(m, 0));
       std::copy_n(token.value(0), values, &v_(m, 0));
       std::copy_n(token.pair_products(), token.pairs, &own_(m, 0));
-      for_log_decays<M, P>(turn.call.x, turn.token + m, turn.head, turn.heads, keys, [&](Index j, P const& log_w) {
-        Lane::store(&log_w_(m, 0) + j, log_w);
-        Lane::store(&w_(m, 0) + j, Lane::decay(log_w));
-      });
     }
+  }
+  /// Their log decays and decays. (Not inlined: its scratch and that of `read` have the same place on the stack.)
+  AVIARY_NO_INLINE void read_decays(Turn<M> const& turn) noexcept {
+    for (Index m = 0; m < turn.tokens; ++m)
+      for_log_decays<M, P>(turn.call.x, turn.token + m, turn.head, turn.heads, turn.state.keys(),
+                           [&](Index j, P const& log_w) {
+                             Lane::store(&log_w_(m, 0) + j, log_w);
+                             Lane::store(&w_(m, 0) + j, Lane::decay(log_w));
+                           });
   }
 
   Matrix pairs_of(Matrix x, Matrix y) noexcept {

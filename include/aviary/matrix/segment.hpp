@@ -67,6 +67,25 @@ template <class From, class To> void copy_matrix(MatView<From> from, MatView<To>
     for (Index i = 0; i < from.columns(); ++i) to(j, i) = narrow<std::remove_cv_t<To>>(widen(from(j, i)));
 }
 
+/// f(sequence, head, begin, end) for stretches of tokens of all sequences, as tasks that take some heads each. In a stretch all
+/// heads of a task take their turns, as in `forward`: their rows lie side by side. A sequence has one stretch at least.
+template <class E, class F>
+void for_head_stretches(Packing const& packing, Index heads, Index multiplies, E& executor, F&& f) {
+  if (heads == 0) return;
+  Cut const cut = Cut::of(packing.sequences(), heads, 1, 1, tasks_worth(executor, multiplies));
+  run_tasks(executor, packing.sequences() * cut.head_tasks, [&](Index task) noexcept {
+    Index const sequence = task / cut.head_tasks, end = packing.end(sequence);
+    Index const first = task % cut.head_tasks * cut.heads_per_task, last = std::min(heads, first + cut.heads_per_task);
+    Index t = packing.begin(sequence);
+    do {
+      constexpr Index most = 96;  // whole groups of any size
+      Index const next = std::min(t + most, end);
+      for (Index h = first; h < last; ++h) f(sequence, h, t, next);
+      t = next;
+    } while (t < end);
+  });
+}
+
 /// What a stretch of tokens does, head by head: see MatrixMemory::summarize.
 template <class M, class P> class SegmentPass {
   using R = typename M::Rule;
@@ -77,11 +96,14 @@ template <class M, class P> class SegmentPass {
  public:
   template <class E> static void run(Call const& call, E& executor) {
     Packing const packing{call.offsets, input_tokens<R>(call.x)};
-    Index const heads = packing.sequences() == 0 ? 0 : static_cast<Index>(call.segments.size()) / packing.sequences();
-    run_tasks(executor, packing.sequences() * heads, [&](Index task) noexcept {
-      Index const sequence = task / heads;
-      SegmentPass{call, task % heads, heads}.stretch(call.segments[to_size(task)], packing.begin(sequence),
-                                                     packing.end(sequence));
+    if (call.segments.empty()) return;
+    Index const heads = static_cast<Index>(call.segments.size()) / packing.sequences();
+    auto const b = call.segments.front().b.view();
+    Index const multiplies = 3 * packing.tokens * heads * b.keys() * (b.values() + (dense ? b.keys() : 0));
+    for_head_stretches(packing, heads, multiplies, executor, [&](Index sequence, Index h, Index begin, Index end) {
+      auto& segment = call.segments[to_size(sequence * heads + h)];
+      if (begin == packing.begin(sequence)) set_identity(segment);
+      SegmentPass{call, h, heads}.stretch(segment, begin, end);
     });
   }
 
@@ -89,7 +111,6 @@ template <class M, class P> class SegmentPass {
   SegmentPass(Call const& call, Index head, Index heads) noexcept : call_(call), head_(head), heads_(heads) {}
 
   void stretch(typename M::Segment& segment, Index begin, Index end) const noexcept {
-    set_identity(segment);
     auto const b = segment.b.view();
     InputRows<M> inputs(call_.x, heads_);
     inputs.move_to(begin);
@@ -150,23 +171,33 @@ template <class M, class P> struct CorrectPass {
 
   template <class E> static void run(Call const& call, E& executor) {
     Packing const packing{call.offsets, call.y.tokens()};
-    Index const heads = call.y.heads();
-    run_tasks(executor, packing.sequences() * heads, [&](Index task) noexcept {
-      Index const sequence = task / heads;
-      for (Index t = packing.begin(sequence); t < packing.end(sequence); ++t)
-        token(call, call.states[to_size(task)].view(), t, task % heads);
+    Index const heads = call.y.heads(), multiplies = packing.tokens * heads * call.y.size() * call.state_weights.size();
+    for_head_stretches(packing, heads, multiplies, executor, [&](Index sequence, Index h, Index t, Index end) {
+      auto const s = call.states[to_size(sequence * heads + h)].view();
+      for (; t + 4 <= end; t += 4) add<4>(call, s, t, h);
+      for (; t < end; ++t) add<1>(call, s, t, h);
     });
   }
 
  private:
-  template <class View> static void token(Call const& call, View s, Index t, Index h) noexcept {
-    alignas(alignment) T m_scratch[to_size(largest_head)], y_scratch[to_size(largest_head)];
-    auto const m = call.state_weights.template row<T>(t, h, m_scratch);
-    auto const y0 = call.y0.template row<T>(t, h, y_scratch);
+  /// N tokens, for which the state is read once.
+  template <int N, class View> static void add(Call const& call, View s, Index t, Index h) noexcept {
+    constexpr Index keys = M::keys == dynamic ? largest_head : M::keys,
+                    values = M::values == dynamic ? largest_head : M::values;
+    T m_scratch[to_size(N)][to_size(keys)], y_scratch[to_size(N)][to_size(values)];
+    T const *m[to_size(N)], *y0[to_size(N)];
+    for (int n = 0; n < N; ++n) {
+      m[n] = call.state_weights.template row<T>(t + n, h, m_scratch[n]).data();
+      y0[n] = call.y0.template row<T>(t + n, h, y_scratch[n]).data();
+    }
     simd::for_packs<P, GroupsOf<M>::stride_of(M::values)>(0, s.stride(), [&]<class Q>(Index i) {
-      Q y = simd::load_part<Q>(y0.data(), i, s.values());
-      for (Index j = 0; j < s.keys(); ++j) y = simd::Pack<Q>::fma(simd::load<Q>(s[j] + i), Q(m[j]), y);
-      put_lanes<T>(call.y, t, h, i, y);
+      Q y[to_size(N)];
+      unroll<N>([&](auto n) { y[int(n)] = simd::load_part<Q>(y0[n], i, s.values()); });
+      for (Index j = 0; j < s.keys(); ++j) {
+        Q const x = simd::load<Q>(s[j] + i);
+        unroll<N>([&](auto n) AVIARY_INLINE_LAMBDA { y[int(n)] = simd::Pack<Q>::fma(x, Q(m[n][j]), y[int(n)]); });
+      }
+      unroll<N>([&](auto n) { put_lanes<T>(call.y, t + n, h, i, y[int(n)]); });
     });
   }
 };
