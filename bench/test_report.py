@@ -86,6 +86,13 @@ class Report(unittest.TestCase):
         page, _, _ = self.run_report({"context": CONTEXT, "benchmarks": [*runs, aggregate]})
         self.assertIn("| `wkv7` | 123 ", page)
 
+    def test_interleaved_runs_are_put_in_order(self):
+        runs = [entry(f"{memory}/forward/f32/K64/H1/T1/avx2", 100.0, family_index=family, per_family_instance_index=0)
+                for memory, family in (("wkv7", 2), ("gla", 1), ("wkv7", 2), ("gla", 1), ("wkv6", 0))]
+        page, _, _ = self.run_report({"context": CONTEXT, "benchmarks": runs})
+        self.assertLess(page.index("| `wkv6` |"), page.index("| `gla` |"))
+        self.assertLess(page.index("| `gla` |"), page.index("| `wkv7` |"))
+
     def test_several_files(self):
         other = {"context": {**CONTEXT, "date": "2026-01-05T00:00:00+00:00"},
                  "benchmarks": [entry("comba/step/f32/K64/H1/avx2", 77.0)]}
