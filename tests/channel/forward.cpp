@@ -94,6 +94,7 @@ TEST_CASE_TEMPLATE("forward: the same bits whatever the executor", T, float, dou
 
 TEST_CASE("forward: packed sequences are independent") {
   check_packed(run_of<Wkv4<float>>({0, 0, 1, 3, 10, 10, 26, 43, 100}, 37));
+  check_states_apart(run_of<Wkv4<float>>({0, 0, 1, 3, 10, 10, 26, 43, 100}, 37));
 }
 
 TEST_CASE("forward: tokens outside of all sequences are neither read nor written") {
@@ -266,7 +267,7 @@ TEST_CASE("check: says what is wrong with a call") {
   bad.x.log_w = {call.log_w.data(), 2, 12};
   says(M::check(bad), {"log_w has 2 heads"});
   bad = good;
-  bad.states = good.states.first(0);
+  bad.states = std::span(call.states).first(0);
   says(M::check(bad), {"states has 0 elements", "expected 1"});
   bad = good;
   std::vector<M::State> small(4, M::State(23));

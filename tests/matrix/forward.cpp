@@ -42,6 +42,12 @@ TEST_CASE_TEMPLATE("forward: packed sequences of any length are independent", T,
   MatrixCase const packed = make_case({0, 0, 1, 3, 10, 10, 26, 43, 100});
   check_close(result_of<Memory<T>>(packed), reference_result(packed, Rule::read), matrix_bound<T>);
   check_packed(MatrixCall<Memory<T>>(packed));
+  check_states_apart(MatrixCall<Memory<T>>(packed));
+}
+
+TEST_CASE_TEMPLATE("forward: split after whole groups has the bits of the whole", M, Memory<float>, Memory<double>,
+                   Memory<float, dynamic, dynamic>) {
+  check_whole_groups(run_of<M>({0, 301}));
 }
 
 TEST_CASE("forward: tokens outside of all sequences are neither read nor written") {
@@ -231,7 +237,7 @@ TEST_CASE("check: says what is wrong with a call") {
   bad.x.v = {call.x.numbers().v.data(), 6, 4, 20};
   says(M::check(bad), {"v has 20 values", "expected 24"});
   bad = good;
-  bad.states = good.states.first(3);
+  bad.states = std::span(call.states).first(3);
   says(M::check(bad), {"states has 3 elements", "expected 4"});
   bad = good;
   std::vector<M::State> small(4, M::State{16, 23});

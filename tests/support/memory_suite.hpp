@@ -64,6 +64,40 @@ template <class Run> void check_splits(Run const& given) {
   }
 }
 
+/// One sequence in calls of whole groups has the bits of one call.
+template <class Run> void check_whole_groups(Run const& given) {
+  Index const begin = given.offsets().front(), end = given.offsets().back();
+  Run const whole = forwarded(given);
+  for (Index const groups : {1, 3, 11}) {
+    Note const note("tokens of a call", groups * tokens_of_whole_groups);
+    Run parts = given;
+    for (Index at = begin, next; at < end; at = next) {
+      next = std::min(at + groups * tokens_of_whole_groups, end);
+      std::vector<Index> const part{at, next};
+      Run::Memory::forward(parts.call(part, 0));
+    }
+    check_bits(parts, whole);
+  }
+}
+
+/// States that lie apart, those of later sequences first, have the bits of states in one place.
+template <class Run> void check_states_apart(Run const& given) {
+  Run run = given;
+  auto call = run.call();
+  std::size_t const sequences = given.offsets().size() - 1, each = to_size(given.heads());
+  std::vector<std::vector<typename Run::State>> apart(sequences);
+  auto const own = [&](Index s) -> auto& { return apart[sequences - 1 - to_size(s)]; };
+  auto const first = [&](Index s) { return own(s).data(); };
+  for (std::size_t i = 0; i < run.states.size(); ++i) own(static_cast<Index>(i / each)).push_back(run.states[i]);
+  call.states = {first, static_cast<Index>(sequences), given.heads()};
+  require_empty(Run::Memory::check(call));
+  Run::Memory::forward(call, Backwards{3});
+  for (std::size_t i = 0; i < run.states.size(); ++i) run.states[i] = own(static_cast<Index>(i / each))[i % each];
+  check_bits(run, forwarded(given));
+  call.states = {first, static_cast<Index>(sequences), given.heads() + 1};
+  check_that(!Run::Memory::check(call).empty(), "too many states are refused");
+}
+
 /// Packed sequences have the bits of one call for each.
 template <class Run> void check_packed(Run const& given) {
   Run alone = given;
@@ -130,7 +164,8 @@ template <class Run> void check_tape(Run const& given) {
         std::vector<Index> const part{given.offsets()[s], t};
         auto shorter = until.call(part, static_cast<Index>(s));
         M::forward(shorter);
-        for (auto const& state : shorter.states) check_state<Run>(kept[at++], state);
+        for (auto const& state : std::span(shorter.states.of(0, given.heads()), shorter.states.size()))
+          check_state<Run>(kept[at++], state);
       }
     check_that(at == kept.size(), "all kept states are told");
   }

@@ -16,7 +16,7 @@ template <class M> class ChannelCheck {
     Shape const shape(call.x, call.y, call.offsets);
     auto const rows = given_inputs<1>(call.x, call.y, shape.channels);
     Index const sequences = shape.packing.sequences(), kept = shape.packing.kept_before(sequences, call.tape.every);
-    GivenStates const states[]{owned("states", std::span<State>(call.states), sequences, shape.channels),
+    GivenStates const states[]{owned("states", call.states, sequences, shape.channels),
                                owned("tape", call.tape.states, kept, shape.channels)};
     return wrong_call_with_tape(given("forward", shape.from, shape.packing, rows, states), call.tape.every);
   }
@@ -91,6 +91,11 @@ template <class M> class ChannelCheck {
   }
   template <class One> static GivenStates owned(char const* name, std::span<One> all, Index count, Index channels) {
     return given_states(name, all, count, {channels, 0}, [](auto const& one) {
+      return GivenSize{size_of_one(one), 0};
+    });
+  }
+  static GivenStates owned(char const* name, States<State> const& states, Index sequences, Index channels) {
+    return given_states(name, states, sequences, 1, {channels, 0}, [](auto const& one) {
       return GivenSize{size_of_one(one), 0};
     });
   }

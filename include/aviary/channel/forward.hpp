@@ -153,7 +153,7 @@ template <class M, class P> class ChannelForward {
  private:
   static void sequence_span(Call const& call, Packing const& packing, Index sequence, Index first,
                             Index size) noexcept {
-    View const state = call.states[to_size(sequence)];
+    View const state = *call.states.of(sequence, 1);
     ChannelSpan<M, P> span(call.x, first, size);
     ChannelRowsOut<T> y;
     for_stretches(packing, sequence, call.tape, ChannelTile::most_tokens, [&](Index t, Index n, Index kept) {

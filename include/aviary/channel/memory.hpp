@@ -47,7 +47,7 @@ template <class Number, Index C = dynamic> class ChannelMemory {
   struct ForwardCall {
     Inputs x;
     Sink<C> y = {};                       ///< (tokens, 1, C), if wanted; must not overlap x
-    RequiredSpan<State> states;           ///< one per sequence: initial in, final out
+    States<State> states;                 ///< one per sequence: initial in, final out
     std::span<Index const> offsets = {};  ///< n + 1 token positions of n sequences; none: one sequence
     Tape tape = {};
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "aviary/core/packing.hpp"
+#include "aviary/core/states.hpp"
 
 namespace AVIARY_NAMESPACE::detail {
 
@@ -133,6 +134,16 @@ GivenStates given_states(char const* name, std::span<State> states, Index expect
   GivenStates given{name, static_cast<Index>(states.size()), expected_count, expected, expected};
   for (State const& state : states)
     if (given.found == expected) given.found = size(state);
+  return given;
+}
+/// The same of the states of packed sequences, where the number of all is as expected.
+template <class State, class Size>
+GivenStates given_states(char const* name, States<State> const& states, Index sequences, Index each, GivenSize expected,
+                         Size&& size) {
+  GivenStates given{name, static_cast<Index>(states.size()), sequences * each, expected, expected};
+  if (given.count == given.expected_count)
+    for (Index s = 0; s < sequences && given.found == expected; ++s)
+      given.found = given_states(name, std::span(states.of(s, each), to_size(each)), each, expected, size).found;
   return given;
 }
 

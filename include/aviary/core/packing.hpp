@@ -5,7 +5,13 @@
 
 #include "aviary/core/config.hpp"
 
-namespace AVIARY_NAMESPACE::detail {
+namespace AVIARY_NAMESPACE {
+
+/// Kernels take tokens in groups of 1 to 4. A sequence that is cut into calls of `forward` after a multiple of so many tokens
+/// has the bits of one call.
+inline constexpr Index tokens_of_whole_groups = 12;
+
+namespace detail {
 
 /// The positions of packed sequences: n + 1 offsets for n sequences, or none for one sequence of all tokens.
 struct Packing {
@@ -46,4 +52,5 @@ struct Cut {
   }
 };
 
-}  // namespace AVIARY_NAMESPACE::detail
+}  // namespace detail
+}  // namespace AVIARY_NAMESPACE

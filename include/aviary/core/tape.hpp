@@ -61,7 +61,7 @@ template <class Call> Index rewind(Call const& call, Index sequence, Index token
   std::size_t const heads = call.states.size() / to_size(packing.sequences());
   std::size_t const kept = to_size(packing.kept_before(sequence, every) + tokens / every) * heads;
   std::copy_n(call.tape.states.begin() + static_cast<Index>(kept), heads,
-              call.states.begin() + sequence * static_cast<Index>(heads));
+              call.states.of(sequence, static_cast<Index>(heads)));
   return tokens / every * every;
 }
 

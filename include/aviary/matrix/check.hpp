@@ -78,8 +78,9 @@ template <class M> class MatrixCheck {
     rows.back() = given_rows("y", Use::write_if_wanted, call.y, shape.values, "values");
     Index const kept = Packing{call.offsets, shape.tokens}.kept_before(shape.sequences, call.tape.every);
     GivenSize const size{shape.keys, shape.values};
-    GivenStates const states[]{owned("states", std::span<State>(call.states), shape.sequences * shape.heads, size),
-                               owned("tape", call.tape.states, kept * shape.heads, size)};
+    GivenStates const states[]{
+        given_states("states", call.states, shape.sequences, shape.heads, size, size_of_one<State>),
+        owned("tape", call.tape.states, kept * shape.heads, size)};
     given.rows = rows, given.states = states, given.offsets = call.offsets;
     return wrong_call_with_tape(given, call.tape.every);
   }

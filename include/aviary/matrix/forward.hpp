@@ -29,10 +29,12 @@ template <class M, class P> class Stepped {
   using S = typename M::StateNumber;
   using Groups = GroupsOf<M>;
   using Tokens = HeadTokens<M, P>;
+  static constexpr Index tokens_of_group = Groups::template tokens<P>;
+  static_assert(tokens_of_whole_groups % tokens_of_group == 0);
 
  public:
   /// Tokens of a turn: so many that loading a state is little beside them, so few that their inputs fit into the cache.
-  static constexpr Index most() noexcept { return 128; }
+  static constexpr Index most() noexcept { return 128 / tokens_of_group * tokens_of_group; }
   /// Columns of a state that are not to be parted.
   static constexpr Index block = Groups::template Passes<P, 1>::block;
 
@@ -45,7 +47,7 @@ template <class M, class P> class Stepped {
   /// A share of the next state for each group, the next head's inputs for the same tokens, and this head's inputs for the tokens
   /// after them.
   static void plan_fetches(Turn<M> const& turn, Index groups, FetchPlan& plan) noexcept {
-    constexpr Index N = Groups::template tokens<P>;
+    constexpr Index N = tokens_of_group;
     typename M::View const s = turn.next_state;
     plan.add(s.s, s.keys() * s.stride() * static_cast<Index>(sizeof(S)), groups);
     InputRows<M> const& x = turn.inputs;
@@ -103,9 +105,10 @@ template <class M, class Engine> class ForwardPass {
     Packing const packing{call.offsets, call.tokens()};
     if (call.states.empty()) return;
     Index const sequences = packing.sequences(), heads = static_cast<Index>(call.states.size()) / sequences;
-    Index const row = View(call.states.front()).stride();
+    View const one = *call.states.of(0, heads);
+    Index const row = one.stride();
     Index const line = std::max(alignment / static_cast<Index>(sizeof(S)), Engine::block);
-    Index const multiplies = 3 * packing.tokens * heads * View(call.states.front()).keys() * row;
+    Index const multiplies = 3 * packing.tokens * heads * one.keys() * row;
     Cut const cut = Cut::of(sequences, heads, row, line, tasks_worth(executor, multiplies));
     run_tasks(executor, sequences * cut.head_tasks * cut.row_tasks, [&](Index task) noexcept {
       Index const group = task / cut.row_tasks, sequence = group / cut.head_tasks;
@@ -120,6 +123,7 @@ template <class M, class Engine> class ForwardPass {
               Engine const& engine) noexcept
       : call_(call),
         inputs_(call.x, head_count),
+        states_(call.states.of(sequence, head_count)),
         packing_(packing),
         heads_(head_count),
         sequence_(sequence),
@@ -132,7 +136,7 @@ template <class M, class Engine> class ForwardPass {
     for_stretches(packing_, sequence_, call_.tape, engine_.most(), [&](Index t, Index n, Index kept) {
       inputs_.move_to(t);
       for (Index h = first; h < last; ++h) {
-        if (kept >= 0) keep(state(h), call_.tape.states[at(kept, h)]);
+        if (kept >= 0) keep(state(h), call_.tape.states[to_size(kept * heads_ + h)]);
         bool const wraps = h + 1 == last;  // what comes next may lie past the end: it is only fetched
         Index const next = wraps ? first : h + 1;
         engine_(Turn<M>{call_, inputs_, heads_, h, t, n, state(h), first_value_, last_value_, next, wraps ? t + n : t,
@@ -146,11 +150,11 @@ template <class M, class Engine> class ForwardPass {
       std::copy(from[j] + first_value_, from[j] + last_value_, to[j] + first_value_);
   }
 
-  std::size_t at(Index sequence, Index h) const noexcept { return to_size(sequence * heads_ + h); }
-  View state(Index h) const noexcept { return call_.states[at(sequence_, h)]; }
+  View state(Index h) const noexcept { return states_[h]; }
 
   Call const& call_;
   InputRows<M> inputs_;
+  typename M::State* states_;  // of the sequence
   Packing packing_;
   Index heads_, sequence_, first_value_, last_value_;
   Engine engine_;

@@ -64,7 +64,7 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   struct ForwardCall {
     Inputs x;
     Sink<V> y = {};                       ///< (tokens, heads, V), if wanted; must not overlap x
-    RequiredSpan<State> states;           ///< (sequences, heads): initial in, final out
+    States<State> states;                 ///< (sequences, heads): initial in, final out
     std::span<Index const> offsets = {};  ///< n + 1 token positions of n sequences; none: one sequence
     Tape tape = {};
 
@@ -92,8 +92,9 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   }
 
   /// Packed sequences through all heads; a sequence may have no token. Tokens go through a state in groups of up to four: the
-  /// outputs agree with a loop of `step` within its bound, and have the same bits whatever the executor, but not however a
-  /// sequence is split. Takes subnormal numbers as 0. Allocates
+  /// outputs agree with a loop of `step` within its bound, and have the same bits whatever the executor and what other
+  /// sequences there are. Where a sequence is split into calls may change the last bits, but not after a multiple of
+  /// tokens_of_whole_groups. Takes subnormal numbers as 0. Allocates
   /// nothing and throws only what the executor throws.
   template <class P = simd::Native<T>, Executor E = Serial>
   static void forward(ForwardCall const& call, E&& executor = {}) {
