@@ -17,7 +17,7 @@ template <class T, Index N> struct Case {
   using Shift = LowRankTokenShift<T, N>;
   Random random{1};
   Index c = 37, rank = 5;
-  std::vector<T> base = random.rates<T>(c), before = random.normals<T>(c);
+  std::vector<T> base = random.rates<T>(c), first_row = random.normals<T>(c);
   Matrix<T> w1{c, N*rank, random, 0.2}, w2{N * rank, c, random, 0.4}, mix{N, c, random, 0.5};
   Matrix<T> x{13, c, random};
 
@@ -29,10 +29,12 @@ template <class T, Index N> struct Case {
             .mix = {mix.view()[static_cast<Index>(n)]...}};
   }
 
+  Matrix<T> before() const { return test::before<T>(x.view(), first_row); }
+
   /// Slice n of what x says, applied to `to`.
   Matrix<double> plain(Index n, Matrix<T> const& to) const {
     auto const at = [&](Matrix<T> const& m, Index t, Index i) {
-      return static_cast<double>(t < 0 ? before[to_size(i)] : m(t, i));
+      return static_cast<double>(t < 0 ? first_row[to_size(i)] : m(t, i));
     };
     Matrix<double> y(13, c);
     for (Index t = 0; t < 13; ++t) {
@@ -62,11 +64,11 @@ TEST_CASE_TEMPLATE("lora token shift: a plain loop, for each slice", Given, Case
   typename Given::Shift const shift(given.weights());
   CHECK(shift.channels() == given.c);
   Scratch<T> scratch(13 * shift.scratch_size());
-  Matrix<T> h(13, shift.hidden_size()), y(13, given.c);
-  shift.prepare(given.x.view(), given.before, h.view(), scratch);
+  Matrix<T> h(13, shift.hidden_size()), y(13, given.c), past = given.before();
+  shift.prepare(given.x.view(), past.view(), h.view(), scratch);
   CHECK(scratch.left() == 13 * shift.scratch_size());
   for (Index n = 0; n < Given::Shift::slices; ++n) {
-    shift(n, h.view(), given.x.view(), given.before, y.view());
+    shift(n, h.view(), given.x.view(), past.view(), y.view());
     CHECK(test::max_error(y.numbers, given.plain(n, given.x).numbers) <= bound<T>);
   }
 }
@@ -78,8 +80,8 @@ TEST_CASE_TEMPLATE("lora token shift: one sequence says how another is shifted",
   Matrix<T> const other(13, given.c, random);
   Scratch<T> scratch(13 * shift.scratch_size());
   Matrix<T> h(13, shift.hidden_size()), y(13, given.c);
-  shift.prepare(given.x.view(), given.before, h.view(), scratch);
-  shift(1, h.view(), other.view(), given.before, y.view());
+  shift.prepare(given.x.view(), given.before().view(), h.view(), scratch);
+  shift(1, h.view(), other.view(), test::before<T>(other.view(), given.first_row).view(), y.view());
   CHECK(test::max_error(y.numbers, given.plain(1, other).numbers) <= bound<T>);
 }
 
@@ -88,18 +90,18 @@ TEST_CASE_TEMPLATE("lora token shift: split anywhere, any executor", T, float, d
   LowRankTokenShift<T, 5> const shift(given.weights());
   Scratch<T> scratch(13 * shift.scratch_size());
   Matrix<T> h(13, shift.hidden_size()), whole(13, given.c);
-  shift.prepare(given.x.view(), given.before, h.view(), scratch);
-  shift(3, h.view(), given.x.view(), given.before, whole.view());
+  shift.prepare(given.x.view(), given.before().view(), h.view(), scratch);
+  shift(3, h.view(), given.x.view(), given.before().view(), whole.view());
   for (auto const& split : test::splits_of_13()) {
     Matrix<T> parts(13, given.c);
-    AlignedVector<T> last(given.before.begin(), given.before.end());
+    std::vector<T> last = given.first_row;
     Index first = 0;
     for (Index const count : split) {
       auto const x = given.x.rows_of(first, count);
       auto const hidden = h.view().rows(first, count);
-      shift.prepare(x, last, hidden, scratch, test::Backwards{});
-      shift(3, hidden, x, last, parts.view().rows(first, count), test::Backwards{});
-      detail::keep_last_row(x, last);
+      Matrix<T> const past = test::before_and_keep(x, last);
+      shift.prepare(x, past.view(), hidden, scratch, test::Backwards{});
+      shift(3, hidden, x, past.view(), parts.view().rows(first, count), test::Backwards{});
       first += count;
     }
     CHECK(test::max_error(parts.numbers, whole.numbers) <= bound<T>);
@@ -111,9 +113,10 @@ TEST_CASE("lora token shift: allocates nothing") {
   LowRankTokenShift<float, 5> const shift(given.weights());
   Scratch<float> scratch(13 * shift.scratch_size());
   Matrix<float> h(13, shift.hidden_size()), y(13, given.c);
+  Matrix<float> const past = given.before();
   test::AllocationCounter const allocations;
-  shift.prepare(given.x.view(), given.before, h.view(), scratch);
-  for (Index n = 0; n < 5; ++n) shift(n, h.view(), given.x.view(), given.before, y.view());
+  shift.prepare(given.x.view(), past.view(), h.view(), scratch);
+  for (Index n = 0; n < 5; ++n) shift(n, h.view(), given.x.view(), past.view(), y.view());
   CHECK(allocations.count() == 0);
 }
 

@@ -12,7 +12,7 @@ using test::Random;
 
 TEST_CASE_TEMPLATE("shifted linear: the map of the shifted rows, for shares of either token", T, float, double) {
   Random random(1);
-  auto const shares = random.rates<T>(12), before = random.normals<T>(12);
+  auto const shares = random.rates<T>(12), first_row = random.normals<T>(12);
   Matrix<T> const weight(20, 12, random), x(13, 12, random);
   for (ShareOf const of : {ShareOf::previous, ShareOf::current}) {
     ShiftedLinear<T> const layer(shares, of, weight.view(), WeightFormat::exact);
@@ -20,9 +20,10 @@ TEST_CASE_TEMPLATE("shifted linear: the map of the shifted rows, for shares of e
     CHECK(layer.out() == 20);
     Scratch<T> scratch(13 * layer.scratch_size());
     Matrix<T> y(13, 20), shifted(13, 12), expected(13, 20);
-    layer(x.view(), before, y.view(), scratch);
+    Matrix<T> const past = test::before<T>(x.view(), first_row);
+    layer(x.view(), past.view(), y.view(), scratch);
     CHECK(scratch.left() == 13 * layer.scratch_size());
-    TokenShift<T>(shares, of)(x.view(), before, shifted.view());
+    TokenShift<T>(shares, of)(x.view(), past.view(), shifted.view());
     Linear<T>(weight.view())(shifted.view(), expected.view());
     CHECK(y == expected);
   }

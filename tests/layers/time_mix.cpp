@@ -60,25 +60,39 @@ template <class Kind> class Case {
   /// Both layers read the same rows, some after others; the second one goes on from the values of the first.
   template <class States, class E = Serial>
   Out run(std::vector<Index> const& split, States& states, Index tokens_at_once, E&& executor = {}) const {
+    return run_all(split, tokens_at_once, executor, [&](std::size_t i, auto&& call) { call(states[i]); });
+  }
+
+  /// The same, each piece of the split being a sequence with states of its own: states[layer][piece].
+  template <class States> Out run_apart(std::vector<Index> const& lengths, States& states, Index tokens_at_once) const {
+    std::size_t calls = 0;
+    return run_all(lengths, tokens_at_once, Serial(),
+                   [&](std::size_t i, auto&& call) { call(states[i][calls++ / 2]); });
+  }
+
+ private:
+  /// Calls with_state(layer, call) for every piece and layer; it calls call(state).
+  template <class E, class WithState>
+  Out run_all(std::vector<Index> const& split, Index tokens_at_once, E&& executor, WithState&& with_state) const {
     Out y(2, Matrix<T>(x_.rows, x_.columns));
     Matrix<T> v_first(x_.rows, mix(0).inner_channels());
     Scratch<T> scratch(tokens_at_once * scratch_size());
     Index first = 0;
     for (Index const count : split) {
-      for (std::size_t i = 0; i < 2; ++i) {
-        auto const to = y[i].view().rows(first, count);
-        if constexpr (Kind::version == Version::v7)
-          mix(i)(x_.rows_of(first, count), states[i], to, scratch, v_first.view().rows(first, count), executor);
-        else
-          mix(i)(x_.rows_of(first, count), states[i], to, scratch, executor);
-      }
+      for (std::size_t i = 0; i < 2; ++i)
+        with_state(i, [&](auto& state) {
+          auto const to = y[i].view().rows(first, count);
+          if constexpr (Kind::version == Version::v7)
+            mix(i)(x_.rows_of(first, count), state, to, scratch, v_first.view().rows(first, count), executor);
+          else
+            mix(i)(x_.rows_of(first, count), state, to, scratch, executor);
+        });
       first += count;
     }
     CHECK(scratch.left() == tokens_at_once * scratch_size());
     return y;
   }
 
- private:
   static test::RwkvShape with_version(test::RwkvShape shape) {
     shape.version = Kind::version;
     return shape;
@@ -130,6 +144,22 @@ TEST_CASE_TEMPLATE("time mix: split anywhere and with any scratch, within roundi
       auto const y = given.run(split, states, tokens_at_once);
       for (std::size_t i = 0; i < 2; ++i) CHECK(max_error(y[i].numbers, whole[i].numbers) <= K::bound);
     }
+}
+
+TEST_CASE_TEMPLATE("time mix: a sequence has the same bits alone and among others", K, ALL_KINDS) {
+  std::vector<Index> const lengths{0, 30, 1, 0, 29}, offsets{0, 0, 30, 31, 31, 60};
+  Case<K> const given({.head_size = K::size, .first_state = true}, 60);
+  auto const empty = given.states();
+  std::vector const first{std::vector(5, empty[0]), std::vector(5, empty[1])};
+  auto alone = first;
+  auto const expected = given.run_apart(lengths, alone, 60);
+  for (Index const tokens_at_once : {12, 37, 60}) {
+    auto states = first;
+    std::vector<Packed<typename std::remove_cvref_t<decltype(empty[0])>>> sequences;
+    for (auto& of_layer : states) sequences.emplace_back(of_layer, offsets);
+    CHECK(given.run({60}, sequences, tokens_at_once) == expected);
+    CHECK(states == alone);
+  }
 }
 
 TEST_CASE_TEMPLATE("time mix: the same bits whatever the executor", K, Kind<Wkv4<float>, Version::v4>,

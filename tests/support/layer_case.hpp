@@ -1,8 +1,10 @@
 #pragma once
 /// Seeded weights and inputs for layers, and rows of numbers as views.
+#include <span>
 #include <vector>
 
 #include "aviary/core/view.hpp"
+#include "aviary/layers/token_shift.hpp"
 #include "support/eager.hpp"
 #include "support/random.hpp"
 
@@ -25,6 +27,19 @@ template <class T> struct Matrix {
   MatView<T const> rows_of(Index first, Index n) const { return view().rows(first, n); }
   friend bool operator==(Matrix const&, Matrix const&) = default;
 };
+
+/// The row before each row of x, where `first` is before the first.
+template <class T> Matrix<T> before(MatView<T const> x, std::span<T const> first) {
+  Matrix<T> rows(x.rows(), x.columns());
+  rows_before(x, VecView<T const>(first.data(), x.columns()), rows.view());
+  return rows;
+}
+/// The same, and keeps the last row for the next call.
+template <class T> Matrix<T> before_and_keep(MatView<T const> x, std::vector<T>& last) {
+  Matrix<T> const rows = before(x, std::span<T const>(last));
+  if (x.rows() > 0) last.assign(x[x.rows() - 1].begin(), x[x.rows() - 1].end());
+  return rows;
+}
 
 /// Where a sequence of 13 tokens is cut in tests of splits.
 inline std::vector<std::vector<Index>> splits_of_13() {

@@ -42,13 +42,20 @@ template <class T> class Scratch {
     Index used_;
   };
 
-  /// Calls f(first, count) for stretches of `tokens` tokens, each as long as the scratch allows at so many numbers a token.
-  /// @throws std::invalid_argument if it holds less than one token
-  template <class F> void for_stretches(Index tokens, Index numbers_per_token, F&& f) {
+  /// How many tokens it has room for, at so many numbers a token.
+  /// @throws std::invalid_argument if there is none
+  Index tokens(Index numbers_per_token) const {
     Index const most = left() / numbers_per_token;
     if (most == 0)
       detail::refuse("scratch has " + std::to_string(left()) + " numbers left, one token needs " +
                      std::to_string(numbers_per_token));
+    return most;
+  }
+
+  /// Calls f(first, count) for stretches of so many tokens, each as long as the scratch allows.
+  /// @throws std::invalid_argument if it holds less than one token
+  template <class F> void for_stretches(Index tokens, Index numbers_per_token, F&& f) {
+    Index const most = this->tokens(numbers_per_token);
     for (Index first = 0; first < tokens; first += most) {
       Frame const frame(*this);
       f(first, std::min(most, tokens - first));

@@ -51,32 +51,42 @@ template <class Time> class Block {
     return 2 * padded<T>(channels()) + std::max(time_mix_.scratch_size(), channel_mix_.scratch_size());
   }
 
-  /// Takes any number of tokens of one sequence, in place.
-  /// @param x  (tokens, C)     @param state  before the first token; becomes that after the last
+  /// Takes any number of tokens, of one sequence or of several, in place.
+  /// @param x  (tokens, C)
+  /// @param state  the state before the first token, which becomes that after the last; or Packed sequences, a state for
+  /// each. A sequence has the same bits alone and among others, if the scratch holds tokens_of_whole_groups at least
   /// @throws std::invalid_argument for a scratch of less than a token, and what the executor throws
-  template <Executor E = Serial>
-  void operator()(MatView<T> x, State& state, Scratch<T>& scratch, E&& executor = {}) const {
-    run(x, state, scratch, executor);
+  template <class S, Executor E = Serial>
+  void operator()(MatView<T> x, S&& state, Scratch<T>& scratch, E&& executor = {}) const {
+    run(x, detail::packed(state, x.rows()), scratch, executor);
   }
   /// Does the same where the time mix shares something with other layers.
   /// @param shared  v_first (tokens, A) in RWKV-7, a GoldContext in GoldFinch
-  template <detail::SharedRows Shared, Executor E = Serial>
-  void operator()(MatView<T> x, State& state, Scratch<T>& scratch, Shared const& shared, E&& executor = {}) const {
-    run(x, state, scratch, executor, shared);
+  template <class S, detail::SharedRows Shared, Executor E = Serial>
+  void operator()(MatView<T> x, S&& state, Scratch<T>& scratch, Shared const& shared, E&& executor = {}) const {
+    run(x, detail::packed(state, x.rows()), scratch, executor, shared);
   }
 
  private:
   template <class E, class... Shared>
-  void run(MatView<T> x, State& state, Scratch<T>& scratch, E& executor, Shared const&... shared) const {
-    scratch.for_stretches(x.rows(), scratch_size(), [&](Index first, Index count) {
+  void run(MatView<T> x, Packed<State> const& sequences, Scratch<T>& scratch, E& executor,
+           Shared const&... shared) const {
+    AVIARY_ASSERT(x.rows() == sequences.rows());
+    auto const time_state = [&](Index s) { return &sequences.state(s).time_mix; };
+    auto const channel_state = [&](Index s) { return &sequences.state(s).channel_mix; };
+    sequences.for_parts(scratch.tokens(scratch_size()), [&](Index first, Packed<State> const& part) {
+      typename Scratch<T>::Frame const frame(scratch);
+      Index const count = part.rows();
       MatView<T> const rows = x.rows(first, count);
       MatView<T> const normal = scratch.rows(count, channels()), increment = scratch.rows(count, channels());
       auto const add = [](auto const& e, auto const& d) { return e + d; };
       ln1_(rows, normal);
-      time_mix_(normal, state.time_mix, increment, scratch, shared.rows(first, count)..., executor);
+      time_mix_(normal, part.template with_states<typename Time::State>(time_state), increment, scratch,
+                shared.rows(first, count)..., executor);
       detail::transform_rows(rows, add, rows, increment);
       ln2_(rows, normal);
-      channel_mix_(normal, state.channel_mix, increment, scratch, executor);
+      channel_mix_(normal, part.template with_states<typename ChannelMix<T>::State>(channel_state), increment, scratch,
+                   executor);
       detail::transform_rows(rows, add, rows, increment);
     });
   }

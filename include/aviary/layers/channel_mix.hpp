@@ -39,26 +39,27 @@ template <class T> class ChannelMix : public detail::SequenceLayer<ChannelMix<T>
   void reset(State& state) const noexcept { std::fill(state.x.begin(), state.x.end(), T(0)); }
   /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept {
-    return padded<T>(key_.out()) + (receptance_ ? padded<T>(channels()) : 0) + key_.scratch_size();
+    return padded<T>(key_.out()) + (receptance_ ? 2 : 1) * padded<T>(channels()) + key_.scratch_size();
   }
 
  private:
   friend detail::SequenceLayer<ChannelMix, T>;
 
   template <class E>
-  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, E& executor) const {
-    MatView<T> const inner = scratch.rows(x.rows(), key_.out());
-    key_(x, state.x, inner, scratch, executor);
+  void stretch(MatView<T const> x, Packed<State> const& sequences, MatView<T> y, Scratch<T>& scratch,
+               E& executor) const {
+    MatView<T> const inner = scratch.rows(x.rows(), key_.out()), before = scratch.rows(x.rows(), channels());
+    detail::shift_rows(x, sequences, before);
+    key_(x, before, inner, scratch, executor);
     detail::transform_rows(
         inner, [](auto const& k) { return squared_relu(k); }, inner);
     value_(inner, y, executor);
     if (receptance_) {
       MatView<T> const r = scratch.rows(x.rows(), channels());
-      (*receptance_)(x, state.x, r, scratch, executor);
+      (*receptance_)(x, before, r, scratch, executor);
       detail::transform_rows(
           y, [](auto const& v, auto const& g) { return v * sigmoid(g); }, y, r);
     }
-    detail::keep_last_row(x, state.x);
   }
 
   static Weights const& checked(Weights const& w) {

@@ -18,8 +18,8 @@
 
 namespace AVIARY_NAMESPACE {
 
-/// What a GOLD layer attends to, an argument of its calls and of its block's: the cache, which holds the tokens of all
-/// queries already, and what rebuilds their keys and values. It refers to all of these.
+/// What a GOLD layer attends to, an argument of its calls and of its block's: for each sequence the cache, which holds the
+/// tokens of all its queries already, and what rebuilds keys and values. It refers to all of these.
 template <class T, KeyStorage S> class GoldContext {
  public:
   /// @param queries  the rows that the layer will be called with; the last one is the last token of the cache
@@ -32,43 +32,52 @@ template <class T, KeyStorage S> class GoldContext {
   GoldContext(TokenCat<T> const& token_cat, TokenCache<S> const& cache, Index queries, Scratch<T>& workspace,
               KeyValueCache<T>* rebuilt = nullptr)
       : token_cat_(&token_cat),
-        cache_(&cache),
+        caches_(&cache, 1),
         workspace_(&workspace),
-        rebuilt_(rebuilt),
-        position_(cache.size() - queries) {
-    if (cache.width() != token_cat.width() || cache.vocab_size() > token_cat.vocab_size())
-      fail("a cache of " + std::to_string(cache.width()) + " numbers a token and " +
-           std::to_string(cache.vocab_size()) + " ids, expected " + std::to_string(token_cat.width()) + " and " +
-           std::to_string(token_cat.vocab_size()));
-    if (queries < 0 || queries > cache.size())
-      fail(std::to_string(queries) + " queries on a cache of " + std::to_string(cache.size()) + " tokens");
-    if (rebuilt != nullptr && rebuilt->size() > position_)
-      fail(std::to_string(rebuilt->size()) + " keys are rebuilt and the first query is token " +
-           std::to_string(position_) + ": truncate them with the cache");
+        rebuilt_(rebuilt, rebuilt == nullptr ? 0 : 1) {
+    expect_queries(0, queries);
+  }
+  /// For Packed sequences.
+  /// @param caches  one for each sequence     @param offsets  of the sequences, as the layer will be called with
+  /// @param rebuilt  one for each sequence, or none
+  GoldContext(TokenCat<T> const& token_cat, States<TokenCache<S> const> caches, std::span<Index const> offsets,
+              Scratch<T>& workspace, States<KeyValueCache<T>> rebuilt = {nullptr, 0})
+      : token_cat_(&token_cat), caches_(caches), workspace_(&workspace), rebuilt_(rebuilt) {
+    detail::Packing const packing{offsets, offsets.back()};
+    for (Index s = 0; s < packing.sequences(); ++s) expect_queries(s, packing.end(s) - packing.begin(s));
   }
 
   TokenCat<T> const& token_cat() const noexcept { return *token_cat_; }
-  TokenCache<S> const& cache() const noexcept { return *cache_; }
+  TokenCache<S> const& cache(Index sequence) const noexcept { return *caches_.of(sequence, 1); }
   Scratch<T>& workspace() const noexcept { return *workspace_; }
-  KeyValueCache<T>* rebuilt() const noexcept { return rebuilt_; }
-  /// The position of the first query.
-  Index position() const noexcept { return position_; }
-
-  /// The context of the queries from query `first` on.
-  GoldContext rows(Index first, Index) const noexcept {
-    GoldContext later = *this;
-    later.position_ += first;
-    return later;
+  /// Null where rebuilt keys are not kept.
+  KeyValueCache<T>* rebuilt(Index sequence) const noexcept {
+    return rebuilt_.empty() ? nullptr : rebuilt_.of(sequence, 1);
   }
 
+  /// The context of some of the rows of a call: the same.
+  GoldContext const& rows(Index, Index) const noexcept { return *this; }
+
  private:
+  void expect_queries(Index sequence, Index queries) const {
+    TokenCache<S> const& cache = this->cache(sequence);
+    if (cache.width() != token_cat_->width() || cache.vocab_size() > token_cat_->vocab_size())
+      fail("a cache of " + std::to_string(cache.width()) + " numbers a token and " +
+           std::to_string(cache.vocab_size()) + " ids, expected " + std::to_string(token_cat_->width()) + " and " +
+           std::to_string(token_cat_->vocab_size()));
+    if (queries < 0 || queries > cache.size())
+      fail(std::to_string(queries) + " queries on a cache of " + std::to_string(cache.size()) + " tokens");
+    KeyValueCache<T> const* const keys = rebuilt(sequence);
+    if (keys != nullptr && keys->size() > cache.size() - queries)
+      fail(std::to_string(keys->size()) + " keys are rebuilt and the first query is token " +
+           std::to_string(cache.size() - queries) + ": truncate them with the cache");
+  }
   [[noreturn]] static void fail(std::string const& what) { detail::refuse("GoldContext: " + what); }
 
   TokenCat<T> const* token_cat_;
-  TokenCache<S> const* cache_;
+  States<TokenCache<S> const> caches_;
   Scratch<T>* workspace_;
-  KeyValueCache<T>* rebuilt_;
-  Index position_;
+  States<KeyValueCache<T>> rebuilt_;
 };
 
 /// C channels in and out, H heads of N numbers, C = H N. Called like every time mix, with a GoldContext after the scratch:
@@ -137,7 +146,7 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
   KeyValueCache<T> empty_rebuilt() const { return KeyValueCache<T>(channels(), heads()); }
   /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept {
-    return 2 * padded<T>(channels()) + std::max(detail::OnlineAttention<T>::scratch_size(heads()),
+    return 3 * padded<T>(channels()) + std::max(detail::OnlineAttention<T>::scratch_size(heads()),
                                                 padded<T>(query_shift_.hidden_size()) + query_shift_.scratch_size());
   }
   /// The numbers of a workspace. They do not depend on the tokens of the cache, of which it takes blocks of 128.
@@ -152,29 +161,44 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
   friend detail::SequenceLayer<Gold, T>;
 
   template <class E, class Context>
-  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, Context const& context,
-               E& executor) const {
+  void stretch(MatView<T const> x, Packed<State> const& sequences, MatView<T> y, Scratch<T>& scratch,
+               Context const& context, E& executor) const {
     AVIARY_ASSERT(context.token_cat().channels() == channels());
     MatView<T> const q = scratch.rows(x.rows(), channels()), read = scratch.rows(x.rows(), channels());
-    queries(x, state, read, q, context.position(), scratch, executor);
-    context.rebuilt() != nullptr ? attend_rebuilt(q, read, scratch, context, executor)
-                                 : attend(q, read, scratch, context, executor);
+    MatView<T> const before = scratch.rows(x.rows(), channels());
+    detail::shift_rows(x, sequences, before);
+    make_queries(x, before, sequences, read, q, scratch, context, executor);
+    for (Index s = sequences.first(); s < sequences.end(); ++s) {
+      Index const begin = sequences.begin_of(s), count = sequences.end_of(s) - begin;
+      if (count > 0)
+        attend({q.rows(begin, count), position(sequences, s, context)}, read.rows(begin, count), context.cache(s),
+               context.rebuilt(s), scratch, context, executor);
+    }
     ln_x_(read, read);
     output_(read, y, executor);
-    detail::keep_last_row(x, state.x);
+  }
+
+  /// The position of a sequence's first query among these rows: its last one of the call is the cache's last token.
+  template <class Context>
+  static Index position(Packed<State> const& sequences, Index s, Context const& context) noexcept {
+    return context.cache(s).size() - sequences.left_of(s) - (sequences.end_of(s) - sequences.begin_of(s));
   }
 
   /// Computes q (m, C), with its scale; `shifted` (m, C) is room for a matrix.
-  template <class E>
-  void queries(MatView<T const> x, State const& state, MatView<T> shifted, MatView<T> q, Index position,
-               Scratch<T>& scratch, E& executor) const {
+  template <class E, class Context>
+  void make_queries(MatView<T const> x, MatView<T const> before, Packed<State> const& sequences, MatView<T> shifted,
+                    MatView<T> q, Scratch<T>& scratch, Context const& context, E& executor) const {
     typename Scratch<T>::Frame const frame(scratch);
     MatView<T> const hidden = scratch.rows(x.rows(), query_shift_.hidden_size());
-    query_shift_.prepare(x, state.x, hidden, scratch, executor);
-    query_shift_(0, hidden, x, state.x, shifted, executor);
+    query_shift_.prepare(x, before, hidden, scratch, executor);
+    query_shift_(0, hidden, x, before, shifted, executor);
     query_(shifted, q, executor);
     ln_q_(q, q);
-    if (rotary_) (*rotary_)(q, position);
+    if (rotary_)
+      for (Index s = sequences.first(); s < sequences.end(); ++s) {
+        Index const begin = sequences.begin_of(s), count = sequences.end_of(s) - begin;
+        (*rotary_)(q.rows(begin, count), position(sequences, s, context));
+      }
     detail::transform_rows(
         q,
         [scale = static_cast<T>(query_scale(head_size()))](auto const& e) {
@@ -183,16 +207,30 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
         q);
   }
 
+  /// Queries of one sequence, and the position of the first.
+  struct Queries {
+    MatView<T> q;
+    Index position;
+    Index end() const noexcept { return position + q.rows(); }
+  };
+
+  template <class E, class Cache, class Context>
+  void attend(Queries queries, MatView<T> y, Cache const& cache, KeyValueCache<T>* rebuilt, Scratch<T>& scratch,
+              Context const& context, E& executor) const {
+    rebuilt != nullptr ? attend_rebuilt(queries, y, cache, *rebuilt, scratch, context, executor)
+                       : attend_anew(queries, y, cache, scratch, context, executor);
+  }
+
   /// Attends to keys and values that it rebuilds block by block, and drops.
-  template <class E, class Context>
-  void attend(MatView<T const> q, MatView<T> y, Scratch<T>& scratch, Context const& context, E& executor) const {
+  template <class E, class Cache, class Context>
+  void attend_anew(Queries queries, MatView<T> y, Cache const& cache, Scratch<T>& scratch, Context const& context,
+                   E& executor) const {
     typename Scratch<T>::Frame const frame(scratch), block_frame(context.workspace());
-    detail::OnlineAttention<T> const attention(q, shape_, context.position(), y, scratch);
+    detail::OnlineAttention<T> const attention(queries.q, shape_, queries.position, y, scratch);
     T* const block = context.workspace().rows(1, shape_.size()).data();
-    Index const end = context.position() + q.rows();
-    for (Index first = 0; first < end; first += detail::attention_block) {
-      Index const count = std::min(detail::attention_block, end - first);
-      rebuild(first, count, context, executor,
+    for (Index first = 0; first < queries.end(); first += detail::attention_block) {
+      Index const count = std::min(detail::attention_block, queries.end() - first);
+      rebuild(first, count, cache, context, executor,
               [&](MatView<T const> k, MatView<T const> v) { shape_.put(k, v, 0, block); });
       attention.add(block, first, count, executor);
     }
@@ -200,34 +238,32 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
   }
 
   /// Attends to keys and values that are kept, after it has rebuilt the missing ones.
-  template <class E, class Context>
-  void attend_rebuilt(MatView<T const> q, MatView<T> y, Scratch<T>& scratch, Context const& context,
-                      E& executor) const {
-    KeyValueCache<T>& rebuilt = *context.rebuilt();
+  template <class E, class Cache, class Context>
+  void attend_rebuilt(Queries queries, MatView<T> y, Cache const& cache, KeyValueCache<T>& rebuilt, Scratch<T>& scratch,
+                      Context const& context, E& executor) const {
     AVIARY_ASSERT(rebuilt.channels() == channels() && rebuilt.heads() == heads());
-    Index const end = context.position() + q.rows();
-    while (rebuilt.size() < end)
-      rebuild(rebuilt.size(), std::min(detail::attention_block, end - rebuilt.size()), context, executor,
-              [&](MatView<T const> k, MatView<T const> v) { rebuilt.append(k, v); });
-    rebuilt.attend(q, context.position(), y, scratch, executor);
+    while (rebuilt.size() < queries.end())
+      rebuild(rebuilt.size(), std::min(detail::attention_block, queries.end() - rebuilt.size()), cache, context,
+              executor, [&](MatView<T const> k, MatView<T const> v) { rebuilt.append(k, v); });
+    rebuilt.attend(queries.q, queries.position, y, scratch, executor);
   }
 
   /// Calls use(k, v) with the keys and values (count, C) of at most 128 tokens, normalised and turned.
-  template <class E, class Context, class F>
-  void rebuild(Index first, Index count, Context const& context, E& executor, F&& use) const {
+  template <class E, class Cache, class Context, class F>
+  void rebuild(Index first, Index count, Cache const& cache, Context const& context, E& executor, F&& use) const {
     Scratch<T>& workspace = context.workspace();
     typename Scratch<T>::Frame const frame(workspace);
     Index const c = channels(), before = first > 0 ? 1 : 0;  // row 0 is the token before, zeros before the first
     MatView<T> const kd = workspace.rows(count + 1, c), eh = workspace.rows(count + 1, c);
     for (MatView<T> const& rows : {kd, eh}) std::fill_n(rows.data(), c, T(0));
-    context.token_cat()(context.cache(), first - before, kd.rows(1 - before, count + before),
-                        eh.rows(1 - before, count + before), workspace, executor);
+    context.token_cat()(cache, first - before, kd.rows(1 - before, count + before), eh.rows(1 - before, count + before),
+                        workspace, executor);
 
     MatView<T> const hidden = workspace.rows(count, shift_.hidden_size());
     MatView<T> const k = workspace.rows(count, c), v = workspace.rows(count, c), more = workspace.rows(count, c);
-    shift_.prepare(eh.rows(1, count), eh[0], hidden, workspace, executor);
-    shift_(0, hidden, kd.rows(1, count), kd[0], k, executor);
-    shift_(1, hidden, eh.rows(1, count), eh[0], v, executor);
+    shift_.prepare(eh.rows(1, count), eh.rows(0, count), hidden, workspace, executor);
+    shift_(0, hidden, kd.rows(1, count), kd.rows(0, count), k, executor);
+    shift_(1, hidden, eh.rows(1, count), eh.rows(0, count), v, executor);
     finish_rows(key_, ln_k_, k, more, workspace, executor);
     finish_rows(value_, ln_v_, v, more, workspace, executor);
     if (rotary_) (*rotary_)(k, first);

@@ -49,10 +49,9 @@ template <class T, Index N> class LowRankTokenShift {
   /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept { return padded<T>(channels()); }
 
-  /// Computes h (tokens, N D) from x (tokens, C). `before` is the row before the first one of x, zeros at the beginning of
-  /// a sequence.
+  /// Computes h (tokens, N D) from x (tokens, C). `before` (tokens, C) has the row before each: see rows_before().
   template <Executor E = Serial>
-  void prepare(MatView<T const> x, VecView<T const> before, MatView<T> h, Scratch<T>& scratch,
+  void prepare(MatView<T const> x, MatView<T const> before, MatView<T> h, Scratch<T>& scratch,
                E&& executor = {}) const {
     typename Scratch<T>::Frame const frame(scratch);
     MatView<T> const shifted = scratch.rows(x.rows(), channels());
@@ -63,17 +62,17 @@ template <class T, Index N> class LowRankTokenShift {
 
   /// Computes y (tokens, C), which is x (tokens, C) shifted by slice n of h. y must not overlap x.
   template <Executor E = Serial>
-  void operator()(Index n, MatView<T const> h, MatView<T const> x, VecView<T const> before, MatView<T> y,
+  void operator()(Index n, MatView<T const> h, MatView<T const> x, MatView<T const> before, MatView<T> y,
                   E&& executor = {}) const {
     AVIARY_ASSERT(0 <= n && n < N && h.columns() == hidden_size());
     Linear<T> const& second = second_[to_size(n)];
     second(MatView<T const>(h.data() + n * second.in(), h.rows(), second.in(), h.stride()), y, executor);
-    detail::transform_with_previous(
-        x, before, y,
+    detail::transform_rows(
+        y,
         [](auto const& now, auto const& past, auto const& mix, auto const& more) {
           return simd::Pack<std::remove_cvref_t<decltype(now)>>::fma(past - now, mix + more, now);
         },
-        mix_[to_size(n)], y);
+        x, before, mix_[to_size(n)], y);
   }
 
  private:

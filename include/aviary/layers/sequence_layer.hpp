@@ -3,6 +3,7 @@
 /// and an executor if one is wanted.
 #include "aviary/core/executor.hpp"
 #include "aviary/core/scratch.hpp"
+#include "aviary/layers/packed.hpp"
 
 namespace AVIARY_NAMESPACE::detail {
 
@@ -22,31 +23,33 @@ template <class T, class Shared> auto as_rows(Shared const& shared) noexcept {
 /// The call operators of a layer. They hand its member `stretch` as many tokens at once as the scratch allows.
 template <class Layer, class T> class SequenceLayer {
  public:
-  /// Takes any number of tokens of one sequence.
-  /// @param x  input (tokens, C)     @param state  before the first token; becomes that after the last
+  /// Takes any number of tokens, of one sequence or of several.
+  /// @param x  input (tokens, C)
+  /// @param state  the state before the first token, which becomes that after the last; or Packed sequences, a state for
+  /// each. A sequence has the same bits alone and among others, if the scratch holds tokens_of_whole_groups at least
   /// @param y  output (tokens, C); must not overlap x     @param scratch  for at least one token
   /// @throws std::invalid_argument for a scratch of less than a token, and what the executor throws
   template <class State, Executor E = Serial>
-  void operator()(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, E&& executor = {}) const {
-    run(x, state, y, scratch, executor);
+  void operator()(MatView<T const> x, State&& state, MatView<T> y, Scratch<T>& scratch, E&& executor = {}) const {
+    run(x, packed(state, x.rows()), y, scratch, executor);
   }
   /// Does the same for a layer that shares something with others.
   /// @param shared  v_first (tokens, A) in RWKV-7, a GoldContext in GoldFinch
   template <class State, SharedRows Shared, Executor E = Serial>
-  void operator()(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, Shared const& shared,
+  void operator()(MatView<T const> x, State&& state, MatView<T> y, Scratch<T>& scratch, Shared const& shared,
                   E&& executor = {}) const {
-    run(x, state, y, scratch, executor, shared);
+    run(x, packed(state, x.rows()), y, scratch, executor, shared);
   }
 
   /// Takes one token: x, y (C), and a row of what is shared.
   template <class State, Executor E = Serial>
   void operator()(VecView<T const> x, State& state, VecView<T> y, Scratch<T>& scratch, E&& executor = {}) const {
-    run(as_rows<T const>(x), state, as_rows<T>(y), scratch, executor);
+    run(as_rows<T const>(x), packed(state, 1), as_rows<T>(y), scratch, executor);
   }
   template <class State, SharedRows Shared, Executor E = Serial>
   void operator()(VecView<T const> x, State& state, VecView<T> y, Scratch<T>& scratch, Shared const& shared,
                   E&& executor = {}) const {
-    run(as_rows<T const>(x), state, as_rows<T>(y), scratch, executor, as_rows<T>(shared));
+    run(as_rows<T const>(x), packed(state, 1), as_rows<T>(y), scratch, executor, as_rows<T>(shared));
   }
 
  protected:
@@ -54,12 +57,15 @@ template <class Layer, class T> class SequenceLayer {
 
  private:
   template <class State, class E, class... Shared>
-  void run(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, E& executor,
+  void run(MatView<T const> x, Packed<State> const& sequences, MatView<T> y, Scratch<T>& scratch, E& executor,
            Shared const&... shared) const {
     Layer const& layer = static_cast<Layer const&>(*this);
     AVIARY_ASSERT(x.columns() == layer.channels() && y.columns() == layer.channels() && x.rows() == y.rows());
-    scratch.for_stretches(x.rows(), layer.scratch_size(), [&](Index first, Index count) {
-      layer.stretch(x.rows(first, count), state, y.rows(first, count), scratch, shared.rows(first, count)..., executor);
+    AVIARY_ASSERT(x.rows() == sequences.rows());
+    sequences.for_parts(scratch.tokens(layer.scratch_size()), [&](Index first, Packed<State> const& part) {
+      typename Scratch<T>::Frame const frame(scratch);
+      Index const count = part.rows();
+      layer.stretch(x.rows(first, count), part, y.rows(first, count), scratch, shared.rows(first, count)..., executor);
     });
   }
 };

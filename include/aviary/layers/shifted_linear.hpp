@@ -21,10 +21,10 @@ template <class T> class ShiftedLinear {
   /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept { return padded<T>(in()); }
 
-  /// Maps x (tokens, in) to y (tokens, out). `before` is the row before the first one of x, zeros at the beginning of a
-  /// sequence. y must not overlap x.
+  /// Maps x (tokens, in) to y (tokens, out). `before` (tokens, in) has the row before each: see rows_before(). y must not
+  /// overlap x.
   template <Executor E = Serial>
-  void operator()(MatView<T const> x, VecView<T const> before, MatView<T> y, Scratch<T>& scratch,
+  void operator()(MatView<T const> x, MatView<T const> before, MatView<T> y, Scratch<T>& scratch,
                   E&& executor = {}) const {
     typename Scratch<T>::Frame const frame(scratch);
     MatView<T> const shifted = scratch.rows(x.rows(), in());

@@ -7,7 +7,7 @@
 ///   TimeMix<Wkv7<float, 64, 64, bf16>>   states in bf16; MatrixMemory says with what error
 ///
 /// A time mix copies its Weights and never changes. What it remembers of a sequence is a State, a value: the caller keeps
-/// one for each sequence. y is what a block adds to x.
+/// one for each sequence. y is what a block adds to x. Several sequences go through together, as Packed (packed.hpp).
 ///
 ///   auto state = mix.empty_state();
 ///   Scratch<float> scratch(64 * mix.scratch_size());
@@ -20,6 +20,7 @@
 #include "aviary/core/view.hpp"
 #include "aviary/dense/linear.hpp"
 #include "aviary/layers/norm.hpp"
+#include "aviary/layers/packed.hpp"
 #include "aviary/layers/token_shift.hpp"
 
 namespace AVIARY_NAMESPACE {
@@ -50,6 +51,23 @@ template <Index N, class T> Source<N> source_of(MatView<T> x, Index heads) noexc
 template <Index N, class T> Sink<N> sink_of(MatView<T> x, Index heads) noexcept {
   Index const size = x.columns() / heads;
   return {x.data(), x.rows(), heads, size, x.stride(), size};
+}
+
+/// Takes packed sequences through their memories, each sequence's being `heads` states: y (tokens, heads, values) is what
+/// these read.
+template <class Memory, class State, class E>
+void run_memory(typename Memory::Inputs const& x, Packed<State> const& sequences, Index heads,
+                decltype(Memory::ForwardCall::y) y, E& executor) {
+  constexpr Index most = 64;  // sequences of a call
+  Index offsets[most + 1];
+  for (Index s = sequences.first(), count; s < sequences.end(); s += count) {
+    count = std::min(most, sequences.end() - s);
+    for (Index i = 0; i < count; ++i) offsets[i] = sequences.begin_of(s + i);
+    offsets[count] = sequences.end_of(s + count - 1);
+    auto const states = [&](Index i) { return sequences.state(s + i).s.data(); };
+    Memory::forward({.x = x, .y = y, .states = {states, count, heads}, .offsets = {offsets, to_size(count + 1)}},
+                    executor);
+  }
 }
 
 /// Checks the matrices that all generations have: from c channels to a, and back.
@@ -102,17 +120,15 @@ template <class Memory> class MatrixTimeMix {
 
   Source<Memory::keys> source(MatView<T> x) const noexcept { return source_of<Memory::keys>(x, heads_); }
 
-  /// Computes y (tokens, A), what the memory reads, and moves the states of the heads on.
-  template <class E> void read_memory(typename Memory::Inputs const& x, State& state, MatView<T> y, E& executor) const {
-    Memory::forward({.x = x, .y = sink_of<Memory::keys>(y, heads_), .states = state.s}, executor);
+  /// Computes y (tokens, A), what the memories read, and moves the states of the heads on.
+  template <class E>
+  void read_memory(typename Memory::Inputs const& x, Packed<State> const& sequences, MatView<T> y, E& executor) const {
+    run_memory<Memory>(x, sequences, heads_, sink_of<Memory::keys>(y, heads_), executor);
   }
   void normalize(MatView<T> read) const noexcept { ln_x_(read, read); }
 
-  /// Computes y = W_o read, and keeps the last row of x for the next token.
-  template <class E> void finish(MatView<T> read, MatView<T const> x, State& state, MatView<T> y, E& executor) const {
-    output_(read, y, executor);
-    keep_last_row(x, state.x);
-  }
+  /// Computes y = W_o read.
+  template <class E> void finish(MatView<T> read, MatView<T> y, E& executor) const { output_(read, y, executor); }
 
  private:
   Index heads_;

@@ -55,29 +55,31 @@ class TimeMix<Wkv4<Number, Channels>> : public detail::SequenceLayer<TimeMix<Wkv
   /// Puts a state back to the empty context. It does not allocate.
   void reset(State& state) const noexcept { state.clear(); }
   /// The numbers of scratch that a token needs.
-  Index scratch_size() const noexcept { return 4 * padded<T>(inner_channels()) + key_.scratch_size(); }
+  Index scratch_size() const noexcept {
+    return 4 * padded<T>(inner_channels()) + padded<T>(channels()) + key_.scratch_size();
+  }
 
  private:
   friend detail::SequenceLayer<TimeMix, T>;
 
   template <class E>
-  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, E& executor) const {
+  void stretch(MatView<T const> x, Packed<State> const& sequences, MatView<T> y, Scratch<T>& scratch,
+               E& executor) const {
     auto const take = [&] { return scratch.rows(x.rows(), inner_channels()); };
     MatView<T> const r = take(), k = take(), v = take(), read = take();
-    receptance_(x, state.x, r, scratch, executor);
-    key_(x, state.x, k, scratch, executor);
-    value_(x, state.x, v, scratch, executor);
-    Memory::forward({.x = {.log_w = {log_w_.data(), 1, inner_channels()},
-                           .k = detail::source_of<Channels>(k, 1),
-                           .v = detail::source_of<Channels>(v, 1),
-                           .u = {u_.data(), 1, inner_channels()}},
-                     .y = detail::sink_of<Channels>(read, 1),
-                     .states = state.s},
-                    executor);
+    MatView<T> const before = scratch.rows(x.rows(), channels());
+    detail::shift_rows(x, sequences, before);
+    receptance_(x, before, r, scratch, executor);
+    key_(x, before, k, scratch, executor);
+    value_(x, before, v, scratch, executor);
+    detail::run_memory<Memory>({.log_w = {log_w_.data(), 1, inner_channels()},
+                                .k = detail::source_of<Channels>(k, 1),
+                                .v = detail::source_of<Channels>(v, 1),
+                                .u = {u_.data(), 1, inner_channels()}},
+                               sequences, 1, detail::sink_of<Channels>(read, 1), executor);
     detail::transform_rows(
         read, [](auto const& e, auto const& gate) { return e * sigmoid(gate); }, read, r);
     output_(read, y, executor);
-    detail::keep_last_row(x, state.x);
   }
 
   static Weights const& checked(Weights const& w) {

@@ -55,31 +55,36 @@ class TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>>
   }
 
   /// The numbers of scratch that a token needs.
-  Index scratch_size() const noexcept { return 4 * padded<T>(this->inner_channels()) + key_.scratch_size(); }
+  Index scratch_size() const noexcept {
+    return 4 * padded<T>(this->inner_channels()) + padded<T>(this->channels()) + key_.scratch_size();
+  }
 
  private:
   friend detail::SequenceLayer<TimeMix, T>;
 
   template <class E>
-  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, E& executor) const {
+  void stretch(MatView<T const> x, Packed<State> const& sequences, MatView<T> y, Scratch<T>& scratch,
+               E& executor) const {
     auto const take = [&] { return scratch.rows(x.rows(), this->inner_channels()); };
     MatView<T> const r = take(), k = take(), v = take(), read = take();
-    receptance_(x, state.x, r, scratch, executor);
-    key_(x, state.x, k, scratch, executor);
-    value_(x, state.x, v, scratch, executor);
+    MatView<T> const before = scratch.rows(x.rows(), this->channels());
+    detail::shift_rows(x, sequences, before);
+    receptance_(x, before, r, scratch, executor);
+    key_(x, before, k, scratch, executor);
+    value_(x, before, v, scratch, executor);
     this->read_memory({.r = this->source(r),
                        .log_w = per_head(log_w_),
                        .k = this->source(k),
                        .v = this->source(v),
                        .u = per_head(u_)},
-                      state, read, executor);
+                      sequences, read, executor);
     this->normalize(read);
     if (gate_) {
-      (*gate_)(x, state.x, r, scratch, executor);
+      (*gate_)(x, before, r, scratch, executor);
       detail::transform_rows(
           read, [](auto const& e, auto const& g) { return e * silu(g); }, read, r);
     }
-    this->finish(read, x, state, y, executor);
+    this->finish(read, y, executor);
   }
 
   /// Numbers of each head: N, or one.

@@ -70,7 +70,7 @@ class TimeMix<Wkv6<Number, Size, Size, S>>
   }
   /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept {
-    return padded<T>(this->channels()) + padded<T>(shift_.hidden_size()) + 5 * padded<T>(this->inner_channels()) +
+    return 2 * padded<T>(this->channels()) + padded<T>(shift_.hidden_size()) + 5 * padded<T>(this->inner_channels()) +
            std::max(shift_.scratch_size(), decay_.scratch_size());
   }
 
@@ -79,14 +79,17 @@ class TimeMix<Wkv6<Number, Size, Size, S>>
   enum Slice : Index { slice_w, slice_k, slice_v, slice_r, slice_g };
 
   template <class E>
-  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, E& executor) const {
+  void stretch(MatView<T const> x, Packed<State> const& sequences, MatView<T> y, Scratch<T>& scratch,
+               E& executor) const {
     auto const take = [&] { return scratch.rows(x.rows(), this->inner_channels()); };
     MatView<T> const r = take(), log_w = take(), k = take(), v = take(), read = take();
     MatView<T> const shifted = scratch.rows(x.rows(), this->channels());
+    MatView<T> const before = scratch.rows(x.rows(), this->channels());
     MatView<T> const hidden = scratch.rows(x.rows(), shift_.hidden_size());
-    shift_.prepare(x, state.x, hidden, scratch, executor);
+    detail::shift_rows(x, sequences, before);
+    shift_.prepare(x, before, hidden, scratch, executor);
     auto const shift = [&](Slice slice) {
-      shift_(slice, hidden, x, state.x, shifted, executor);
+      shift_(slice, hidden, x, before, shifted, executor);
       return MatView<T const>(shifted);
     };
 
@@ -99,12 +102,12 @@ class TimeMix<Wkv6<Number, Size, Size, S>>
                        .k = this->source(k),
                        .v = this->source(v),
                        .u = {u_.data(), this->heads(), this->head_size()}},
-                      state, read, executor);
+                      sequences, read, executor);
     this->normalize(read);
     gate_(shift(slice_g), r, executor);
     detail::transform_rows(
         read, [](auto const& e, auto const& g) { return e * silu(g); }, read, r);
-    this->finish(read, x, state, y, executor);
+    this->finish(read, y, executor);
   }
 
   static Weights const& checked(Weights const& w) {

@@ -77,7 +77,7 @@ class TimeMix<Wkv7<Number, Size, Size, S>>
   /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept {
     Index const residual = value_residual_ ? value_residual_->scratch_size() : 0;
-    return padded<T>(this->channels()) + 8 * padded<T>(this->inner_channels()) +
+    return 2 * padded<T>(this->channels()) + 8 * padded<T>(this->inner_channels()) +
            std::max({decay_.scratch_size(), rate_.scratch_size(), gate_.scratch_size(), residual});
   }
 
@@ -85,14 +85,16 @@ class TimeMix<Wkv7<Number, Size, Size, S>>
   friend detail::SequenceLayer<TimeMix, T>;
 
   template <class E>
-  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, MatView<T> v_first,
-               E& executor) const {
+  void stretch(MatView<T const> x, Packed<State> const& sequences, MatView<T> y, Scratch<T>& scratch,
+               MatView<T> v_first, E& executor) const {
     AVIARY_ASSERT(v_first.columns() == this->inner_channels() && v_first.rows() == x.rows());
     auto const take = [&] { return scratch.rows(x.rows(), this->inner_channels()); };
     MatView<T> const r = take(), log_w = take(), k = take(), v = take(), kappa_hat = take(), a = take(), g = take();
     MatView<T> const read = take(), shifted = scratch.rows(x.rows(), this->channels());
+    MatView<T> const before = scratch.rows(x.rows(), this->channels());
+    detail::shift_rows(x, sequences, before);
     auto const shift = [&](TokenShift<T> const& by) {
-      by(x, state.x, shifted);
+      by(x, before, shifted);
       return MatView<T const>(shifted);
     };
 
@@ -115,10 +117,10 @@ class TimeMix<Wkv7<Number, Size, Size, S>>
                        .v = this->source(v),
                        .kappa_hat = this->source(kappa_hat),
                        .a = this->source(a)},
-                      state, read, executor);
+                      sequences, read, executor);
     this->normalize(read);
     add_bonus(r, k, v, g, read);
-    this->finish(read, x, state, y, executor);
+    this->finish(read, y, executor);
   }
 
   /// Moves v towards that of the first layer; lora is room for a matrix like v.

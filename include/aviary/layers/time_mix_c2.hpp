@@ -55,7 +55,7 @@ class TimeMix<FinchC2<Number, Size, Size, S>>
 
   /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept {
-    return padded<T>(this->channels()) + padded<T>(shift_.hidden_size()) + 6 * padded<T>(this->inner_channels()) +
+    return 2 * padded<T>(this->channels()) + padded<T>(shift_.hidden_size()) + 6 * padded<T>(this->inner_channels()) +
            std::max({shift_.scratch_size(), decay_.scratch_size(), value2_.scratch_size()});
   }
 
@@ -64,14 +64,17 @@ class TimeMix<FinchC2<Number, Size, Size, S>>
   enum Slice : Index { slice_r, slice_k, slice_v, slice_w, slice_v2 };
 
   template <class E>
-  void stretch(MatView<T const> x, State& state, MatView<T> y, Scratch<T>& scratch, E& executor) const {
+  void stretch(MatView<T const> x, Packed<State> const& sequences, MatView<T> y, Scratch<T>& scratch,
+               E& executor) const {
     auto const take = [&] { return scratch.rows(x.rows(), this->inner_channels()); };
     MatView<T> const r = take(), log_w = take(), k = take(), v = take(), v2 = take(), read = take();
     MatView<T> const shifted = scratch.rows(x.rows(), this->channels());
+    MatView<T> const before = scratch.rows(x.rows(), this->channels());
     MatView<T> const hidden = scratch.rows(x.rows(), shift_.hidden_size());
-    shift_.prepare(x, state.x, hidden, scratch, executor);
+    detail::shift_rows(x, sequences, before);
+    shift_.prepare(x, before, hidden, scratch, executor);
     auto const shift = [&](Slice slice) {
-      shift_(slice, hidden, x, state.x, shifted, executor);
+      shift_(slice, hidden, x, before, shifted, executor);
       return MatView<T const>(shifted);
     };
 
@@ -80,13 +83,13 @@ class TimeMix<FinchC2<Number, Size, Size, S>>
     value_(shift(slice_v), v, executor);
     decay_(shift(slice_w), log_w, scratch, executor);
     this->read_memory({.r = this->source(r), .log_w = this->source(log_w), .k = this->source(k), .v = this->source(v)},
-                      state, read, executor);
+                      sequences, read, executor);
     value_(shift(slice_v2), v2, executor);
     value2_(shifted, activation::tanh, r, scratch, executor);
     detail::transform_rows(
         read, [](auto const& e, auto const& value, auto const& lora) { return e + (value + lora); }, read, v2, r);
     this->normalize(read);
-    this->finish(read, x, state, y, executor);
+    this->finish(read, y, executor);
   }
 
   static Weights const& checked(Weights const& w) {

@@ -1,7 +1,10 @@
 #pragma once
 /// Token shift: each channel takes a share of the token before. Here a weight says how much; in low_rank_token_shift.hpp it
 /// depends on the token.
+#include <algorithm>
+
 #include "aviary/dense/rows.hpp"
+#include "aviary/layers/packed.hpp"
 
 namespace AVIARY_NAMESPACE {
 
@@ -11,22 +14,25 @@ enum class ShareOf : unsigned char {
   current,   ///< as RWKV-4 and 5 store them: time_mix
 };
 
-namespace detail {
-/// y_t = f(x_t, x_{t-1}, from_t...) for all rows, with `before` as x_{-1}. Vectors among `from` are the same for every
-/// row. y must not overlap x, and may be one of `from`.
-template <class T, class F, class... From>
-void transform_with_previous(MatView<T const> x, VecView<T const> before, MatView<T> y, F&& f,
-                             From const&... from) noexcept {
-  AVIARY_ASSERT(y.columns() == x.columns() && y.rows() == x.rows() && before.size() == x.columns());
-  for (Index t = 0; t < x.rows(); ++t) {
-    simd::transform(x.columns(), y[t].data(), f, x[t].data(), before.data(), row_of(from, t)...);
-    before = x[t];
-  }
+/// Writes the row before each row of x (tokens, C), those of one sequence, to `before` (tokens, C). The first one is `first`
+/// (C), zeros at the beginning of a sequence.
+template <class T> void rows_before(MatView<T const> x, VecView<T const> first, MatView<T> before) noexcept {
+  AVIARY_ASSERT(before.columns() == x.columns() && before.rows() == x.rows() && first.size() == x.columns());
+  for (Index t = 0; t < x.rows(); ++t)
+    std::copy_n(t == 0 ? first.data() : x[t - 1].data(), x.columns(), before[t].data());
 }
 
-/// Keeps the last row, if there is one, for the token shift of the next call.
-template <class T> void keep_last_row(MatView<T const> x, AlignedVector<T>& to) noexcept {
-  if (x.rows() > 0) std::copy_n(x[x.rows() - 1].data(), x.columns(), to.data());
+namespace detail {
+/// The same for packed sequences, whose states keep the last row of each as x.
+template <class T, class State>
+void shift_rows(MatView<T const> x, Packed<State> const& sequences, MatView<T> before) noexcept {
+  for (Index s = sequences.first(); s < sequences.end(); ++s) {
+    Index const begin = sequences.begin_of(s), count = sequences.end_of(s) - begin;
+    if (count == 0) continue;
+    AlignedVector<T>& last = sequences.state(s).x;
+    rows_before(x.rows(begin, count), VecView<T const>(last), before.rows(begin, count));
+    std::copy_n(x[begin + count - 1].data(), x.columns(), last.data());
+  }
 }
 }  // namespace detail
 
@@ -41,20 +47,22 @@ template <class T> class TokenShift {
 
   Index channels() const noexcept { return static_cast<Index>(mix_.size()); }
 
-  /// Maps x (tokens, channels) to y (tokens, channels). `before` is the row before the first one of x, zeros at the
-  /// beginning of a sequence. y must not overlap x.
-  void operator()(MatView<T const> x, VecView<T const> before, MatView<T> y) const noexcept {
-    AVIARY_ASSERT(x.columns() == channels());
-    detail::transform_with_previous(
-        x, before, y,
+  /// Maps x (tokens, channels) to y (tokens, channels), which may be x. `before` (tokens, channels) has the row before each:
+  /// see rows_before().
+  void operator()(MatView<T const> x, MatView<T const> before, MatView<T> y) const noexcept {
+    AVIARY_ASSERT(x.columns() == channels() && y.columns() == channels() && before.columns() == channels());
+    AVIARY_ASSERT(y.rows() == x.rows() && before.rows() == x.rows());
+    detail::transform_rows(
+        y,
         [](auto const& now, auto const& past, auto const& mix) {
           return simd::Pack<std::remove_cvref_t<decltype(now)>>::fma(past - now, mix, now);
         },
-        mix_);
+        x, before, mix_);
   }
   /// Maps one token.
   void operator()(VecView<T const> x, VecView<T const> before, VecView<T> y) const noexcept {
-    (*this)(MatView<T const>(x.data(), 1, x.size()), before, MatView<T>(y.data(), 1, y.size()));
+    auto const row = [](auto view) { return MatView(view.data(), 1, view.size()); };
+    (*this)(row(x), row(before), row(y));
   }
 
  private:
