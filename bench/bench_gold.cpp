@@ -2,10 +2,10 @@
 /// values rebuilt, bound by arithmetic and measured by the peak of fused multiply-adds, or kept, bound by their bytes and
 /// measured by how long it takes to read as many; and a small whole GoldFinch that decodes.
 #include <algorithm>
-#include <any>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <random>
 #include <span>
 #include <string>
@@ -14,6 +14,7 @@
 #include "aviary/layers/gold.hpp"
 #include "models/goldfinch.hpp"
 #include "models/random_checkpoint.hpp"
+#include "models/reader.hpp"
 #include "support/peak.hpp"
 #include "support/program.hpp"
 
@@ -195,23 +196,23 @@ class Decoder {
   void read_to(Index tokens) {
     if (tokens == read_) return;
     if (tokens < read_ || read_ == 0)
-      model_->reset(), read_ = 0;
+      model_.reset(), read_ = 0;
     else
-      model_->restore(saved_);
-    model_->read_on(random_ids(tokens - read_ - 1, model_sizes.vocab));
-    model_->step(17);
-    saved_ = model_->save();
+      model_.restore(*saved_);
+    model_.read_on(random_ids(tokens - read_ - 1, model_sizes.vocab));
+    model_.step(17);
+    saved_ = model_.save();
     read_ = tokens;
   }
   /// Seconds for a token after these.
   double step() {
-    model_->restore(saved_);
-    return bench::seconds([&] { benchmark::DoNotOptimize(model_->step(17)); });
+    model_.restore(*saved_);
+    return bench::seconds([&] { benchmark::DoNotOptimize(model_.step(17)); });
   }
 
   double cache_bytes() {
-    model_->restore(saved_);
-    return static_cast<double>(model_->cache_bytes());
+    model_.restore(*saved_);
+    return static_cast<double>(model_.cache_bytes());
   }
   double transformer_bytes() const { return static_cast<double>(model_sizes.transformer_bytes(read_)); }
 
@@ -222,9 +223,9 @@ class Decoder {
   }
 
  private:
-  std::unique_ptr<models::Model> model_;
+  models::Reader model_;
   Index read_ = 0;
-  std::any saved_;
+  std::optional<models::Context> saved_;
 };
 
 template <class F> void add(std::string const& name, Index tokens, F&& measure) {

@@ -8,6 +8,7 @@
 
 #include "models/any.hpp"
 #include "models/random_checkpoint.hpp"
+#include "models/reader.hpp"
 #include "support/peak.hpp"
 #include "support/program.hpp"
 
@@ -24,6 +25,7 @@ constexpr Format formats[]{
     {WeightFormat::full, "f32", 4}, {NumberFormat::bf16, "bf16", 2}, {NumberFormat::q8, "q8", 17. / 16}};
 constexpr models::Rwkv7Sizes sizes;
 constexpr Index prompt = 512;
+constexpr Index most_contexts = 16;
 
 models::RandomCheckpoint const& checkpoint() {
   static models::RandomCheckpoint const made = models::random_checkpoint(sizes);
@@ -36,7 +38,9 @@ class Problem {
       : bytes_(static_cast<double>(sizes.multiplied()) * format.bytes),
         model_(models::load_rwkv7<float>(checkpoint().file(),
                                          {.format = format.format, .threads = models::Threads(threads)})
-                   .model) {
+                   .model),
+        workspace_(model_.model().make_workspace(most_contexts)),
+        contexts_(to_size(most_contexts), model_.model().empty_context()) {
     for (Index t = 0; t < prompt; ++t) tokens_.push_back(static_cast<models::TokenId>(t * 97 % sizes.vocab));
   }
 
@@ -45,12 +49,22 @@ class Problem {
     double const memory = 9.0 * static_cast<double>(sizes.layers * sizes.channels * sizes.head_size);
     return static_cast<double>(prompt) * (2.0 * static_cast<double>(sizes.multiplied_per_prompt_token()) + memory);
   }
-  void decode() { benchmark::DoNotOptimize(model_->step(17)); }
-  void prefill() { benchmark::DoNotOptimize(model_->prefill(tokens_)); }
+  void decode() { benchmark::DoNotOptimize(model_.step(17)); }
+  /// A token for each of so many contexts.
+  void decode(Index contexts) {
+    std::vector<models::Turn> turns;
+    for (std::size_t i = 0; i < to_size(contexts); ++i)
+      turns.push_back({&contexts_[i], std::span(tokens_).subspan(i, 1)});
+    model_.model().advance(turns, *workspace_);
+    benchmark::DoNotOptimize(contexts_[0].logits());
+  }
+  void prefill() { benchmark::DoNotOptimize(model_.prefill(tokens_)); }
 
  private:
   double bytes_;
-  std::unique_ptr<models::Model> model_;
+  models::Reader model_;
+  std::unique_ptr<models::Workspace> workspace_;
+  std::vector<models::Context> contexts_;
   std::vector<models::TokenId> tokens_;
 };
 
@@ -68,6 +82,12 @@ void add_all() {
         state.SetItemsProcessed(state.iterations());
         state.SetBytesProcessed(static_cast<std::int64_t>(problem.bytes()) * state.iterations());
       });
+      for (Index const contexts : {Index{8}, most_contexts})
+        add("rwkv7/0.1B/decode/contexts" + std::to_string(contexts) + end, [=](benchmark::State& state) {
+          Problem problem(format, threads);
+          for (auto _ : state) problem.decode(contexts);
+          state.SetItemsProcessed(contexts * state.iterations());
+        });
       add("rwkv7/0.1B/prefill" + end, [=](benchmark::State& state) {
         Problem problem(format, threads);
         double const elapsed = bench::seconds([&] {
@@ -84,19 +104,24 @@ void add_all() {
 void row(Format const& format) {
   Problem problem(format);
   std::vector<float> const same_bytes(static_cast<std::size_t>(problem.bytes()) / sizeof(float), 1.0f);
-  std::vector<double> decode, to_read, prefill, of_peak;
+  std::vector<double> decode, to_read, of_eight, of_sixteen, prefill, of_peak;
   for (int round = 0; round < 9; ++round) {
     double const read = bench::seconds([&] { bench::read(same_bytes.data(), static_cast<Index>(same_bytes.size())); });
     double const token = bench::seconds([&] { problem.decode(); });
+    double const eight = bench::seconds([&] { problem.decode(8); });
+    double const sixteen = bench::seconds([&] { problem.decode(16); });
     double const peak = bench::peak_burst<float>();
     double const whole = bench::seconds([&] { problem.prefill(); });
     decode.push_back(1 / token);
     to_read.push_back(token / read);
+    of_eight.push_back(8 * token / eight);
+    of_sixteen.push_back(16 * token / sixteen);
     prefill.push_back(static_cast<double>(prompt) / whole);
     of_peak.push_back(100 * problem.flops() / whole / peak);
   }
-  std::printf("%-6s %16.1f %22.2f %20.0f %12.1f\n", format.name, bench::median(decode), bench::median(to_read),
-              bench::median(prefill), bench::median(of_peak));
+  std::printf("%-6s %16.1f %22.2f %14.2f %12.2f %20.0f %12.1f\n", format.name, bench::median(decode),
+              bench::median(to_read), bench::median(of_eight), bench::median(of_sixteen), bench::median(prefill),
+              bench::median(of_peak));
   std::fflush(stdout);
 }
 
@@ -104,8 +129,8 @@ void short_table() {
   std::printf(
       "RWKV-7, %td layers of %td channels, vocabulary %td, one thread; medians of 9 rounds; FMA peak %.0f GFLOP/s\n",
       sizes.layers, sizes.channels, sizes.vocab, bench::peak<float>() / 1e9);
-  std::printf("%-6s %16s %22s %20s %12s\n", "", "decode, token/s", "x reading the weights", "prefill 512, token/s",
-              "% of peak");
+  std::printf("%-6s %16s %22s %14s %12s %20s %12s\n", "", "decode, token/s", "x reading the weights", "x of 8 at once",
+              "x of 16", "prefill 512, token/s", "% of peak");
   for (Format const& format : formats) row(format);
 }
 

@@ -26,6 +26,11 @@ constexpr char const* footer =
     "  /reset      forget everything, and draw as at the beginning\n"
     "  /save FILE  write the context into a file\n"
     "  /load FILE  go on from that file, and draw as at the beginning\n"
+    "With --prompts every prompt gets the reply that it has alone, in the order of the file:\n"
+    "  {\"index\": 0, \"text\": \" Paris\", \"tokens\": [36684], \"end\": \"length\"}     or \"end\": \"stop\"\n"
+    "A line of JSON is a string or an object with \"prompt\" or \"tokens\", and an \"id\", which its reply has as "
+    "well. What is\n"
+    "wrong with one prompt is an \"error\" in its line; the others go on, and the exit status is 1.\n"
     "With --save-state, a first Ctrl-C, SIGTERM or SIGHUP, a pipe that nobody reads any more and a full disk under\n"
     "standard output end the text; the context up to there is saved.\n"
     "A build that chooses no processor has code for several instruction sets, and takes the best that runs here.\n"
@@ -41,6 +46,9 @@ void add_options(CLI::App& app, Arguments& a) {
   option("--prompt", a.prompt, "text to continue");
   option("--prompt-file", a.prompt_file, "file with the text to continue, every byte of it; -: standard input");
   option("--tokens", a.tokens, "token ids to continue, such as 1,2,3; without any prompt: token 0");
+  option("--prompts", a.prompts,
+         "file of prompts, one a line; .jsonl: lines of JSON; -: standard input. Replies are lines of JSON, see below");
+  option("--batch", a.batch, "with --prompts: how many to reply to at a time")->capture_default_str();
   option("--length", a.length, "how many tokens to make, at most")->capture_default_str();
   option("--temperature", a.temperature, "0: always the most likely token")->capture_default_str();
   option("--top-p", a.top_p, "leave out what is less likely than this share")->capture_default_str();

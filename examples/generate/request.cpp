@@ -87,7 +87,7 @@ Request request_of(Arguments const& a) {
   if (a.model.empty())
     throw UsageError("--model: expected a checkpoint, found none; small ones are at https://huggingface.co/BlinkDL");
   char const* prompt = nullptr;
-  for (char const* option : {"--prompt", "--prompt-file", "--tokens"})
+  for (char const* option : {"--prompt", "--prompt-file", "--tokens", "--prompts"})
     if (given(option)) {
       if (prompt) throw UsageError(std::string("expected ") + prompt + " or " + option + ", found both");
       prompt = option;
@@ -115,7 +115,13 @@ Request request_of(Arguments const& a) {
                      .keep_keys = a.keep_keys},
             .logits = a.logits,
             .stats = a.stats,
-            .interactive = a.interactive};
+            .interactive = a.interactive,
+            .prompts = path("--prompts", a.prompts),
+            .batch = number<Index>("--batch", "a whole number from 1 to 4096", a.batch,
+                                   [](Index n) { return n >= 1 && n <= 4096; })};
+  if (given("--batch") && !r.prompts) throw UsageError("--batch: expected --prompts with it, found none");
+  for (char const* option : {"--interactive", "--logits", "--save-state"})
+    if (r.prompts && given(option)) throw UsageError(std::string("expected --prompts or ") + option + ", found both");
   r.load.group_norm_eps = number<double>("--group-norm-eps", "a number above 0", a.group_norm_eps,
                                          [](double x) { return fits_float(x) && static_cast<float>(x) > 0; });
   if (given("--rotary-base"))

@@ -8,7 +8,7 @@
 
 #include "generate/arguments.hpp"
 #include "models/any.hpp"
-#include "models/conversation.hpp"
+#include "models/reply.hpp"
 
 namespace generate {
 inline namespace AVIARY_ISA {
@@ -31,6 +31,8 @@ struct Request {
   models::ReplyOptions reply;
   models::LoadOptions load;
   bool logits, stats, interactive;
+  std::optional<std::filesystem::path> prompts;  ///< a file of many
+  Index batch;                                   ///< how many of them at a time
 };
 
 /// The request of a command line. Throws UsageError.

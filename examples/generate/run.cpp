@@ -16,12 +16,14 @@
 #include "aviary/io/output_file.hpp"
 #include "aviary/io/vocabulary.hpp"
 #include "aviary/simd/dispatch.hpp"
+#include "generate/answers.hpp"
 #include "generate/console.hpp"
 #include "generate/inputs.hpp"
 #include "generate/interruption.hpp"
 #include "generate/request.hpp"
 #include "generate/session.hpp"
 #include "models/any.hpp"
+#include "models/conversation.hpp"
 #include "models/progress.hpp"
 
 namespace {
@@ -140,6 +142,22 @@ void talk_and_save(Request const& r, models::Conversation& conversation, generat
   generate::Interruption::check();
 }
 
+/// Replies to many prompts, from a saved context if there is one. Throws std::runtime_error at the end if some failed.
+void answer(Request const& r, std::shared_ptr<models::Model const> const& model, models::Text text) {
+  generate::PromptLines prompts(*r.prompts);
+  models::Context first = model->empty_context();
+  if (r.load_state) model->load(first, *r.load_state);
+  models::Batch batch(model, std::move(text), r.reply, r.length, r.batch, std::move(first));
+  generate::Answers answers(prompts, batch);
+  generate::Stopwatch const time(r.stats);
+  Index const failed = answers.run();
+  time.stop("read", answers.tokens_read());
+  time.stop("made", answers.tokens_made());
+  if (failed > 0)
+    throw std::runtime_error(std::to_string(failed) + " of " + std::to_string(answers.prompts()) +
+                             " prompts failed, see their lines");
+}
+
 void run(Request const& r) {
   generate::Inputs const inputs = inputs_of(r);
   if (r.save_state) {  // better known before all the work
@@ -154,8 +172,10 @@ void run(Request const& r) {
   if (text.is_ids() && !r.reply.stop_texts.empty())
     throw UsageError("--stop-text: expected --vocab or --stop, as the model's vocabulary has " +
                      std::to_string(vocab_size) + " tokens and not 256 bytes");
+  if (r.prompts) return answer(r, loaded.model, std::move(text));
   std::vector<TokenId> const prompt = prompt_of(r, text);
-  models::Conversation conversation(*loaded.model, std::move(text), r.reply);
+  models::Reader reader(loaded.model);
+  models::Conversation conversation(reader, std::move(text), r.reply);
   if (r.load_state) conversation.load(*r.load_state);
 
   generate::Session session(conversation, inputs, r.length, r.stats);

@@ -22,6 +22,7 @@
 #include "models/any.hpp"
 #include "models/progress.hpp"
 #include "models/random_checkpoint.hpp"
+#include "models/reader.hpp"
 #include "models/timing.hpp"
 
 namespace {
@@ -74,7 +75,7 @@ class Reader {
       Index const n = std::min(piece, to - read_);
       ids_.clear();
       for (Index t = 0; t < n; ++t) ids_.push_back(any_id());
-      double const time = seconds([&] { model_->read_on(ids_); });
+      double const time = seconds([&] { model_.read_on(ids_); });
       pieces_.push_back({read_, read_ + n, time / static_cast<double>(n)});
       read_ += n;
     }
@@ -83,10 +84,10 @@ class Reader {
 
   /// Seconds for a token after what was read, the median of a few. They stay in the context.
   double decode() {
-    model_->step(any_id());  // makes up for what the attention layers have not done
+    model_.step(any_id());  // makes up for what the attention layers have not done
     std::vector<double> times;
     for (double sum = 0; times.size() < 3 || sum < 0.05; sum += times.back())
-      times.push_back(seconds([&] { model_->step(any_id()); }));
+      times.push_back(seconds([&] { model_.step(any_id()); }));
     return median(times);
   }
 
@@ -98,7 +99,7 @@ class Reader {
     return median(times);
   }
 
-  Index cache_bytes() const { return model_->cache_bytes(); }
+  Index cache_bytes() const { return model_.cache_bytes(); }
 
  private:
   struct Piece {
@@ -108,7 +109,7 @@ class Reader {
 
   TokenId any_id() { return static_cast<TokenId>(random_() % static_cast<unsigned>(vocab_)); }
 
-  std::unique_ptr<models::Model> model_;
+  models::Reader model_;
   Index vocab_, all_, read_ = 0;
   models::Progress progress_;
   std::vector<TokenId> ids_;

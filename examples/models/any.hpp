@@ -78,7 +78,7 @@ inline constexpr std::array kept_formats{aviary::NumberFormat::f32, aviary::Numb
 
 /// A model, and the tensors of its file that it has no use for.
 struct Loaded {
-  std::unique_ptr<Model> model;
+  std::shared_ptr<Model const> model;
   std::vector<std::string> unused;
 };
 

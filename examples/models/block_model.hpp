@@ -18,11 +18,14 @@ template <class BlockType> class BlockStack {
   using T = typename Block::T;
   using Context = std::vector<typename Block::State>;  ///< one per block
 
-  /// At least one block; `tokens` are run at once, at most.
-  BlockStack(std::vector<Block> blocks, Index tokens)
-      : blocks_(std::move(blocks)),
-        shared_(aviary::to_size(tokens * shared_channels())),
-        scratch_(tokens * most_scratch(blocks_)) {}
+  /// What calls compute with.
+  struct Workspace {
+    aviary::AlignedVector<T> shared;
+    aviary::Scratch<T> scratch;
+  };
+
+  /// At least one block.
+  explicit BlockStack(std::vector<Block> blocks) : blocks_(std::move(blocks)) {}
 
   Index channels() const noexcept { return blocks_.front().channels(); }
   Index size() const noexcept { return static_cast<Index>(blocks_.size()); }
@@ -32,12 +35,23 @@ template <class BlockType> class BlockStack {
     return context;
   }
 
-  template <class Ids> void run(Ids const&, aviary::MatView<T> x, Context& context, bool, Threads threads) {
+  /// For at most `tokens` at once.
+  Workspace make_workspace(Index tokens) const {
+    return {aviary::AlignedVector<T>(aviary::to_size(tokens * shared_channels())),
+            aviary::Scratch<T>(tokens * most_scratch())};
+  }
+
+  template <class Ids, class Wants>
+  void run(Ids const&, aviary::MatView<T> x, aviary::Packed<Context> const& contexts, Wants const&,
+           Workspace& workspace, Threads threads) const {
     for (std::size_t i = 0; i < blocks_.size(); ++i) {
+      auto const state = [&](Index s) { return &contexts.state(s)[i]; };
+      auto const states = contexts.template with_states<typename Block::State>(state);
       if constexpr (Block::TimeMix::shares_values)
-        blocks_[i](x, context[i], scratch_, aviary::MatView<T>(shared_.data(), x.rows(), shared_channels()), threads);
+        blocks_[i](x, states, workspace.scratch,
+                   aviary::MatView<T>(workspace.shared.data(), x.rows(), shared_channels()), threads);
       else
-        blocks_[i](x, context[i], scratch_, threads);
+        blocks_[i](x, states, workspace.scratch, threads);
     }
   }
 
@@ -80,15 +94,13 @@ template <class BlockType> class BlockStack {
     else
       return 0;
   }
-  static Index most_scratch(std::vector<Block> const& blocks) noexcept {
+  Index most_scratch() const noexcept {
     Index most = 0;
-    for (Block const& block : blocks) most = std::max(most, block.scratch_size());
+    for (Block const& block : blocks_) most = std::max(most, block.scratch_size());
     return most;
   }
 
   std::vector<Block> blocks_;
-  aviary::AlignedVector<T> shared_;
-  aviary::Scratch<T> scratch_;
 };
 
 /// A whole model of such blocks.

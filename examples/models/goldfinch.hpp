@@ -118,8 +118,8 @@ template <class G> Loaded load_goldfinch_with(aviary::TensorFile const& file, Lo
                                 {.compress = compress,
                                  .expand = read.matrix("w_kv_cache_b.weight", c, c + compress.rows()),
                                  .format = options.format});
-  typename G::Body body(BlockStack(std::move(recurrent), Made::stretch), std::move(token_cat), std::move(attention),
-                        Made::stretch, options.cache.value_or(aviary::format_of<T>), options.keep_keys);
+  typename G::Body body(BlockStack(std::move(recurrent)), std::move(token_cat), std::move(attention),
+                        options.cache.value_or(aviary::format_of<T>), options.keep_keys);
   auto ln_out = read.layer_norm("ln_out", c);
   aviary::Linear<T> head(read.matrix("head.weight", vocab_size, c), options.format);
   auto model = std::make_unique<Made>(typename Made::Weights{std::move(embedding), std::move(ln0), std::move(body),

@@ -55,18 +55,17 @@ template <class Number, Index Size> class GoldFinchBody {
     }
   };
 
-  /// At least one block of each kind; `tokens` are run at once, at most. The format is that of the cache: bf16, f16, q8 or
-  /// T's own.
+  /// At least one block of each kind. The format is that of the cache: bf16, f16, q8 or T's own.
   /// @throws std::invalid_argument for another format
   GoldFinchBody(BlockStack<Recurrent> recurrent, aviary::TokenCat<T> token_cat, std::vector<Attention> attention,
-                Index tokens, aviary::NumberFormat format, bool keep_keys)
+                aviary::NumberFormat format, bool keep_keys)
       : recurrent_(std::move(recurrent)),
         token_cat_(std::move(token_cat)),
         attention_(std::move(attention)),
         format_(format),
-        keep_keys_(keep_keys),
-        scratch_(std::max(exact_rows() * attention_scratch(), tokens * aviary::padded<T>(token_cat_.width()))),
-        workspace_(attention_workspace()) {}
+        keep_keys_(keep_keys) {
+    empty_cache();
+  }
 
   Index channels() const noexcept { return token_cat_.channels(); }
 
@@ -78,16 +77,53 @@ template <class Number, Index Size> class GoldFinchBody {
     return context;
   }
 
-  void run(std::span<TokenId const> ids, aviary::MatView<T> x, Context& context, bool wants_last, Threads threads) {
-    recurrent_.run(ids, x, context.recurrent, wants_last, threads);
-    std::visit([&](auto& cache) { token_cat_.append(ids, x, cache, scratch_, threads); }, context.cache);
-    wait(x, context);
-    if (!wants_last) return;
-    Index const waiting = static_cast<Index>(context.waiting.size()) / channels();
-    aviary::MatView<T> const rows(context.waiting.data(), waiting, channels());
-    std::visit([&](auto const& cache) { attend(rows, cache, context, threads); }, context.cache);
-    std::copy_n(&rows(waiting - 1, 0), channels(), &x(x.rows() - 1, 0));
-    context.waiting.clear();
+  /// What calls compute with.
+  struct Workspace {
+    typename BlockStack<Recurrent>::Workspace recurrent;
+    aviary::Scratch<T> scratch, rebuilding;
+    aviary::AlignedVector<T> rows;  ///< (most_waiting(), C): those that waited, of several contexts
+    std::vector<Index> offsets;     ///< of contexts among them
+    std::vector<Index> sequences;   ///< which these are
+  };
+  /// For at most `tokens` at once.
+  Workspace make_workspace(Index tokens) const {
+    Workspace made{recurrent_.make_workspace(tokens),
+                   aviary::Scratch<T>(
+                       std::max(most_waiting() * attention_scratch(), tokens * aviary::padded<T>(token_cat_.width()))),
+                   aviary::Scratch<T>(attention_workspace()),
+                   aviary::AlignedVector<T>(aviary::to_size(most_waiting() * channels())),
+                   {},
+                   {}};
+    made.offsets.reserve(aviary::to_size(most_waiting() + 1));
+    made.sequences.reserve(aviary::to_size(most_waiting()));
+    return made;
+  }
+
+  template <class Wants>
+  void run(std::span<TokenId const> ids, aviary::MatView<T> x, aviary::Packed<Context> const& contexts,
+           Wants const& wants, Workspace& workspace, Threads threads) const {
+    auto const recurrent = [&](Index s) { return &contexts.state(s).recurrent; };
+    recurrent_.run(ids, x, contexts.template with_states<typename BlockStack<Recurrent>::Context>(recurrent), wants,
+                   workspace.recurrent, threads);
+    for (Index s = contexts.first(); s < contexts.end(); ++s) {
+      Index const begin = contexts.begin_of(s), count = contexts.end_of(s) - begin;
+      Context& context = contexts.state(s);
+      auto const append = [&](auto& cache) {
+        token_cat_.append(ids.subspan(aviary::to_size(begin), aviary::to_size(count)), x.rows(begin, count), cache,
+                          workspace.scratch, threads);
+      };
+      std::visit(append, context.cache);
+      wait(x.rows(begin, count), context);
+    }
+    workspace.sequences.clear();
+    workspace.offsets.assign(1, 0);
+    for (Index s = contexts.first(); s < contexts.end(); ++s)
+      if (wants(s)) {
+        if (workspace.offsets.back() + waiting_rows(contexts.state(s)) > most_waiting())
+          attend(x, contexts, workspace, threads);
+        take_waiting(s, contexts.state(s), workspace);
+      }
+    attend(x, contexts, workspace, threads);
   }
 
   bool same_shape(Context const& a, Context const& b) const {
@@ -172,7 +208,7 @@ template <class Number, Index Size> class GoldFinchBody {
     auto& waiting = context.waiting;
     Index const most = exact_rows(), before = static_cast<Index>(waiting.size()) / channels();
     if (Index const surplus = before + x.rows() - most; surplus > 0) {
-      context.attention = empty_states();
+      for (std::size_t i = 0; i < attention_.size(); ++i) attention_[i].reset(context.attention[i]);
       waiting.erase(waiting.begin(), waiting.begin() + std::min(surplus, before) * channels());
     }
     for (Index t = std::max(Index{0}, x.rows() - most); t < x.rows(); ++t)
@@ -192,12 +228,48 @@ template <class Number, Index Size> class GoldFinchBody {
     from.read_into(waiting);
   }
 
-  template <class C> void attend(aviary::MatView<T> rows, C const& cache, Context& context, Threads threads) {
-    for (std::size_t i = 0; i < attention_.size(); ++i) {
-      auto* const rebuilt = keep_keys_ ? &context.rebuilt[i] : nullptr;
-      attention_[i](rows, context.attention[i], scratch_,
-                    aviary::GoldContext(token_cat_, cache, rows.rows(), workspace_, rebuilt), threads);
-    }
+  Index waiting_rows(Context const& context) const noexcept {
+    return static_cast<Index>(context.waiting.size()) / channels();
+  }
+  /// Rows of several contexts that go through attention together.
+  Index most_waiting() const noexcept { return std::max(Model::stretch, exact_rows()); }
+
+  /// Lays the rows of a context that wait beside those of others.
+  void take_waiting(Index s, Context& context, Workspace& workspace) const {
+    std::ranges::copy(context.waiting, workspace.rows.data() + workspace.offsets.back() * channels());
+    workspace.offsets.push_back(workspace.offsets.back() + waiting_rows(context));
+    workspace.sequences.push_back(s);
+    context.waiting.clear();
+  }
+
+  /// Takes the rows that waited through the attention blocks, and the last one of each context to its place in x.
+  void attend(aviary::MatView<T> x, aviary::Packed<Context> const& contexts, Workspace& workspace,
+              Threads threads) const {
+    if (workspace.sequences.empty()) return;
+    auto const context = [&](Index i) -> Context& { return contexts.state(workspace.sequences[aviary::to_size(i)]); };
+    Index const count = static_cast<Index>(workspace.sequences.size());
+    aviary::MatView<T> const rows(workspace.rows.data(), workspace.offsets.back(), channels());
+    auto const with = [&]<class S>(aviary::TokenCache<S> const&) {
+      auto const cache = [&](Index i) { return &std::get<aviary::TokenCache<S>>(std::as_const(context(i)).cache); };
+      for (std::size_t block = 0; block < attention_.size(); ++block) {
+        auto const state = [&](Index i) { return &context(i).attention[block]; };
+        auto const rebuilt = [&](Index i) { return &context(i).rebuilt[block]; };
+        using Rebuilt = aviary::States<aviary::KeyValueCache<T>>;
+        attention_[block](rows,
+                          aviary::Packed(aviary::States<typename Attention::State>(state, count, 1), workspace.offsets),
+                          workspace.scratch,
+                          aviary::GoldContext(token_cat_, aviary::States<aviary::TokenCache<S> const>(cache, count, 1),
+                                              workspace.offsets, workspace.rebuilding,
+                                              keep_keys_ ? Rebuilt(rebuilt, count, 1) : Rebuilt(nullptr, 0)),
+                          threads);
+      }
+    };
+    std::visit(with, context(0).cache);
+    for (Index i = 0; i < count; ++i)
+      std::copy_n(&rows(workspace.offsets[aviary::to_size(i) + 1] - 1, 0), channels(),
+                  &x(contexts.end_of(workspace.sequences[aviary::to_size(i)]) - 1, 0));
+    workspace.sequences.clear();
+    workspace.offsets.assign(1, 0);
   }
 
   BlockStack<Recurrent> recurrent_;
@@ -205,7 +277,6 @@ template <class Number, Index Size> class GoldFinchBody {
   std::vector<Attention> attention_;
   aviary::NumberFormat format_;
   bool keep_keys_;
-  aviary::Scratch<T> scratch_, workspace_;
 };
 
 }  // namespace AVIARY_ISA

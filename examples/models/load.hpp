@@ -39,10 +39,10 @@ template <class Generation> Loaded load_model(aviary::TensorFile const& file, Lo
   }
   auto ln_out = read.layer_norm("ln_out", c);
   aviary::Linear<T> head(read.matrix("head.weight", embedding.vocab_size(), c), options.format);
-  auto model = std::make_unique<Made>(
-      typename Made::Weights{std::move(embedding), std::move(ln0), BlockStack(std::move(blocks), Made::stretch),
-                             std::move(ln_out), std::move(head), read.fingerprint()},
-      options.threads);
+  auto model =
+      std::make_unique<Made>(typename Made::Weights{std::move(embedding), std::move(ln0), BlockStack(std::move(blocks)),
+                                                    std::move(ln_out), std::move(head), read.fingerprint()},
+                             options.threads);
   return {std::move(model), read.unused()};
 }
 

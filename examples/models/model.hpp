@@ -1,8 +1,18 @@
 #pragma once
 /// A language model as programs use it, whatever its generation.
-#include <any>
+///
+///     std::shared_ptr<models::Model const> model = ...;             weights, which any number of threads may share
+///     models::Context context = model->empty_context();             a conversation: a value
+///     auto const workspace = model->make_workspace();               for one thread
+///     model->advance({{.context = &context, .tokens = prompt}}, *workspace);
+///     ... context.logits() ...
+///
+/// Reader (reader.hpp) holds all three for programs with one conversation.
 #include <filesystem>
+#include <initializer_list>
+#include <memory>
 #include <span>
+#include <utility>
 
 #include "aviary/core/config.hpp"
 #include "aviary/io/vocabulary.hpp"
@@ -13,48 +23,101 @@ inline namespace AVIARY_ISA {
 using aviary::Index;
 using aviary::TokenId;
 
-/// A model and the context that it has read so far. A context is one conversation; a saved state is a value that any
-/// number of contexts may go on from.
+/// What a context is made of, which only its model knows.
+class HeldContext {
+ public:
+  virtual ~HeldContext() = default;
+  virtual std::unique_ptr<HeldContext> copy() const = 0;
+  /// Becomes a copy of another, in the memory that it has, if both are of one kind of model. What is allocated is so before
+  /// anything changes.
+  virtual bool assign(HeldContext const& other) = 0;
+  virtual std::span<float const> logits() const noexcept = 0;
+  virtual Index cache_bytes() const noexcept = 0;
+
+ protected:
+  HeldContext() = default;
+  HeldContext(HeldContext const&) = default;
+  HeldContext& operator=(HeldContext const&) = default;
+};
+
+/// What a model has read: a conversation. It is a value, of which copies go on by themselves. It comes from
+/// Model::empty_context().
+class Context {
+ public:
+  explicit Context(std::unique_ptr<HeldContext> held) noexcept : held_(std::move(held)) {}
+  Context(Context const& other) : held_(other.held_->copy()) {}
+  Context(Context&&) noexcept = default;
+  Context& operator=(Context const& other) {
+    if (held_ == nullptr || !held_->assign(*other.held_)) held_ = other.held_->copy();
+    return *this;
+  }
+  Context& operator=(Context&&) noexcept = default;
+
+  /// The logits of the token that follows what was read, valid until the context is read into or assigned to. None in an empty
+  /// context, and where the last call wanted none.
+  std::span<float const> logits() const noexcept { return held_->logits(); }
+  /// Bytes of the part that grows with every token; 0 where nothing does.
+  Index cache_bytes() const noexcept { return held_->cache_bytes(); }
+
+  HeldContext& held() noexcept { return *held_; }
+  HeldContext const& held() const noexcept { return *held_; }
+
+ private:
+  std::unique_ptr<HeldContext> held_;  // null once it is moved from
+};
+
+/// What calls of one thread compute with, from Model::make_workspace().
+class Workspace {
+ public:
+  virtual ~Workspace() = default;
+};
+
+/// What a context reads in a call.
+struct Turn {
+  Context* context;
+  std::span<TokenId const> tokens;  ///< at least one
+  bool wants_logits = true;  ///< false for all but the last piece of a prompt: what only its logits need is left out
+};
+
+/// Weights. All calls are const, and may run in several threads at once, with a workspace and contexts of their own.
 class Model {
  public:
-  /// A prompt is read in stretches of so many tokens: more make better use of the weights and take more memory.
+  /// Tokens go through the model in stretches of so many: more make better use of the weights and take more memory. Whole
+  /// groups, so that pieces of a prompt of this length have the bits of the whole.
   static constexpr Index stretch = 240;
 
   virtual ~Model() = default;
 
   virtual Index vocab_size() const noexcept = 0;
 
-  /// Forgets everything.
-  virtual void reset() = 0;
+  virtual Context empty_context() const = 0;
+  /// Makes a context of this model empty, in the memory that it has.
+  virtual void reset(Context& context) const = 0;
 
-  /// The logits of the token that follows what was read, valid until the next call that reads or forgets; none in an empty
-  /// context, and after read_on().
-  virtual std::span<float const> logits() const noexcept = 0;
+  /// A workspace for calls with up to so many contexts; with more it grows.
+  virtual std::unique_ptr<Workspace> make_workspace(Index contexts = 1) const = 0;
 
-  /// Reads one token or more and returns the logits of the token that follows, valid until the next call.
-  /// Throws std::invalid_argument, before anything is read, for no token or an id beyond the vocabulary.
-  virtual std::span<float const> prefill(std::span<TokenId const> tokens) = 0;
+  /// Advances any number of contexts, each by any number of tokens: weights are read once for all of them. A context gets the
+  /// same bits alone and among others. Allocates nothing but what a context's cache needs.
+  /// Throws std::invalid_argument, before anything is read, for no token, an id beyond the vocabulary, a context that has two
+  /// turns, and a context or workspace of another model. Other errors leave the contexts of the call in between: forget them.
+  virtual void advance(std::span<Turn const> turns, Workspace& workspace) const = 0;
+  void advance(std::initializer_list<Turn> turns, Workspace& workspace) const {
+    advance(std::span(turns.begin(), turns.size()), workspace);
+  }
+  /// Throws what advance() throws for tokens.
+  virtual void check(std::span<TokenId const> tokens) const = 0;
 
-  /// Reads tokens of a prompt, of which prefill() is to read the rest: the same without what only the last token's logits
-  /// need. There are no logits until then. Of a prompt that is read in pieces, all but the last are for this.
-  virtual void read_on(std::span<TokenId const> tokens) { prefill(tokens); }
+  /// Whether a context is one of this model: of its shapes and weights.
+  virtual bool owns(Context const& context) const noexcept = 0;
 
-  /// prefill() for one token.
-  std::span<float const> step(TokenId token) { return prefill({&token, 1}); }
-
-  /// Bytes of the part of the context that grows with every token; 0 where nothing does.
-  virtual Index cache_bytes() const noexcept { return 0; }
-
-  /// The context, a copy. restore() of a model with other weights throws std::invalid_argument.
-  virtual std::any save() const = 0;
-  virtual void restore(std::any const& state) = 0;
-
-  /// The same in a safetensors file, which another program may go on from. save_state() throws std::runtime_error with path
-  /// and reason, and leaves an older file as it was. load_state() throws std::runtime_error for a file that is damaged,
-  /// holds no context, or that of a model with another memory, other shapes or other weights, with what was expected and
-  /// found, and leaves the context as it was. What is loaded goes on to the same bits as what was saved, in a model of the same number type.
-  virtual void save_state(std::filesystem::path const& path) const = 0;
-  virtual void load_state(std::filesystem::path const& path) = 0;
+  /// A context in a safetensors file, which another program may go on from. save() throws std::runtime_error with path
+  /// and reason, and leaves an older file as it was. load() throws std::runtime_error for a file that is damaged, holds no
+  /// context, or that of a model with another memory, other shapes or other weights, with what was expected and found, and
+  /// leaves the context as it was. What is loaded goes on to the same bits as what was saved, in a model of the same number
+  /// type.
+  virtual void save(Context const& context, std::filesystem::path const& path) const = 0;
+  virtual void load(Context& context, std::filesystem::path const& path) const = 0;
 };
 
 }  // namespace AVIARY_ISA

@@ -54,5 +54,30 @@ class Progress {
   Index percent_ = -1;  // that the line shows
 };
 
+/// "12 prompts" on one line that is rewritten, and gone at the end.
+class Count {
+ public:
+  Count(std::ostream& to, char const* what, bool shown) : to_(to), what_(what), shown_(shown) {}
+  Count(Count const&) = delete;
+  Count& operator=(Count const&) = delete;
+  ~Count() { clear(); }
+
+  void operator()(Index done) {
+    if (!shown_ || done == 0) return;
+    to_ << '\r' << done << ' ' << what_ << std::flush;
+    is_there_ = true;
+  }
+  /// Takes the line away until there are more.
+  void clear() {
+    if (is_there_) to_ << "\r                              \r" << std::flush;
+    is_there_ = false;
+  }
+
+ private:
+  std::ostream& to_;
+  char const* what_;
+  bool shown_, is_there_ = false;
+};
+
 }  // namespace AVIARY_ISA
 }  // namespace models

@@ -6,6 +6,7 @@
 
 #include "models/rwkv7.hpp"
 #include "support/generations.hpp"
+#include "support/reader.hpp"
 #include "support/temporary_folder.hpp"
 
 using namespace aviary;
@@ -17,9 +18,11 @@ namespace {
 
 using Ids = std::vector<TokenId>;
 
-models::Loaded load(RwkvShape const& shape) { return models::load_any<float>(test::random_rwkv(shape).file()); }
-models::Loaded load_double(RwkvShape const& shape) {
-  return models::load_rwkv7<double>(test::random_rwkv(shape).file());
+test::LoadedReader load(RwkvShape const& shape) {
+  return test::reader_of(models::load_any<float>(test::random_rwkv(shape).file()));
+}
+test::LoadedReader load_double(RwkvShape const& shape) {
+  return test::reader_of(models::load_rwkv7<double>(test::random_rwkv(shape).file()));
 }
 
 /// Logits to compare, bit by bit.
@@ -46,12 +49,12 @@ TEST_CASE("context file: a loaded context goes on to the same bits") {
   auto const check = [&](auto&& make, RwkvShape const& shape) {
     CAPTURE(test::name(shape.version));
     auto const loaded = make(shape), other = make(shape);
-    models::Model& model = *loaded.model;
+    models::Reader& model = *loaded.model;
     auto const before = copy(model.prefill(Ids{3, 1, 4, 1, 5}));
     model.save_state(path);
     auto const next = copy(model.step(9)), after = copy(model.prefill(Ids{2, 6, 5}));
 
-    models::Model& second = *other.model;
+    models::Reader& second = *other.model;
     second.load_state(path);
     CHECK(copy(second.logits()) == before);
     CHECK(copy(second.step(9)) == next);
@@ -71,7 +74,7 @@ TEST_CASE("context file: an empty context") {
   TemporaryFolder const folder;
   auto const path = folder / "s.safetensors";
   auto const loaded = load({.version = test::Version::v6, .first_state = true});  // which is that of an empty one
-  models::Model& model = *loaded.model;
+  models::Reader& model = *loaded.model;
   CHECK(model.logits().empty());
   model.save_state(path);
   auto const first = copy(model.step(4));
@@ -85,10 +88,10 @@ TEST_CASE("context file: an empty context") {
 
 TEST_CASE("context file: logits belong to a saved value, too") {
   auto const loaded = load({}), wider = load({.vocab = 12});
-  models::Model& model = *loaded.model;
-  std::any const empty = model.save();
+  models::Reader& model = *loaded.model;
+  models::Context const empty = model.save();
   auto const first = copy(model.step(4));
-  std::any const kept = model.save();
+  models::Context const kept = model.save();
   model.step(5);
   model.restore(kept);
   CHECK(copy(model.logits()) == first);
@@ -114,7 +117,7 @@ TEST_CASE("context file: a saved value of another head size or other weights is 
     }
     auto weights = test::random_rwkv({.version = version, .heads = 3, .head_size = 8});
     weights.tensors.at("ln_out.bias").numbers[0] += 1;
-    auto const other = models::load_any<float>(weights.file());
+    auto const other = test::reader_of(models::load_any<float>(weights.file()));
     CHECK(message_of<std::invalid_argument>([&] { loaded.model->restore(other.model->save()); }) ==
           "this state belongs to another model");
   }
@@ -174,14 +177,14 @@ TEST_CASE("context file: what belongs to another model is refused and changes no
   TemporaryFolder const folder;
   auto const path = folder / "s.safetensors", bad = folder / "bad.safetensors";
   auto const loaded = load({.layers = 2, .heads = 2, .head_size = 16});
-  models::Model& model = *loaded.model;
+  models::Reader& model = *loaded.model;
   model.step(4);
   model.save_state(path);
   auto const expected = copy(model.step(5));
   model.load_state(path);
   auto const complaint = [&] {
     std::string const text = message_of([&] { model.load_state(bad); });
-    std::any const state = model.save();
+    models::Context const state = model.save();
     CHECK(copy(model.step(5)) == expected);
     model.restore(state);
     CHECK(text.starts_with(bad.string() + ": "));
@@ -217,7 +220,7 @@ TEST_CASE("context file: what belongs to another model is refused and changes no
   SUBCASE("other weights of the same shapes") {
     auto weights = test::random_rwkv({.layers = 2, .heads = 2, .head_size = 16});
     weights.tensors.at("head.weight").numbers.back() += 0x1p-20f;  // one number of all
-    auto const other = models::load_any<float>(weights.file());
+    auto const other = test::reader_of(models::load_any<float>(weights.file()));
     other.model->step(4);
     other.model->save_state(bad);
     auto const fingerprint = [](std::filesystem::path const& file) {

@@ -17,36 +17,62 @@ namespace {
 
 using Ids = std::vector<TokenId>;
 
-/// A model whose next token follows from the tokens read, in a way that a test can know: after n tokens with the last
-/// one t, the logits are what it is told.
-class Script final : public models::Model {
- public:
-  using Next = std::vector<float> (*)(Ids const& read);
-  Script(Index vocab_size, Next next) : vocab_size_(vocab_size), next_(next) {}
+using Next = std::vector<float> (*)(Ids const& read);
 
-  Ids tokens;                        ///< that were read
-  std::vector<std::size_t> prompts;  ///< how many at a time
+/// A model whose next token follows from the tokens read, in a way that a test can know: the logits are what it is told.
+class ScriptModel final : public models::Model {
+ public:
+  ScriptModel(Index vocab_size, Next next) : vocab_size_(vocab_size), next_(next) {}
+
+  struct Held final : models::HeldContext {
+    Ids tokens;                        ///< that were read
+    std::vector<std::size_t> prompts;  ///< how many at a time
+    std::vector<float> next;
+
+    std::unique_ptr<HeldContext> copy() const override { return std::make_unique<Held>(*this); }
+    bool assign(HeldContext const& other) override {
+      *this = dynamic_cast<Held const&>(other);
+      return true;
+    }
+    std::span<float const> logits() const noexcept override { return next; }
+    Index cache_bytes() const noexcept override { return 0; }
+  };
+  static Held const& held(models::Context const& context) { return dynamic_cast<Held const&>(context.held()); }
 
   Index vocab_size() const noexcept override { return vocab_size_; }
-  void reset() override {
-    tokens.clear();
-    logits_.clear();
+  models::Context empty_context() const override { return models::Context(std::make_unique<Held>()); }
+  void reset(models::Context& context) const override { dynamic_cast<Held&>(context.held()) = {}; }
+  std::unique_ptr<models::Workspace> make_workspace(Index) const override {
+    return std::make_unique<models::Workspace>();
   }
-  std::span<float const> logits() const noexcept override { return logits_; }
-  std::span<float const> prefill(std::span<TokenId const> more) override {
-    prompts.push_back(more.size());
-    tokens.insert(tokens.end(), more.begin(), more.end());
-    return logits_ = next_(tokens);
+  void advance(std::span<models::Turn const> turns, models::Workspace&) const override {
+    for (auto const& turn : turns) {
+      auto& context = dynamic_cast<Held&>(turn.context->held());
+      context.prompts.push_back(turn.tokens.size());
+      context.tokens.insert(context.tokens.end(), turn.tokens.begin(), turn.tokens.end());
+      context.next = next_(context.tokens);
+    }
   }
-  std::any save() const override { return {}; }
-  void restore(std::any const&) override {}
-  void save_state(std::filesystem::path const&) const override {}
-  void load_state(std::filesystem::path const&) override { prefill(Ids{1}); }
+  void check(std::span<TokenId const>) const override {}
+  bool owns(models::Context const&) const noexcept override { return true; }
+  void save(models::Context const&, std::filesystem::path const&) const override {}
+  void load(models::Context& context, std::filesystem::path const&) const override {
+    reset(context);
+    models::Workspace none;
+    Ids const one{1};
+    advance(std::vector{models::Turn{&context, one}}, none);
+  }
 
  private:
   Index vocab_size_;
   Next next_;
-  std::vector<float> logits_;
+};
+
+/// A reader of such a model.
+struct Script : models::Reader {
+  Script(Index vocab_size, Next next) : Reader(std::make_shared<ScriptModel>(vocab_size, next)) {}
+  Ids const& tokens() const { return ScriptModel::held(context()).tokens; }
+  auto const& prompts() const { return ScriptModel::held(context()).prompts; }
 };
 
 /// The most likely byte is always the one after the last, "a" after "z".
@@ -78,21 +104,21 @@ TEST_CASE("conversation: replies go on from the prompt and are read, too") {
   Conversation talk(model, Text(256), greedy());
   talk.read(Ids{'x', 'a'}, quiet);
   CHECK(reply(talk, 3) == "bcd");
-  CHECK(model.tokens == Ids{'x', 'a', 'b', 'c', 'd'});
+  CHECK(model.tokens() == Ids{'x', 'a', 'b', 'c', 'd'});
   CHECK(reply(talk, 2) == "ef");
   talk.read(Ids{'p'}, quiet);
   CHECK(reply(talk, 1) == "q");
   CHECK(reply(talk, 0) == "");
-  CHECK(model.tokens == Ids{'x', 'a', 'b', 'c', 'd', 'e', 'f', 'p', 'q'});
+  CHECK(model.tokens() == Ids{'x', 'a', 'b', 'c', 'd', 'e', 'f', 'p', 'q'});
 }
 
 TEST_CASE("conversation: an empty context begins with token 0, another one with nothing") {
   Script model(256, alphabet);
   Conversation talk(model, Text(256), greedy());
   talk.read({}, quiet);
-  CHECK(model.tokens == Ids{0});
+  CHECK(model.tokens() == Ids{0});
   talk.read({}, quiet);
-  CHECK(model.tokens == Ids{0});
+  CHECK(model.tokens() == Ids{0});
 }
 
 TEST_CASE("conversation: prompts are read in blocks, with progress") {
@@ -104,8 +130,8 @@ TEST_CASE("conversation: prompts are read in blocks, with progress") {
   talk.read(prompt, [&](Index done, Index all) { told.emplace_back(done, all); });
   Index const all = 2 * block + 1;
   CHECK(told == std::vector<std::pair<Index, Index>>{{0, all}, {block, all}, {2 * block, all}, {all, all}});
-  CHECK(model.prompts == std::vector<std::size_t>{to_size(block), to_size(block), 1});
-  CHECK(model.tokens == prompt);
+  CHECK(model.prompts() == std::vector<std::size_t>{to_size(block), to_size(block), 1});
+  CHECK(model.tokens() == prompt);
 }
 
 TEST_CASE("conversation: stop tokens and the end of the text are neither shown nor read") {
@@ -115,7 +141,7 @@ TEST_CASE("conversation: stop tokens and the end of the text are neither shown n
   Conversation talk(model, Text(256), options);
   talk.read(Ids{'a'}, quiet);
   CHECK(reply(talk, 10) == "bc");
-  CHECK(model.tokens == Ids{'a', 'b', 'c'});
+  CHECK(model.tokens() == Ids{'a', 'b', 'c'});
   CHECK(reply(talk, 10) == "");
   talk.read(Ids{'n'}, quiet);
   CHECK(reply(talk, 10) == "op");
@@ -128,7 +154,7 @@ TEST_CASE("conversation: stop tokens and the end of the text are neither shown n
   Conversation words(ending, Text(8, Vocabulary::parse_world("1 'ab' 2\n2 'a' 1\n")), greedy());
   words.read(Ids{1}, quiet);
   CHECK(reply(words, 10) == "aaa");
-  CHECK(ending.tokens == Ids{1, 2, 2, 2});
+  CHECK(ending.tokens() == Ids{1, 2, 2, 2});
 }
 
 TEST_CASE("conversation: stop texts are read but not shown") {
@@ -138,7 +164,7 @@ TEST_CASE("conversation: stop texts are read but not shown") {
   Conversation talk(model, Text(256), options);
   talk.read(Ids{'a'}, quiet);
   CHECK(reply(talk, 10) == "bcd");
-  CHECK(model.tokens.back() == 'f');
+  CHECK(model.tokens().back() == 'f');
   CHECK(reply(talk, 3) == "ghi");
   talk.read(Ids{'x'}, quiet);
   CHECK(reply(talk, 3) == "yza");  // the beginning of one that did not come
@@ -205,7 +231,7 @@ TEST_CASE("conversation: equal seeds and prompts make equal replies, again and a
   CHECK(reply(same, 50) == first);
   CHECK(reply(other, 50) != first);
   talk.reset();
-  CHECK(model.tokens.empty());
+  CHECK(model.tokens().empty());
   talk.read(Ids{1}, quiet);
   CHECK(reply(talk, 50) == first);
   talk.load("");
@@ -220,7 +246,8 @@ TEST_CASE("conversation: nothing is allocated per token") {
     options.penalties = {.presence = 0.3, .frequency = 0.2};
     options.stop_tokens = {};
     options.stop_texts = {"a text that does not come up", "another one"};
-    Conversation talk(*loaded.model, Text(256), options);
+    models::Reader model(loaded.model);
+    Conversation talk(model, Text(256), options);
     Ids const prompt(to_size(Conversation::block + 9), 'p');
     talk.read(prompt, quiet);
     reply(talk, 1);
@@ -236,8 +263,9 @@ TEST_CASE("conversation: nothing is allocated per token") {
 TEST_CASE("conversation: goes on from a file as if it had not stopped") {
   test::TemporaryFolder const folder;
   auto const weights = test::random_rwkv({.vocab = 256, .heads = 1, .head_size = 64});
-  auto const loaded = models::load_rwkv7<float>(weights.file()), fresh = models::load_rwkv7<float>(weights.file());
-  Conversation talk(*loaded.model, Text(256), greedy()), later(*fresh.model, Text(256), greedy());
+  models::Reader model(models::load_rwkv7<float>(weights.file()).model);
+  models::Reader fresh(models::load_rwkv7<float>(weights.file()).model);
+  Conversation talk(model, Text(256), greedy()), later(fresh, Text(256), greedy());
   talk.read(Ids{'h', 'i'}, quiet);
   reply(talk, 5);
   talk.save(folder / "s");

@@ -8,6 +8,7 @@
 #include "models/any.hpp"
 #include "support/checkpoint_case.hpp"
 #include "support/failing_memory.hpp"
+#include "support/reader.hpp"
 #include "support/temporary_folder.hpp"
 
 using namespace aviary;
@@ -33,7 +34,7 @@ TEST_CASE("failures: memory, while a model is loaded") {
     auto const load = [&] { loaded = models::load_any<float>(weights.file()); };
     auto const check = [&] { REQUIRE(loaded.model == nullptr); };
     CHECK(fail_each([] {}, load, check, [&] { loaded = {}; }) > 100);
-    CHECK(loaded.model->step(1).size() == 11);
+    CHECK(models::Reader(loaded.model).step(1).size() == 11);
   }
 }
 
@@ -42,12 +43,12 @@ TEST_CASE("failures: memory, while a context is saved: the old file stays, or th
   auto const path = folder / "s";
   for (test::Version const version : versions) {
     auto const weights = weights_of(version);
-    auto const model = models::load_any<float>(weights.file()).model;
+    auto const model = test::reader_of(models::load_any<float>(weights.file())).model;
     auto const logits = copy(model->step(1));
     auto const check = [&] {
       REQUIRE(folder.files() == 1);
       if (test::content_of(path) == "old") return;
-      auto const other = models::load_any<float>(weights.file()).model;
+      auto const other = test::reader_of(models::load_any<float>(weights.file())).model;
       other->load_state(path);
       REQUIRE(copy(other->logits()) == logits);
     };
@@ -61,13 +62,15 @@ TEST_CASE("failures: memory, while a context is loaded or restored: the model go
   for (test::Version const version : versions)
     for (bool const keep : {false, true}) {
       auto const weights = weights_of(version);
-      auto const load = [&] { return models::load_any<float>(weights.file(), {.keep_keys = keep}).model; };
+      auto const load = [&] {
+        return test::reader_of(models::load_any<float>(weights.file(), {.keep_keys = keep})).model;
+      };
       auto const first = load();
       first->prefill(std::vector<TokenId>(300, 3));  // more than the memory of a new model holds
       first->save_state(path);
-      std::any const saved = first->save();
+      models::Context const saved = first->save();
       auto const after = copy(first->step(5));
-      std::unique_ptr<models::Model> model;
+      std::unique_ptr<models::Reader> model;
       auto const prepare = [&] {
         model = load();
         model->step(1);

@@ -325,6 +325,14 @@ TEST_CASE("generate: wrong arguments are status 2 and say what was expected and 
     check({"--group-norm-eps", x}, "--group-norm-eps: expected a number above 0, found '" + std::string(x) + "'");
   for (char const* n : {"0", "-2", "two", "1025"})
     check({"--threads", n}, "--threads: expected a whole number from 1 to 1024, found '" + std::string(n) + "'");
+  for (char const* n : {"0", "-2", "two", "4097"})
+    check({"--prompts", "p", "--batch", n},
+          "--batch: expected a whole number from 1 to 4096, found '" + std::string(n) + "'");
+  check({"--batch", "3"}, "--batch: expected --prompts with it, found none");
+  check({"--prompts", ""}, "--prompts: expected a file, found ''");
+  check({"--prompts", "p", "--prompt", "x"}, "expected --prompt or --prompts, found both");
+  for (Arguments const& other : {Arguments{"--interactive"}, {"--logits"}, {"--save-state", "s"}})
+    check(Arguments{"--prompts", "p"} + other, "expected --prompts or " + other.front() + ", found both");
   for (char const* n : {"-1", "x", "18446744073709551616"})
     check({"--seed", n}, "--seed: expected a whole number from 0 to 2^64 - 1, found '" + std::string(n) + "'");
   for (char const* n : {"-1", "0.5", "all"})
@@ -472,6 +480,80 @@ TEST_CASE("generate: a prompt from a file or from standard input") {
                 bad + ": no token begins with byte 120 at position 3 of the text");
 }
 
+TEST_CASE("generate: many prompts have the replies that they have alone, in their order") {
+  TemporaryFolder const folder;
+  std::string const model = byte_model().write(folder / "m.safetensors").string();
+  std::vector<std::string> const prompts{"one", "", "a longer one, which takes its time", "x", "yes", "\xc3\xa9"};
+  std::string lines, json;
+  for (std::string const& prompt : prompts) {
+    lines += prompt + "\n";
+    json += nlohmann::json{{"prompt", prompt}, {"id", prompt.size()}}.dump() + "\n";
+  }
+  Arguments const options{"--model", model, "--length", "9", "--seed", "3", "--threads", two_threads};
+  std::string const text_file = folder.file("p.txt", lines).string(), json_file = folder.file("p.jsonl", json).string();
+  for (std::string const& file : {text_file, json_file})
+    for (char const* const batch : {"1", "2", "64"}) {
+      Finished const run = generate(options + Arguments{"--prompts", file, "--batch", batch});
+      CHECK(run.status == 0);
+      CHECK(run.err == "");
+      std::istringstream in(run.out);
+      std::string line;
+      for (std::size_t i = 0; i < prompts.size(); ++i) {
+        REQUIRE(std::getline(in, line));
+        auto const reply = nlohmann::json::parse(line);
+        CHECK(reply.at("index") == i);
+        CHECK(reply.contains("id") == (file == json_file));
+        if (file == json_file) CHECK(reply.at("id") == prompts[i].size());
+        std::string bytes;
+        for (int const token : reply.at("tokens")) bytes += static_cast<char>(token);
+        Finished const alone = generate(options + Arguments{"--prompt", prompts[i]});
+        CHECK(bytes == alone.out);
+        CHECK(reply.at("end") == (bytes.size() == 9 ? "length" : "stop"));
+      }
+      CHECK_FALSE(std::getline(in, line));
+    }
+  Finished const piped = generate(options + Arguments{"--prompts", "-", "--stats"}, {.in = "one\r\nno end"});
+  CHECK(piped.status == 0);
+  CHECK(piped.err.find("made: ") != std::string::npos);
+  CHECK(std::count(piped.out.begin(), piped.out.end(), '\n') == 2);
+}
+
+TEST_CASE("generate: what is wrong with a prompt is said in its place, and the others go on") {
+  TemporaryFolder const folder;
+  std::string const model = byte_model().write(folder / "m.safetensors").string();
+  std::string const file = folder
+                               .file("p.jsonl",
+                                     "\"a\"\n{\"tokens\": [1, 256], \"id\": \"b\"}\n{\"tokens\": [1, 2]}\nno JSON\n7\n"
+                                     "{\"prompt\": \"a\", \"tokens\": []}\n{\"promt\": \"a\"}\n{\"tokens\": [-1]}\n"
+                                     "{\"prompt\": 3}\n{\"tokens\": 3}\n\n\"z\"")
+                               .string();
+  Finished const run = generate({"--model", model, "--length", "2", "--prompts", file});
+  CHECK(run.status == 1);
+  CHECK(run.err == "generate: 9 of 12 prompts failed, see their lines\n");
+  std::vector<nlohmann::json> replies;
+  std::istringstream in(run.out);
+  for (std::string line; std::getline(in, line);) replies.push_back(nlohmann::json::parse(line));
+  REQUIRE(replies.size() == 12);
+  std::map<std::size_t, std::string> const errors{{1, "expected token ids from 0 to 255, found '256'"},
+                                                  {3, "expected a line of JSON, found none"},
+                                                  {4, "expected a string or an object, found another kind of JSON"},
+                                                  {5, "expected one of prompt and tokens"},
+                                                  {6, "expected id, prompt and tokens, found another member"},
+                                                  {7, "expected ids from 0 on as tokens, found -1"},
+                                                  {8, "expected a string as prompt"},
+                                                  {9, "expected a list of ids as tokens"},
+                                                  {10, "expected a line of JSON, found none"}};
+  for (std::size_t i = 0; i < replies.size(); ++i) {
+    CHECK(replies[i].at("index") == i);
+    auto const error = errors.find(i);
+    CHECK(replies[i].contains("error") == (error != errors.end()));
+    if (error != errors.end()) CHECK(replies[i].at("error") == error->second);
+  }
+  CHECK(replies[1].at("id") == "b");
+  check_failure({"--model", model, "--prompts", folder / "none"}, 1,
+                (folder / "none").string() + ": cannot open: No such file or directory");
+}
+
 TEST_CASE("generate: progress on a terminal, for long prompts alone") {
   TemporaryFolder const folder;
   test::Terminal const terminal;
@@ -491,8 +573,8 @@ TEST_CASE("generate: progress on a terminal, for long prompts alone") {
   };
   CHECK(messages(2047).starts_with("prefill: 2047 tokens, "));
   std::string const text = messages(4096);
-  CHECK(text.starts_with("\rprefill: 0%\rprefill: 6%\rprefill: 12%"));
-  CHECK(text.find("\rprefill: 93%\r             \rprefill: 4096 tokens, ") != std::string::npos);
+  CHECK(text.starts_with("\rprefill: 0%\rprefill: 5%\rprefill: 11%"));
+  CHECK(text.find("\rprefill: 99%\r             \rprefill: 4096 tokens, ") != std::string::npos);
 }
 
 TEST_CASE("generate: the environment names an instruction set") {

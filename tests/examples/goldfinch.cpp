@@ -7,6 +7,7 @@
 #include "support/checkpoint_case.hpp"
 #include "support/compare.hpp"
 #include "support/golden.hpp"
+#include "support/reader.hpp"
 #include "support/temporary_folder.hpp"
 
 using namespace aviary;
@@ -25,19 +26,19 @@ template <class T> constexpr double bound = std::is_same_v<T, float> ? 5e-5 : 1e
 constexpr NumberFormat rounding[] = {NumberFormat::bf16, NumberFormat::f16, NumberFormat::q8};
 
 /// Heads of 64 numbers in float have a compile-time size.
-template <class T> models::Loaded load_file(TensorFile const& file, LoadOptions const& options) {
+template <class T> test::LoadedReader load_file(TensorFile const& file, LoadOptions const& options) {
   if constexpr (std::is_same_v<T, float>)
-    return models::load_goldfinch<float>(file, options);
+    return test::reader_of(models::load_goldfinch<float>(file, options));
   else
-    return models::load_goldfinch_with<models::GoldFinch<T, dynamic>>(file, options);
+    return test::reader_of(models::load_goldfinch_with<models::GoldFinch<T, dynamic>>(file, options));
 }
-template <class T = float> models::Loaded load(CheckpointCase const& weights, LoadOptions const& options = {}) {
+template <class T = float> test::LoadedReader load(CheckpointCase const& weights, LoadOptions const& options = {}) {
   return load_file<T>(weights.file(), options);
 }
 
-/// The model in its own number type.
-template <class T> auto& exact(models::Model& model) {
-  return dynamic_cast<models::LanguageModel<models::GoldFinchBody<T, dynamic>>&>(model);
+/// Logits in the model's own number type.
+template <class T> auto exact(models::Reader& model, std::span<TokenId const> tokens) {
+  return test::exact_logits<models::LanguageModel<models::GoldFinchBody<T, dynamic>>>(model, tokens);
 }
 
 std::vector<float> copy(std::span<float const> x) { return {x.begin(), x.end()}; }
@@ -51,7 +52,7 @@ Ids tokens_for(Index vocab, Index n) {
 }
 
 /// The logits after each token, one token after another.
-std::vector<std::vector<float>> steps(models::Model& model, std::span<TokenId const> tokens) {
+std::vector<std::vector<float>> steps(models::Reader& model, std::span<TokenId const> tokens) {
   std::vector<std::vector<float>> logits;
   for (TokenId const token : tokens) logits.push_back(copy(model.step(token)));
   return logits;
@@ -83,15 +84,15 @@ TEST_CASE_TEMPLATE("goldfinch: logits of the published code, token by token and 
   Ids const tokens = file->ids("tokens");
   auto const expected = file->numbers("logits");
   auto const loaded = load_file<T>(file->tensors(), {});
-  auto& model = exact<T>(*loaded.model);
+  models::Reader& model = *loaded.model;
   std::vector<T> got;
   for (TokenId const token : tokens) {
-    auto const logits = model.read({&token, 1});
+    auto const logits = exact<T>(model, {&token, 1});
     got.insert(got.end(), logits.begin(), logits.end());
   }
   CHECK(max_error(got, expected) <= bound<T>);
   model.reset();
-  auto const last = model.read(tokens);
+  auto const last = exact<T>(model, tokens);
   CHECK(max_error(last, std::vector<double>(expected.end() - model.vocab_size(), expected.end())) <= bound<T>);
 }
 
@@ -117,7 +118,7 @@ TEST_CASE("goldfinch: every split of a prompt agrees with single tokens") {
   std::span<TokenId const> const all(tokens);
   for (test::RwkvShape const& shape : {test::RwkvShape{.layers = 4, .attention_layers = 2}, {.head_size = 9}}) {
     auto const loaded = load(test::random_goldfinch(shape));
-    models::Model& model = *loaded.model;
+    models::Reader& model = *loaded.model;
     CHECK(loaded.unused.empty());
     auto const expected = steps(model, all);
     for (std::size_t first = 1; first <= tokens.size(); ++first)
@@ -148,7 +149,7 @@ TEST_CASE("goldfinch: float agrees with double, whatever the shape") {
       if (base && shape.head_size % 2 != 0) continue;
       auto const loaded = load(weights, {.rotary_base = base}), wide = load<double>(weights, {.rotary_base = base});
       for (TokenId const token : tokens_for(shape.vocab, 9)) {
-        auto const expected = exact<double>(*wide.model).read({&token, 1});
+        auto const expected = exact<double>(*wide.model, {&token, 1});
         CHECK(max_error(loaded.model->step(token), expected) <= bound<float>);
       }
     }
@@ -218,10 +219,10 @@ TEST_CASE("goldfinch: a saved state is a value, in memory and in a file") {
       CAPTURE(std::string(name_of(format)));
       CAPTURE(keep);
       auto const loaded = load(weights, {.cache = format, .keep_keys = keep});
-      models::Model& model = *loaded.model;
-      std::any const empty = model.save();
+      models::Reader& model = *loaded.model;
+      models::Context const empty = model.save();
       auto const logits = copy(model.prefill(before));
-      std::any const kept = model.save();
+      models::Context const kept = model.save();
       model.save_state(folder / "s");
       auto const expected = steps(model, after);
       for (int i = 0; i < 2; ++i) {
@@ -250,7 +251,7 @@ TEST_CASE("goldfinch: states that older programs saved with a cache of q8, which
   test::TemporaryFolder const folder;
   auto const weights = test::random_goldfinch();
   auto const loaded = load(weights, {.cache = NumberFormat::q8});
-  models::Model& model = *loaded.model;
+  models::Reader& model = *loaded.model;
   model.prefill(tokens_for(11, 9));
   model.save_state(folder / "new");
   auto const expected = copy(model.step(3));
@@ -275,10 +276,10 @@ TEST_CASE("goldfinch: states of another cache or other shapes are refused, and c
   Ids const tokens = tokens_for(11, 9);
   std::string const path = (folder / "s").string();
   auto const loaded = load(weights);
-  models::Model& model = *loaded.model;
+  models::Reader& model = *loaded.model;
   model.prefill(tokens);
   auto const logits = copy(model.logits());
-  auto const check = [&](models::Loaded const& other, std::string const& found) {
+  auto const check = [&](test::LoadedReader const& other, std::string const& found) {
     CAPTURE(found);
     other.model->prefill(tokens);
     other.model->save_state(path);
@@ -316,7 +317,7 @@ TEST_CASE("goldfinch: states of another cache or other shapes are refused, and c
 TEST_CASE("goldfinch: a state with more waiting rows than tokens is refused when it is loaded") {
   test::TemporaryFolder const folder;
   auto const loaded = load(test::random_goldfinch());
-  models::Model& model = *loaded.model;
+  models::Reader& model = *loaded.model;
   auto const first = copy(model.step(1));
   model.reset();
   model.read_on(Ids{1, 2, 3});
@@ -349,7 +350,7 @@ TEST_CASE("goldfinch: a state with more waiting rows than tokens is refused when
 TEST_CASE("goldfinch: bad tokens change nothing") {
   auto const weights = test::random_goldfinch();
   auto const loaded = load(weights, {.keep_keys = true}), same = load(weights);
-  models::Model& model = *loaded.model;
+  models::Reader& model = *loaded.model;
   model.prefill(Ids{3, 1});
   same.model->prefill(Ids{3, 1});
   CHECK(message_of<std::invalid_argument>([&] { model.prefill({}); }) == "expected at least one token, found none");

@@ -10,6 +10,7 @@
 #include "support/compare.hpp"
 #include "support/generations.hpp"
 #include "support/plain_rwkv.hpp"
+#include "support/reader.hpp"
 #include "support/temporary_folder.hpp"
 #include "support/worst.hpp"
 
@@ -36,8 +37,8 @@ std::vector<TokenId> tokens_for(Index vocab, Index n) {
   return tokens;
 }
 
-models::Loaded load(CheckpointCase const& weights, models::LoadOptions const& options = {}) {
-  return models::load_any<float>(weights.file(), options);
+test::LoadedReader load(CheckpointCase const& weights, models::LoadOptions const& options = {}) {
+  return test::reader_of(models::load_any<float>(weights.file(), options));
 }
 
 std::vector<float> copy(std::span<float const> x) { return {x.begin(), x.end()}; }
@@ -73,11 +74,11 @@ struct Trained {
   }
   std::vector<TokenId> tokens(char const* key) const { return expected.at(key).get<std::vector<TokenId>>(); }
   std::vector<double> numbers(char const* key) const { return expected.at(key).get<std::vector<double>>(); }
-  models::Loaded load(Index threads) const {
+  test::LoadedReader load(Index threads) const {
     auto const& eps = expected.at("group_norm_eps");
     models::LoadOptions options{.threads = models::Threads(threads)};
     if (eps.is_number()) options.group_norm_eps = eps;
-    return models::load_any<float>(file, options);
+    return test::reader_of(models::load_any<float>(file, options));
   }
 };
 
@@ -156,7 +157,7 @@ TEST_CASE("models: a prompt at once, token by token, and split anywhere") {
     for (TokenId const token : tokens) expected = plain.step(token);
     for (Index const threads : {1, 3}) {
       auto const loaded = load(weights, {.threads = models::Threads(threads)});
-      models::Model& model = *loaded.model;
+      models::Reader& model = *loaded.model;
       std::span<TokenId const> const all(tokens);
       CHECK(max_error(model.prefill(all), expected) <= bound);
       for (Index const cut : {Index{1}, stretch - 1, stretch, stretch + 1, 2 * stretch, 2 * stretch + 19}) {
@@ -178,10 +179,10 @@ TEST_CASE("models: a saved state is a value, in memory and in a file") {
   for (Version const version : test::Generations::versions) {
     CAPTURE(test::name(version));
     auto const loaded = load(test::random_rwkv({.version = version}));
-    models::Model& model = *loaded.model;
-    std::any const empty = model.save();
+    models::Reader& model = *loaded.model;
+    models::Context const empty = model.save();
     auto const first = copy(model.step(4));
-    std::any const kept = model.save();
+    models::Context const kept = model.save();
     model.save_state(folder / "state");
     auto const second = copy(model.step(5));
     CHECK(second != first);
@@ -196,8 +197,8 @@ TEST_CASE("models: a saved state is a value, in memory and in a file") {
     CHECK(copy(model.step(4)) == first);
     model.reset();
     CHECK(copy(model.step(4)) == first);
-    for (std::any const& wrong : {other.model->save(), std::any(3), std::any()})
-      CHECK(message_of<std::invalid_argument>([&] { model.restore(wrong); }) == "this state belongs to another model");
+    CHECK(message_of<std::invalid_argument>([&] { model.restore(other.model->save()); }) ==
+          "this state belongs to another model");
   }
 }
 
@@ -206,14 +207,14 @@ TEST_CASE("models: reading tokens allocates nothing, and bad tokens change nothi
   for (Version const version : test::Generations::versions) {
     CAPTURE(test::name(version));
     auto const loaded = load(test::random_rwkv({.version = version, .head_size = 64}));
-    models::Model& model = *loaded.model;
+    models::Reader& model = *loaded.model;
     {
       test::AllocationCounter const allocations;
       model.prefill(tokens);
       model.step(1);
       CHECK(allocations.count() == 0);
     }
-    std::any const state = model.save();
+    models::Context const state = model.save();
     auto const expected = copy(model.step(7));
     model.restore(state);
     CHECK(message_of<std::invalid_argument>([&] { model.prefill({}); }) == "expected at least one token, found none");
@@ -343,7 +344,7 @@ TEST_CASE("models: trained models, whole, token by token and split anywhere, by 
     for (Index const threads : {1, 2}) {
       CAPTURE(trained.name);
       auto const loaded = trained.load(threads);
-      models::Model& model = *loaded.model;
+      models::Reader& model = *loaded.model;
       CHECK(loaded.unused.empty());
       for (auto const& [prompt, logits] : {std::pair{"prompt", "logits"}, {"extra_prompt", "extra_prompt_logits"}}) {
         auto const tokens = trained.tokens(prompt);

@@ -12,6 +12,7 @@
 #include "support/compare.hpp"
 #include "support/generations.hpp"
 #include "support/plain_rwkv.hpp"
+#include "support/reader.hpp"
 #include "support/temporary_folder.hpp"
 #include "support/worst.hpp"
 
@@ -25,6 +26,11 @@ template <class G, Index head_size, Index known = head_size> struct Kind : G {
   static constexpr Index size = head_size;
 };
 
+/// Logits in double.
+template <class K> auto exact(models::Reader& model, std::span<TokenId const> tokens) {
+  return test::exact_logits<models::BlockModel<typename K::Model::Block>>(model, tokens);
+}
+
 }  // namespace
 
 TEST_CASE_TEMPLATE("models exact: logits of the equations to all digits", K, Kind<test::Rwkv4, 24>,
@@ -34,12 +40,11 @@ TEST_CASE_TEMPLATE("models exact: logits of the equations to all digits", K, Kin
   for (Index const more_channels : {0, 9}) {
     auto const weights = test::random_rwkv(
         {.version = K::version, .head_size = K::size, .more_channels = more_channels, .first_state = true});
-    auto const loaded = models::load_model<typename K::Model>(weights.file());
-    auto& model = dynamic_cast<models::BlockModel<typename K::Model::Block>&>(*loaded.model);
+    models::Reader model(models::load_model<typename K::Model>(weights.file()).model);
     test::PlainRwkv plain(weights);
     for (TokenId const token : {3, 1, 10, 0, 0, 7, 3}) {
       auto const expected = plain.step(token);
-      CHECK(test::max_error(model.read({&token, 1}), expected) <= 1e-12);
+      CHECK(test::max_error(exact<K>(model, {&token, 1}), expected) <= 1e-12);
       CHECK(test::max_error(model.logits(), expected) <= 1e-7);  // rounded to float
     }
   }
@@ -57,9 +62,9 @@ TEST_CASE_TEMPLATE("models exact: trained models", K, Kind<test::Rwkv4, 24>, Kin
   auto const expected = nlohmann::json::parse(json);
   models::LoadOptions options;
   if (expected.at("group_norm_eps").is_number()) options.group_norm_eps = expected.at("group_norm_eps");
-  auto const loaded = models::load_model<typename K::Model>(SafeTensors(folder / (name + ".safetensors")), options);
-  auto& model = dynamic_cast<models::BlockModel<typename K::Model::Block>&>(*loaded.model);
-  auto const logits = model.read(expected.at("prompt").get<std::vector<TokenId>>());
+  models::Reader model(
+      models::load_model<typename K::Model>(SafeTensors(folder / (name + ".safetensors")), options).model);
+  auto const logits = exact<K>(model, expected.at("prompt").get<std::vector<TokenId>>());
   auto const reference = expected.at("logits").get<std::vector<double>>();
   REQUIRE(logits.size() == reference.size());
   test::Worst worst;

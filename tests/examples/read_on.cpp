@@ -7,6 +7,7 @@
 #include "models/any.hpp"
 #include "models/random_checkpoint.hpp"
 #include "support/compare.hpp"
+#include "support/reader.hpp"
 #include "support/temporary_folder.hpp"
 
 using namespace aviary;
@@ -19,11 +20,11 @@ using Ids = std::vector<TokenId>;
 constexpr models::GoldFinchSizes goldfinch{.layers = 4, .channels = 32, .head_size = 16, .vocab = 50};  // 2 attend
 constexpr models::Rwkv7Sizes rwkv7{.layers = 2, .channels = 32, .head_size = 16, .vocab = 50, .rank_w = 8, .rank_g = 8};
 
-std::unique_ptr<models::Model> make(models::GoldFinchSizes const& sizes, models::LoadOptions const& options = {}) {
-  return models::load_goldfinch<float>(models::random_checkpoint(sizes).file(), options).model;
+std::unique_ptr<models::Reader> make(models::GoldFinchSizes const& sizes, models::LoadOptions const& options = {}) {
+  return test::reader_of(models::load_goldfinch<float>(models::random_checkpoint(sizes).file(), options)).model;
 }
-std::unique_ptr<models::Model> make(models::Rwkv7Sizes const& sizes) {
-  return models::load_rwkv7<float>(models::random_checkpoint(sizes).file()).model;
+std::unique_ptr<models::Reader> make(models::Rwkv7Sizes const& sizes) {
+  return test::reader_of(models::load_rwkv7<float>(models::random_checkpoint(sizes).file())).model;
 }
 
 Ids some_tokens(Index n) {
@@ -34,7 +35,7 @@ Ids some_tokens(Index n) {
 std::vector<float> copy(std::span<float const> x) { return {x.begin(), x.end()}; }
 
 /// The logits after `tokens` and after one more, read with pieces of these sizes and the rest at the end.
-std::pair<std::vector<float>, std::vector<float>> logits(models::Model& model, std::span<TokenId const> tokens,
+std::pair<std::vector<float>, std::vector<float>> logits(models::Reader& model, std::span<TokenId const> tokens,
                                                          std::initializer_list<std::size_t> pieces) {
   for (std::size_t const n : pieces) {
     model.read_on(tokens.first(n));
@@ -81,7 +82,7 @@ TEST_CASE("read_on: a context may be saved before the rest is read") {
     CAPTURE(n);
     model->reset();
     model->read_on(all.first(n));
-    std::any const saved = model->save();
+    models::Context const saved = model->save();
     model->save_state(folder / "context");
     model->step(1);
     model->restore(saved);

@@ -5,6 +5,7 @@
 #include "fuzz/rewritten.hpp"
 #include "fuzz/target.hpp"
 #include "models/any.hpp"
+#include "models/reader.hpp"
 #include "support/checkpoint_case.hpp"
 
 namespace {
@@ -13,19 +14,16 @@ using namespace aviary;
 
 /// A model, and what it says in an empty context.
 struct Case {
-  models::Loaded loaded;
+  models::Reader model;
   std::vector<float> first;
 
-  explicit Case(test::RwkvShape shape) {
-    shape.vocab = 5, shape.heads = 1, shape.head_size = 4, shape.inner = 3;
-    loaded = models::load_any<float>(test::random_rwkv(shape).file());
-    auto const logits = loaded.model->step(1);
+  explicit Case(test::RwkvShape const& shape) : model(models::load_any<float>(test::random_rwkv(shape).file()).model) {
+    auto const logits = model.step(1);
     first.assign(logits.begin(), logits.end());
   }
 
   /// Goes on from the file. One that is refused leaves an empty context empty.
   void read(std::filesystem::path const& path) {
-    models::Model& model = *loaded.model;
     model.reset();
     try {
       model.load_state(path);
@@ -43,10 +41,15 @@ struct Case {
 std::vector<Case>& cases() {
   static std::vector<Case> all = [] {
     std::vector<Case> made;
-    made.emplace_back(test::RwkvShape{.version = test::Version::v7, .layers = 1});
-    made.emplace_back(test::RwkvShape{.version = test::Version::v4, .layers = 1});
-    made.emplace_back(
-        test::RwkvShape{.version = test::Version::goldfinch, .layers = 2, .attention_layers = 1, .compressed = 1});
+    for (test::Version const version : {test::Version::v7, test::Version::v4, test::Version::goldfinch})
+      made.emplace_back(test::RwkvShape{.version = version,
+                                        .layers = version == test::Version::goldfinch ? 2 : 1,
+                                        .vocab = 5,
+                                        .heads = 1,
+                                        .head_size = 4,
+                                        .inner = 3,
+                                        .attention_layers = 1,
+                                        .compressed = 1});
     return made;
   }();
   return all;

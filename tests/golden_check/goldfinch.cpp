@@ -2,6 +2,7 @@
 
 #include "golden_check/gold.hpp"
 #include "support/block_case.hpp"
+#include "support/reader.hpp"
 
 namespace aviary::golden_check {
 namespace {
@@ -14,20 +15,21 @@ template <class T> void check_type(test::BlockGolden const& file, std::string co
                            char const* how = "") {
     report.compare(file.path(), tensor, type + how, std::vector(x.begin(), x.end()), expected, model_bound<T>);
   };
-  auto const loaded = models::load_goldfinch_with<models::GoldFinch<T, dynamic>>(file.tensors(), {});
-  auto& model = dynamic_cast<models::LanguageModel<models::GoldFinchBody<T, dynamic>>&>(*loaded.model);
+  using Made = models::LanguageModel<models::GoldFinchBody<T, dynamic>>;
+  models::Reader model(models::load_goldfinch_with<models::GoldFinch<T, dynamic>>(file.tensors(), {}).model);
+  auto const read = [&](std::span<TokenId const> ids) { return test::exact_logits<Made>(model, ids); };
   auto const tokens = file.ids("tokens");
   auto const expected = file.numbers("logits");
-  compare("logits", model.read(tokens), {expected.end() - model.vocab_size(), expected.end()});
+  compare("logits", read(tokens), {expected.end() - model.vocab_size(), expected.end()});
   model.reset();
   std::vector<T> logits;
   for (TokenId const token : tokens) {
-    auto const next = model.read({&token, 1});
+    auto const next = read({&token, 1});
     logits.insert(logits.end(), next.begin(), next.end());
   }
   compare("logits", logits, expected, " token by token");
 
-  auto const& context = model.context();
+  auto const& context = dynamic_cast<Made const&>(model.model()).body_of(model.context());
   auto const& cache = std::get<TokenCache<T>>(context.cache);
   compare("compressed", cache.stored_keys(), file.numbers("compressed"));
   Index layer = 0;

@@ -6,14 +6,12 @@
 
 namespace aviary::test {
 
-/// forward and a loop of step against a result in float and in double, with memories of the given sizes where there are any
-/// and else of sizes known at run time.
+/// forward and a loop of step against a result in float and in double.
 template <class R> void check_memories(RuleCase<R> const& c, Sizes sizes, MatrixResult const& expected) {
   for (Arithmetic const number : {Arithmetic::float32, Arithmetic::float64}) {
     Note const note("arithmetic", name(number));
-    Sizes const given = has(number, sizes) ? sizes : Sizes::run_time;
-    check_close(Memories<R>::forward(c, number, given), expected, matrix_bound_of(number));
-    check_close(Memories<R>::steps(c, number, given), expected, matrix_bound_of(number));
+    check_close(Memories<R>::forward(c, number, sizes), expected, matrix_bound_of(number));
+    check_close(Memories<R>::steps(c, number, sizes), expected, matrix_bound_of(number));
   }
 }
 

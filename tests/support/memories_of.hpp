@@ -17,7 +17,7 @@ template <class R, class F> MatrixResult with_memory(Arithmetic number, Sizes si
       throw std::invalid_argument("tests: this build has no memory of this size and arithmetic");
   };
   auto const sized = [&]<class T>() {
-    switch (sizes) {
+    switch (has(number, sizes) ? sizes : Sizes::run_time) {
       case Sizes::k16_v16:
         return fixed.template operator()<T, 16, 16, Sizes::k16_v16>();
       case Sizes::k16_v24:
