@@ -180,6 +180,13 @@ class TensorFile {
     return tensor(name).expect_shape(shape);
   }
 
+  /// Gives back the memory in which the numbers of a tensor lie, for whoever has copied them: they are read from the file
+  /// again when they are touched. Does nothing for numbers that lie in no file.
+  void release(Tensor const& tensor) const noexcept {
+    file_.release(tensor.bytes);
+    for (TensorFile const& file : files_) file.release(tensor);
+  }
+
   /// Whether the file says what the checksum of all its content is: files of states and token caches do.
   bool has_checksum() const { return metadata().contains(detail::checksum_key); }
 
