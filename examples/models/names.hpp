@@ -85,10 +85,10 @@ inline std::optional<Index> hyperparameter(aviary::TensorFile const& file, std::
   return value;
 }
 
-/// (..., a, b) as (..., b, a).
+/// (..., a, b) as (..., b, a). Of no numbers the sizes may be anything, and stay as they are.
 inline void transposed(ShownTensor& shown, aviary::TensorFile const&, Index) {
   std::size_t const n = shown.shape.size();
-  if (n < 2) return;
+  if (n < 2 || shown.tensor.size() == 0) return;
   if (shown.strides.empty()) {
     shown.strides.assign(n, 1);
     for (std::size_t axis = n - 1; axis-- > 0;) shown.strides[axis] = shown.strides[axis + 1] * shown.shape[axis + 1];
@@ -149,7 +149,7 @@ inline constexpr std::array<Index, 5> shift_places{1, 2, 3, 0, 4};
 
 /// (5 R, C) as (C, 5 R), with other shifts first.
 inline void first_factor_of_shifts(ShownTensor& shown, aviary::TensorFile const&, Index) {
-  if (shown.shape.size() != 2 || shown.shape[0] % 5 != 0) return;
+  if (shown.shape.size() != 2 || shown.shape[0] % 5 != 0 || shown.tensor.size() == 0) return;
   Index const rank = shown.shape[0] / 5, channels = shown.shape[1];
   copied(shown, {channels, 5 * rank}, [&](auto&& take) {
     for (Index c = 0; c < channels; ++c)
@@ -159,7 +159,7 @@ inline void first_factor_of_shifts(ShownTensor& shown, aviary::TensorFile const&
 }
 /// (C, 5 R) as (5, R, C), with other shifts first.
 inline void second_factor_of_shifts(ShownTensor& shown, aviary::TensorFile const&, Index) {
-  if (shown.shape.size() != 2 || shown.shape[1] % 5 != 0) return;
+  if (shown.shape.size() != 2 || shown.shape[1] % 5 != 0 || shown.tensor.size() == 0) return;
   Index const rank = shown.shape[1] / 5, channels = shown.shape[0];
   copied(shown, {5, rank, channels}, [&](auto&& take) {
     for (Index const shift : shift_places)

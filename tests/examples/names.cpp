@@ -196,6 +196,19 @@ TEST_CASE("names: errors say what the file calls a tensor, and unknown ones are 
       "FILE: tensor 'blocks.0.att.x_r' ('model.layers.0.attn.x_x' in the file): is given twice, under different names");
 }
 
+TEST_CASE("names: tensors of no numbers, whatever their sizes, are refused by whoever reads them") {
+  constexpr std::int64_t large = std::int64_t{1} << 40;
+  for (std::vector<std::int64_t> const& shape :
+       std::vector<std::vector<std::int64_t>>{{0, large, large}, {0, large}, {large, 0}}) {
+    CheckpointCase other = test::to_fla(test::random_rwkv({.version = Version::v6}));
+    for (char const* const name : {"x_proj.0.linear.weight", "x_proj.2.weight", "w_proj.linear.lora.0.weight"}) {
+      CheckpointCase changed = other;
+      changed.add("model.layers.0.attn." + std::string(name), shape, {});
+      CHECK(message_of([&] { models::load_any<float>(open(changed)); }).find("expected ") != std::string::npos);
+    }
+  }
+}
+
 TEST_CASE("names: the heads of a GGUF file are what it says") {
   CheckpointCase model = test::random_rwkv({});
   GgufCase file = test::to_gguf(model);
