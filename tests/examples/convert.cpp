@@ -177,7 +177,10 @@ TEST_CASE("convert: bad files are status 1, and nothing half-written stays") {
   std::string const to = (folder / "out.safetensors").string(), missing = (folder / "missing.pth").string();
   check_failure({missing, to}, 1, missing + ": cannot open: No such file or directory");
   check_failure({missing, "--list"}, 1, missing + ": cannot open: No such file or directory");
-  check_failure({folder.path().string(), "--list"}, 1, folder.path().string() + ": is a directory");
+  check_failure({folder.path().string(), "--list"}, 1,
+                folder.path().string() +
+                    ": is a folder, expected one with a file of model.safetensors.index.json, model.safetensors, "
+                    "pytorch_model.bin.index.json, pytorch_model.bin, found none");
   std::string const empty = folder.file("empty.pth", "").string();
   check_failure({empty, "--list"}, 1, empty + ": expected 8 bytes of header length, found a file of 0 bytes");
   std::string const old = (samples() / "before_1_6.pth").string();
@@ -227,7 +230,8 @@ TEST_CASE("convert: models of other containers become released ones") {
                                       {"rwkv7.gguf", test::Version::v7},
                                       {"fla", test::Version::v7},
                                       {"transformers", test::Version::v4}}) {
-    CAPTURE(name);
+    std::string const sample = name;
+    CAPTURE(sample);
     Finished const run = convert({(containers / name).string(), to.string()});
     CHECK(run.status == 0);
     CHECK(run.err == "");
@@ -236,8 +240,8 @@ TEST_CASE("convert: models of other containers become released ones") {
       CHECK(written.tensor(tensor).read<float>() == entry.numbers);
   }
   Finished const list = convert({(containers / "formats.gguf").string(), "--list"});
-  CHECK(list.out.find("q4_k         q4_k  [1, 256]\n") != list.out.npos);
-  CHECK(list.out.find("q4_k.floats  f32   [1, 256]\n") != list.out.npos);
+  CHECK(list.out.find("q4_k         q4_k  [1, 512]\n") != list.out.npos);
+  CHECK(list.out.find("q4_k.floats  f32   [1, 512]\n") != list.out.npos);
 }
 
 TEST_CASE("convert: no shard is written over") {

@@ -46,7 +46,8 @@ TensorFile open(std::string const& gguf) {
 /// The same tensors as the released ones: names, shapes (but for vectors), and numbers to the bit.
 void check_same(TensorFile const& found, CheckpointCase const& model) {
   for (auto const& [name, entry] : model.tensors) {
-    CAPTURE(name);
+    std::string const tensor_name = name;
+    CAPTURE(tensor_name);
     REQUIRE(found.contains(name));
     Tensor const tensor = found.tensor(name);
     bool const is_vector = entry.shape.size() == 1 || (entry.shape.size() == 3 && entry.shape[1] == 1);
@@ -88,7 +89,8 @@ TEST_CASE("names: samples of other programs' files are the models that they were
   for (auto const& [path, version, has_words] :
        {Sample{"rwkv6.gguf", Version::v6, true}, Sample{"rwkv7.gguf", Version::v7, true},
         Sample{"fla", Version::v7, false}, Sample{"transformers", Version::v4, false}}) {
-    CAPTURE(path);
+    std::string const sample = path;
+    CAPTURE(sample);
     CheckpointCase const model = test::sample_model(version);
     TensorFile const file = models::open_model(samples() / path);
     file.verify();

@@ -118,7 +118,8 @@ TEST_CASE("checkpoint file: an index that is none is refused") {
            {R"({"weight_map": {"x": "a", "x": "a"}})", "tensor 'x' is given twice"},
            {R"({"weight_map": {"x": "a"}, "weight_map": {}})", "'weight_map' is given twice"},
            {R"({"deep": )" + std::string(100, '['), "the index is nested too deeply"}}) {
-    CAPTURE(json);
+    std::string const content = json;
+    CAPTURE(content);
     shards.write(json);
     CHECK(shards.complaint() == message);
   }
