@@ -1,7 +1,8 @@
 /// convert: lists the tensors of a checkpoint, or writes them as a safetensors file.
 ///   convert model.pth --list
-///   convert model.pth model.safetensors
-/// Reads what torch.save and safetensors write; the content tells which, not the name. Executes nothing that is in it.
+///   convert model.gguf model.safetensors
+/// Reads what torch.save, safetensors and llama.cpp's GGUF write, and folders of Hugging Face repositories; the content tells
+/// which, not the name. Tensors of models get the names of the released files. Executes nothing that is in a file.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstddef>
@@ -16,8 +17,14 @@
 #include "aviary/io/checkpoint_file.hpp"
 #include "aviary/io/message.hpp"
 #include "aviary/io/safetensors.hpp"
+#include "models/names.hpp"
 
 namespace {
+
+/// A mistake on the command line.
+struct UsageError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 struct Arguments {
   std::string from, to;
@@ -32,9 +39,6 @@ std::string complaint(Arguments const& a) {
   if (a.to.empty()) return "expected --list or a file to write, found neither";
   if (std::filesystem::path(a.to).extension() != ".safetensors")
     return "expected a file to write that ends in .safetensors, found " + aviary::in_quotes(a.to);
-  std::error_code no_such_file;
-  if (std::filesystem::equivalent(a.from, a.to, no_such_file))
-    return "expected another file to write than the one to read, found " + aviary::in_quotes(a.to);
   return {};
 }
 
@@ -50,7 +54,7 @@ struct Label {
   std::string padded(std::size_t columns) const { return text + std::string(std::max(columns, width) - width, ' '); }
 };
 
-/// One line for each tensor: name, number type, shape; then a line with the totals.
+/// One line for each tensor: name, what its numbers lie as, shape; then a line with the totals.
 void list(aviary::TensorFile const& file) {
   constexpr std::size_t widest = 60;  // longer names push the rest of their line aside
   std::size_t columns = 0;
@@ -59,11 +63,10 @@ void list(aviary::TensorFile const& file) {
   std::uint64_t numbers = 0, bytes = 0;
   for (std::string_view const name : file.names()) {
     aviary::Tensor const tensor = file.tensor(name);
-    std::cout << Label(name).padded(columns) << "  " << Label(name_of(tensor.dtype)).padded(4) << "  "
+    std::cout << Label(name).padded(columns) << "  " << Label(tensor.format_name()).padded(4) << "  "
               << aviary::shape_text(tensor.shape, tensor.shape.size()) << '\n';
-    auto const size = static_cast<std::uint64_t>(tensor.size());
-    numbers += size;
-    bytes += size * size_of(tensor.dtype);
+    numbers += static_cast<std::uint64_t>(tensor.size());
+    bytes += tensor.stored_size();
   }
   std::cout << file.size() << " tensors, " << numbers << " numbers, " << bytes << " bytes\n";
   if (!std::cout.flush()) throw std::runtime_error("cannot write to standard output");
@@ -79,8 +82,17 @@ void write(aviary::TensorFile const& file, std::filesystem::path const& to) {
   writer.write(to);
 }
 
+/// Throws UsageError if the file to write is one that is read, under whatever name.
+void check_target(Arguments const& a) {
+  std::error_code no_such_file;
+  for (std::filesystem::path const& input : aviary::checkpoint_files(a.from))
+    if (std::filesystem::equivalent(input, a.to, no_such_file))
+      throw UsageError("expected another file to write than the one to read, found " + aviary::in_quotes(a.to));
+}
+
 void run(Arguments const& a) {
-  aviary::TensorFile const file = aviary::open_checkpoint(std::filesystem::path(a.from));
+  if (!a.list) check_target(a);
+  aviary::TensorFile const file = models::open_model(a.from);
   a.list ? list(file) : write(file, a.to);
 }
 
@@ -96,9 +108,11 @@ int fail(std::string text, int status) {
 int main(int argc, char** argv) {
   Arguments a;
   CLI::App app(
-      "Lists the tensors of a checkpoint (of torch.save, or safetensors), or writes them as a safetensors file.",
+      "Lists the tensors of a checkpoint (of torch.save, safetensors or GGUF), or writes them as a safetensors file.",
       "convert");
-  app.add_option("FROM", a.from, "checkpoint to read: .pth, .pt, .bin or .safetensors; the content tells which");
+  app.add_option("FROM", a.from,
+                 "checkpoint to read: .pth, .pt, .bin, .safetensors or .gguf, an index of shards, or a folder; the "
+                 "content tells which");
   app.add_option("TO", a.to, "file to write, .safetensors; an older one is replaced when all is written");
   app.add_flag("--list", a.list, "print names, number types and shapes");
   try {
@@ -108,6 +122,8 @@ int main(int argc, char** argv) {
     return 0;
   } catch (CLI::ParseError const& error) {
     return error.get_exit_code() == 0 ? app.exit(error) : fail(error.what(), 2);
+  } catch (UsageError const& error) {
+    return fail(error.what(), 2);
   } catch (std::exception const& error) {
     return fail(error.what(), 1);
   }

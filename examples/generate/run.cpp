@@ -24,6 +24,7 @@
 #include "generate/session.hpp"
 #include "models/any.hpp"
 #include "models/conversation.hpp"
+#include "models/names.hpp"
 #include "models/progress.hpp"
 
 namespace {
@@ -33,10 +34,16 @@ using aviary::TokenId;
 using generate::Request;
 using generate::UsageError;
 
-models::Loaded load(Request const& r) {
-  aviary::TensorFile const file = aviary::open_checkpoint(r.model);
+/// A model, and the vocabulary that its file has, if it has one.
+struct LoadedWithWords {
+  models::Loaded loaded;
+  std::optional<aviary::Vocabulary> words;
+};
+
+LoadedWithWords load(Request const& r) {
+  aviary::TensorFile const file = models::open_model(r.model);
   file.verify();  // a damaged model would talk, too
-  return models::load_any<float>(file, r.load);
+  return {models::load_any<float>(file, r.load), file.vocabulary()};
 }
 
 void mention_unused(std::vector<std::string> const& names) {
@@ -45,14 +52,14 @@ void mention_unused(std::vector<std::string> const& names) {
             << aviary::in_quotes(names.front()) << '\n';
 }
 
-/// The text of the model's tokens, which must have those that the request names.
-models::Text text_of(Request const& r, Index vocab_size) {
-  if (!r.vocab) return models::Text(vocab_size);
-  aviary::Vocabulary words = aviary::Vocabulary::read_world(*r.vocab);
+/// The text of the model's tokens, which must have those of the vocabulary that the request names, or else that the model's
+/// file has.
+models::Text text_of(Request const& r, Index vocab_size, std::optional<aviary::Vocabulary> words) {
+  if (r.vocab) words = aviary::Vocabulary::read_world(*r.vocab);
   try {
     return models::Text(vocab_size, std::move(words));
   } catch (std::invalid_argument const& error) {
-    throw std::runtime_error(r.vocab->string() + ": " + error.what());
+    throw std::runtime_error((r.vocab ? *r.vocab : r.model).string() + ": " + error.what());
   }
 }
 
@@ -105,7 +112,7 @@ void print_logits(std::span<float const> logits) {
 /// What must stay as it is, whatever the program writes.
 generate::Inputs inputs_of(Request const& r) {
   generate::Inputs inputs;
-  inputs.add("the file of --model", r.model);
+  for (std::filesystem::path const& file : aviary::checkpoint_files(r.model)) inputs.add("the file of --model", file);
   if (r.vocab) inputs.add("the file of --vocab", *r.vocab);
   if (r.prompt_file && *r.prompt_file != "-") inputs.add("the file of --prompt-file", *r.prompt_file);
   inputs.add("standard input", "/dev/stdin");
@@ -164,10 +171,10 @@ void run(Request const& r) {
     inputs.check_target(*r.save_state);
     aviary::OutputFile const writable(*r.save_state);
   }
-  models::Loaded const loaded = load(r);
+  auto [loaded, words] = load(r);
   mention_unused(loaded.unused);
   Index const vocab_size = loaded.model->vocab_size();
-  models::Text text = text_of(r, vocab_size);
+  models::Text text = text_of(r, vocab_size, std::move(words));
   blaming<UsageError>("--stop", [&] { text.check(r.reply.stop_tokens); });
   if (text.is_ids() && !r.reply.stop_texts.empty())
     throw UsageError("--stop-text: expected --vocab or --stop, as the model's vocabulary has " +

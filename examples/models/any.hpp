@@ -115,6 +115,9 @@ template <class T> Loaded load_any(aviary::TensorFile const& file, LoadOptions c
     case Generation::unknown:
       break;
   }
+  if (auto const found = file.metadata().find("general.architecture"); found != file.metadata().end())
+    throw std::runtime_error(
+        file.message("expected a GGUF file of architecture rwkv6 or rwkv7, found " + aviary::in_quotes(found->second)));
   aviary::Tensor const embedding = file.tensor("emb.weight");  // any checkpoint has it
   throw std::runtime_error(embedding.message(
       "expected tensors of RWKV-4, 5, 6, 7 or GoldFinch beside it, found those of no known generation"));

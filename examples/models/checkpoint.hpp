@@ -85,10 +85,12 @@ template <class T> class WeightReader {
 
   /// Counts a tensor as read.
   void skip(std::string const& name) { used_.insert(name); }
-  /// Frees the numbers read so far.
+  /// Frees the numbers read so far, and the memory of the file that they were read from.
   void forget() {
     numbers_.clear();
     weights_.clear();
+    for (aviary::Tensor const& tensor : taken_) file_.release(tensor);
+    taken_.clear();
   }
 
   /// Of all that was read.
@@ -104,7 +106,7 @@ template <class T> class WeightReader {
 
  private:
   aviary::Tensor take(std::string const& name) {
-    aviary::Tensor const tensor = file_.tensor(name);
+    aviary::Tensor const tensor = taken_.emplace_back(file_.tensor(name));
     if (used_.insert(name).second) fingerprint_.add(tensor);
     return tensor;
   }
@@ -133,6 +135,7 @@ template <class T> class WeightReader {
   aviary::WeightFormat format_;
   std::deque<std::vector<T>> numbers_;
   std::deque<aviary::TensorWeights> weights_;
+  std::vector<aviary::Tensor> taken_;  // of which these are
   std::set<std::string> used_;
   aviary::Fingerprint fingerprint_;
 };

@@ -101,6 +101,9 @@ template <class G> Loaded load_goldfinch_with(aviary::TensorFile const& file, Lo
   aviary::Embedding<T> embedding(read.matrix("emb.weight", aviary::dynamic, aviary::dynamic), options.format);
   Index const c = embedding.channels(), vocab_size = embedding.vocab_size();
   Index const layers = std::max(count_layers(file), Index{2});  // one of each kind at least: what is missing is missed
+  read.forget();
+  aviary::Linear<T> head(read.matrix("head.weight", vocab_size, c), options.format);  // early, as in load.hpp
+  read.forget();
   auto ln0 = read.layer_norm("blocks.0.ln0", c);
   std::vector<typename G::Body::Recurrent> recurrent;
   std::vector<typename G::Body::Attention> attention;
@@ -121,7 +124,6 @@ template <class G> Loaded load_goldfinch_with(aviary::TensorFile const& file, Lo
   typename G::Body body(BlockStack(std::move(recurrent)), std::move(token_cat), std::move(attention),
                         options.cache.value_or(aviary::format_of<T>), options.keep_keys);
   auto ln_out = read.layer_norm("ln_out", c);
-  aviary::Linear<T> head(read.matrix("head.weight", vocab_size, c), options.format);
   auto model = std::make_unique<Made>(typename Made::Weights{std::move(embedding), std::move(ln0), std::move(body),
                                                              std::move(ln_out), std::move(head), read.fingerprint()},
                                       options.threads);

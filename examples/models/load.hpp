@@ -30,6 +30,10 @@ template <class Generation> Loaded load_model(aviary::TensorFile const& file, Lo
   WeightReader<T> read(file, options.format);
   aviary::Embedding<T> embedding(read.matrix("emb.weight", aviary::dynamic, aviary::dynamic), options.format);
   Index const c = embedding.channels(), layers = std::max(count_layers(file), Index{1});  // none: those of 0 are missed
+  read.forget();
+  // The largest matrices come first: what is read lies in memory twice until it is forgotten.
+  aviary::Linear<T> head(read.matrix("head.weight", embedding.vocab_size(), c), options.format);
+  read.forget();
   auto ln0 = read.layer_norm("blocks.0.ln0", c);
   std::vector<typename Generation::Block> blocks;
   for (Index layer = 0; layer < layers; ++layer) {
@@ -38,7 +42,6 @@ template <class Generation> Loaded load_model(aviary::TensorFile const& file, Lo
     read.forget();
   }
   auto ln_out = read.layer_norm("ln_out", c);
-  aviary::Linear<T> head(read.matrix("head.weight", embedding.vocab_size(), c), options.format);
   auto model =
       std::make_unique<Made>(typename Made::Weights{std::move(embedding), std::move(ln0), BlockStack(std::move(blocks)),
                                                     std::move(ln_out), std::move(head), read.fingerprint()},

@@ -168,7 +168,8 @@ template void gold<float, q8>(Gold<float>::Weights const&, TokenCat<float> const
                               Block<Gold<float>> const&);
 
 template <class T> void files(std::filesystem::path const& path, std::string_view text) {
-  TensorFile const file = open_checkpoint(path);
+  TensorFile const file = open_checkpoint(checkpoint_files(path).front());
+  file.release(Gguf(path).tensor(text));
   Tensor const tensor = file.tensor(text);
   std::vector<T> const numbers = tensor.read<T>();
   SafeTensorsWriter writer;

@@ -10,6 +10,7 @@
 
 #include "aviary/io/checkpoint_file.hpp"
 #include "aviary/io/safetensors.hpp"
+#include "support/container_case.hpp"
 #include "support/process.hpp"
 #include "support/temporary_folder.hpp"
 #include "support/zip_case.hpp"
@@ -176,7 +177,10 @@ TEST_CASE("convert: bad files are status 1, and nothing half-written stays") {
   std::string const to = (folder / "out.safetensors").string(), missing = (folder / "missing.pth").string();
   check_failure({missing, to}, 1, missing + ": cannot open: No such file or directory");
   check_failure({missing, "--list"}, 1, missing + ": cannot open: No such file or directory");
-  check_failure({folder.path().string(), "--list"}, 1, folder.path().string() + ": is a directory");
+  check_failure({folder.path().string(), "--list"}, 1,
+                folder.path().string() +
+                    ": is a folder, expected one with a file of model.safetensors.index.json, model.safetensors, "
+                    "pytorch_model.bin.index.json, pytorch_model.bin, found none");
   std::string const empty = folder.file("empty.pth", "").string();
   check_failure({empty, "--list"}, 1, empty + ": expected 8 bytes of header length, found a file of 0 bytes");
   std::string const old = (samples() / "before_1_6.pth").string();
@@ -217,4 +221,35 @@ TEST_CASE("convert: bad files are status 1, and nothing half-written stays") {
   CHECK(convert({good, to}).status == 0);
   CHECK(SafeTensors(std::filesystem::path(to)).tensor("long.name", {3, 2}).read<float>() ==
         std::vector<float>{0, 3, 1, 4, 2, 5});
+}
+
+TEST_CASE("convert: models of other containers become released ones") {
+  TemporaryFolder const folder;
+  std::filesystem::path const containers = samples().parent_path() / "containers", to = folder / "m.safetensors";
+  for (auto const& [name, version] : {std::pair{"rwkv6.gguf", test::Version::v6},
+                                      {"rwkv7.gguf", test::Version::v7},
+                                      {"fla", test::Version::v7},
+                                      {"transformers", test::Version::v4}}) {
+    std::string const sample = name;
+    CAPTURE(sample);
+    Finished const run = convert({(containers / name).string(), to.string()});
+    CHECK(run.status == 0);
+    CHECK(run.err == "");
+    SafeTensors const written(to);
+    for (auto const& [tensor, entry] : test::sample_model(version).tensors)
+      CHECK(written.tensor(tensor).read<float>() == entry.numbers);
+  }
+  Finished const list = convert({(containers / "formats.gguf").string(), "--list"});
+  CHECK(list.out.find("q4_k         q4_k  [1, 512]\n") != list.out.npos);
+  CHECK(list.out.find("q4_k.floats  f32   [1, 512]\n") != list.out.npos);
+}
+
+TEST_CASE("convert: no shard is written over") {
+  TemporaryFolder const folder;
+  std::filesystem::copy(samples().parent_path() / "containers" / "fla", folder / "fla");
+  std::string const from = (folder / "fla").string(),
+                    to = (folder / "fla" / "model-00002-of-00002.safetensors").string();
+  std::string const before = test::content_of(to);
+  check_failure({from, to}, 2, "expected another file to write than the one to read, found '" + to + "'");
+  CHECK(test::content_of(to) == before);
 }

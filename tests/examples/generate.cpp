@@ -12,6 +12,7 @@
 
 #include "models/threads.hpp"
 #include "support/compare.hpp"
+#include "support/container_case.hpp"
 #include "support/generations.hpp"
 #include "support/plain_rwkv.hpp"
 #include "support/process.hpp"
@@ -966,5 +967,45 @@ TEST_CASE("generate: trained models") {
         model + Arguments{"--prompt", prompt, "--length", "32", "--temperature", "0", "--threads", two_threads});
     CHECK(run.status == 0);
     CHECK(run.out == greedy);
+  }
+}
+
+TEST_CASE("generate: a model is a file or a folder of shards, and text is that of its own vocabulary") {
+  namespace fs = std::filesystem;
+  fs::path const samples = fs::path(AVIARY_TEST_GOLDEN_DIR).parent_path() / "io" / "containers";
+  TemporaryFolder const folder;
+  std::string const released = test::sample_model(test::Version::v7).write(folder / "m.safetensors").string();
+  std::string const vocab = folder
+                                .file("vocab.txt",
+                                      "1 'a' 1\n2 'b' 1\n3 'ab' 2\n4 b'\\x80\\xff' 2\n5 ' the' 4\n"
+                                      "6 '\\n\\t\\r\\\\' 4\n7 \"it's\" 4\n8 '\\'\"' 2\n9 '\u00e9' 2\n")
+                                .string();
+  Arguments const words{"--prompt", "abba the", "--length", "20", "--temperature", "1", "--seed", "7"};
+  Finished const expected = generate(Arguments{"--model", released, "--vocab", vocab} + words);
+  CHECK(expected.status == 0);
+  CHECK(!expected.out.empty());
+  Finished const gguf = generate(Arguments{"--model", (samples / "rwkv7.gguf").string()} + words);
+  CHECK(gguf.status == 0);
+  CHECK(gguf.err == "");
+  CHECK(gguf.out == expected.out);
+  std::string const other = folder.file("other.txt", "1 'x' 1\n3 'y' 1\n").string();
+  CHECK(generate({"--model", (samples / "rwkv7.gguf").string(), "--vocab", other, "--prompt", "xyx", "--logits"}).out ==
+        generate({"--model", released, "--tokens", "1,3,1", "--logits"}).out);
+  for (char const* const path : {"fla", "fla/model.safetensors.index.json"})
+    CHECK(generate(Arguments{"--model", (samples / path).string(), "--vocab", vocab} + words).out == expected.out);
+}
+
+TEST_CASE("generate: no shard of the model is written over") {
+  namespace fs = std::filesystem;
+  TemporaryFolder const folder;
+  fs::path const samples = fs::path(AVIARY_TEST_GOLDEN_DIR).parent_path() / "io" / "containers";
+  fs::copy(samples / "fla", folder / "fla");
+  for (char const* const name :
+       {"model.safetensors.index.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"}) {
+    fs::path const target = folder / "fla" / name;
+    std::string const before = test::content_of(target);
+    check_failure({"--model", (folder / "fla").string(), "--tokens", "1", "--save-state", target.string()}, 1,
+                  target.string() + ": is the file of --model, expected another file to save the context in");
+    CHECK(test::content_of(target) == before);
   }
 }

@@ -1,14 +1,14 @@
 /// Reads any bytes as the checkpoint of a whole model, of any generation, and lets it read a token.
 #include "models/any.hpp"
-#include "models/reader.hpp"
 
-#include "aviary/io/checkpoint_file.hpp"
 #include "fuzz/target.hpp"
+#include "models/names.hpp"
+#include "models/reader.hpp"
 
 int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size) {
   using namespace aviary;
   fuzz::may_refuse([&] {
-    TensorFile const file = open_checkpoint(std::as_bytes(std::span(data, size)));
+    TensorFile const file = models::with_released_names(open_checkpoint(std::as_bytes(std::span(data, size))));
     models::Loaded const loaded = models::load_any<float>(file);
     fuzz::require(loaded.unused.size() <= file.size(), "what is not used is in the file");
     models::Reader reader(loaded.model);

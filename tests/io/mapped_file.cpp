@@ -72,3 +72,19 @@ TEST_CASE("mapped_file: a pipe or a device is refused without waiting for it") {
   CHECK(message_of([&] { MappedFile{"/dev/zero"}; }) == "/dev/zero: is not a regular file");
 }
 #endif
+
+TEST_CASE("mapped_file: bytes whose memory is given back are read again, and others are left alone") {
+  TemporaryFolder const folder;
+  std::string content(100'001, '\0');
+  for (std::size_t i = 0; i < content.size(); ++i) content[i] = static_cast<char>(i * 37 + i / 256);
+  MappedFile const file(folder.file("f", content));
+  auto const bytes = file.bytes();
+  for (auto const& part : {bytes, bytes.subspan(5000, 1), bytes.subspan(4096, 8192), bytes.last(1), bytes.first(0)}) {
+    file.release(part);
+    CHECK(file.text() == content);
+  }
+  std::string other(100'001, 'x');  // of pages that nobody could bring back
+  file.release(bytes_of(other));
+  MappedFile().release(bytes_of(other));
+  CHECK(other == std::string(100'001, 'x'));
+}

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <span>
 #include <stdexcept>
@@ -50,6 +51,10 @@ class MappedFile {
   std::string_view text() const noexcept {
     return {reinterpret_cast<char const*>(data_.get()), data_ ? data_.get_deleter().size : 0};
   }
+
+  /// Gives back the memory of some of the bytes, for whoever has copied them: they are read from the file again when they are
+  /// touched. Does nothing for bytes that are not the file's, or where a file is read whole.
+  void release(std::span<std::byte const> bytes) const noexcept;
 
  private:
   std::unique_ptr<std::byte const[], detail::FileRelease> data_;
@@ -103,7 +108,21 @@ inline MappedFile::MappedFile(std::filesystem::path const& path) {
   data_ = {static_cast<std::byte const*>(data), detail::FileRelease{size}};
 }
 
+inline void MappedFile::release(std::span<std::byte const> part) const noexcept {
+  auto const all = bytes();
+  std::less_equal<std::byte const*> const not_after;
+  if (part.empty() || !not_after(all.data(), part.data()) ||
+      !not_after(part.data() + part.size(), all.data() + all.size()))
+    return;
+  auto const page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));  // a mapping begins with one
+  std::size_t const begin = static_cast<std::size_t>(part.data() - all.data()) / page * page;
+  std::size_t const end = static_cast<std::size_t>(part.data() - all.data()) + part.size();
+  ::madvise(const_cast<std::byte*>(all.data()) + begin, end - begin, MADV_DONTNEED);
+}
+
 #else
+
+inline void MappedFile::release(std::span<std::byte const>) const noexcept {}
 
 inline void detail::FileRelease::operator()(std::byte const* data) const noexcept { delete[] data; }
 

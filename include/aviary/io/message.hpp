@@ -47,6 +47,15 @@ constexpr Utf8Character first_character(std::string_view text) noexcept {
   return is_one ? Utf8Character{code, size} : Utf8Character{};
 }
 
+constexpr bool is_utf8(std::string_view text) noexcept {
+  while (!text.empty()) {
+    std::size_t const bytes = first_character(text).bytes;
+    if (bytes == 0) return false;
+    text.remove_prefix(bytes);
+  }
+  return true;
+}
+
 /// Whether a character shows: it controls nothing, in either range of control characters, and ends no line.
 constexpr bool shows(std::uint32_t code) noexcept {
   return code >= 0x20 && (code < 0x7f || code >= 0xa0) && code != 0x2028 && code != 0x2029;

@@ -60,7 +60,10 @@ struct SafeTensorsPlace {
 AVIARY_IO_INLINE TensorTable read_safetensors(std::span<std::byte const> bytes, std::string_view file);
 /// The JSON part of a file that holds these. Texts are UTF-8.
 AVIARY_IO_INLINE std::string safetensors_header(Metadata const& metadata, std::span<SafeTensorsPlace const> tensors);
-AVIARY_IO_INLINE bool is_utf8(std::string const& text);
+
+/// Which file of its folder has each tensor, as an index of shards says: {"weight_map": {"TENSOR": "FILE", ...}, ...}.
+using ShardIndex = std::map<std::string, std::string, std::less<>>;
+AVIARY_IO_INLINE ShardIndex read_shard_index(std::string_view json, std::string_view file);
 
 }  // namespace detail
 
@@ -87,13 +90,8 @@ class SafeTensorsWriter {
                                  .bytes = std::as_bytes(span)});
   }
 
-  /// Adds a tensor of another file as it is; one with strides is written row-major.
-  SafeTensorsWriter& add(Tensor const& tensor) {
-    return add(std::string(tensor.name), {.dtype = tensor.dtype,
-                                          .shape = {tensor.shape.begin(), tensor.shape.end()},
-                                          .strides = {tensor.strides.begin(), tensor.strides.end()},
-                                          .bytes = tensor.bytes});
-  }
+  /// Adds a tensor of another file as it is; one with strides is written row-major, one in blocks as numbers of its dtype.
+  SafeTensorsWriter& add(Tensor const& tensor) { return add(std::string(tensor.name), detail::entry_of(tensor)); }
 
   /// Sets a text of the file; a checksum, copied from another file, is worked out anew.
   /// Throws std::invalid_argument unless key and text are UTF-8.
@@ -135,7 +133,9 @@ class SafeTensorsWriter {
     if (name == detail::metadata_key) fail("the name is reserved");
     std::optional<std::int64_t> const extent = detail::extent_of(entry.shape, entry.strides);
     std::size_t const size = size_of(entry.dtype), numbers = entry.bytes.size() / size;
-    if (!extent || entry.bytes.size() % size != 0 || static_cast<std::uint64_t>(*extent) != numbers)
+    bool const fits =
+        extent && (entry.blocks || (entry.bytes.size() % size == 0 && static_cast<std::uint64_t>(*extent) == numbers));
+    if (!fits)
       fail("expected numbers for shape " + shape_text(entry.shape) + strides_text(entry) + ", found " +
            std::to_string(entry.bytes.size()) + " bytes of " + std::string(name_of(entry.dtype)));
     if (count(entry) > static_cast<std::uint64_t>(INT64_MAX) / size) fail("it has more than 2^63 - 1 bytes");

@@ -1,5 +1,5 @@
 #pragma once
-/// The JSON of safetensors files, for safetensors.hpp, which includes it and says when not. Include that.
+/// The JSON of safetensors files and of indices of their shards, for safetensors.hpp, which includes it and says when not. Include that.
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -19,6 +19,11 @@
 #include "aviary/io/safetensors.hpp"
 
 namespace AVIARY_NAMESPACE::detail {
+
+inline std::string_view without_prefix(std::string_view what) {  // "[json.exception.parse_error.101] "
+  std::size_t const end = what.find("] ");
+  return end == std::string_view::npos ? what : what.substr(end + 2);
+}
 
 /// Reads and checks the JSON part, event by event: nothing is kept of it but what it declares. Every failure throws.
 class SafeTensorsHeaderReader {
@@ -214,11 +219,6 @@ class SafeTensorsHeaderReader {
   static std::string range_text(std::uint64_t begin, std::uint64_t end) {
     return "[" + std::to_string(begin) + ", " + std::to_string(end) + "]";
   }
-  static std::string_view without_prefix(std::string_view what) {  // "[json.exception.parse_error.101] "
-    std::size_t const end = what.find("] ");
-    return end == std::string_view::npos ? what : what.substr(end + 2);
-  }
-
   [[noreturn]] void fail(std::string const& what) const { throw std::runtime_error(std::string(file_) + ": " + what); }
   [[noreturn]] void fail_here(std::string const& what) const {
     fail((is_metadata() ? std::string(metadata_key) : "tensor " + in_quotes(name_)) + ": " + what);
@@ -257,6 +257,88 @@ AVIARY_IO_INLINE TensorTable read_safetensors(std::span<std::byte const> bytes, 
          " left in the file");
   return SafeTensorsHeaderReader(file, rest.subspan(length))
       .read({reinterpret_cast<char const*>(rest.data()), static_cast<std::size_t>(length)});
+}
+
+/// Reads the index of a model's shards, event by event. Every failure throws.
+class ShardIndexReader {
+  using Json = nlohmann::json;
+
+ public:
+  explicit ShardIndexReader(std::string_view file) : file_(file) {}
+
+  ShardIndex read(std::string_view json) {
+    if (json.find('\0') != json.npos) fail("the index holds a byte of 0");  // where the parser would stop
+    Json::sax_parse(json, this);
+    if (!has_map_) fail("the index has no 'weight_map' of tensors to files");
+    if (index_.empty()) fail("the index names no tensors");
+    return std::move(index_);
+  }
+
+  /// @name What the parser calls
+  ///@{
+  bool null() { return take("null"); }
+  bool boolean(bool) { return take("boolean"); }
+  bool number_integer(Json::number_integer_t) { return take("number"); }
+  bool number_unsigned(Json::number_unsigned_t) { return take("number"); }
+  bool number_float(Json::number_float_t, std::string const&) { return take("number"); }
+  bool binary(Json::binary_t&) { return take("binary"); }
+  bool string(std::string& text) {
+    if (depth_ < 2 || !in_map_) return take("string");
+    if (!is_file_name(text))
+      fail("tensor " + in_quotes(key_) + ": expected the name of a file beside the index, found " + in_quotes(text));
+    index_.at(key_) = std::move(text);
+    return true;
+  }
+  bool start_object(std::size_t) { return open("object"); }
+  bool start_array(std::size_t) { return open("array"); }
+  bool end_object() { return --depth_, true; }
+  bool end_array() { return --depth_, true; }
+  bool key(std::string& name) {
+    if (depth_ == 1) {
+      in_map_ = name == "weight_map";
+      if (in_map_ && std::exchange(has_map_, true)) fail("'weight_map' is given twice");
+    } else if (in_map_) {
+      key_ = std::move(name);
+      if (!index_.emplace(key_, std::string()).second) fail("tensor " + in_quotes(key_) + " is given twice");
+    }
+    return true;
+  }
+  bool parse_error(std::size_t, std::string const&, Json::exception const& error) {
+    fail("the index is not valid JSON: " + printable(without_prefix(error.what()), 200));
+  }
+  ///@}
+
+ private:
+  static constexpr int depth_limit = 16;
+
+  bool take(std::string_view kind) const {
+    if (depth_ == 0) fail("expected an object, found " + std::string(kind));
+    if (depth_ == 1 && in_map_) fail("expected an object for 'weight_map', found " + std::string(kind));
+    if (in_map_) fail("tensor " + in_quotes(key_) + ": expected the name of a file, found " + std::string(kind));
+    return true;
+  }
+  bool open(std::string_view kind) {
+    if (kind != "object" || depth_ > 1) take(kind);
+    if (++depth_ > depth_limit) fail("the index is nested too deeply");
+    return true;
+  }
+
+  /// Of a file in the folder at hand, on any system.
+  static bool is_file_name(std::string_view name) {
+    return !name.empty() && name != "." && name != ".." && name.find_first_of("/\\:") == name.npos;
+  }
+
+  [[noreturn]] void fail(std::string const& what) const { throw std::runtime_error(std::string(file_) + ": " + what); }
+
+  std::string_view file_;
+  ShardIndex index_;
+  int depth_ = 0;  // how many objects and lists are open
+  bool in_map_ = false, has_map_ = false;
+  std::string key_;
+};
+
+AVIARY_IO_INLINE ShardIndex read_shard_index(std::string_view json, std::string_view file) {
+  return ShardIndexReader(file).read(json);
 }
 
 /// A text of UTF-8 as JSON writes it.
@@ -299,15 +381,6 @@ AVIARY_IO_INLINE std::string safetensors_header(Metadata const& metadata, std::s
     json += '}';
   }
   return json + '}';
-}
-
-AVIARY_IO_INLINE bool is_utf8(std::string const& text) {
-  for (std::string_view rest = text; !rest.empty();) {
-    std::size_t const bytes = first_character(rest).bytes;
-    if (bytes == 0) return false;
-    rest.remove_prefix(bytes);
-  }
-  return true;
 }
 
 }  // namespace AVIARY_NAMESPACE::detail

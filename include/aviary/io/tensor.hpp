@@ -19,6 +19,7 @@
 #include "aviary/core/config.hpp"
 #include "aviary/core/convert.hpp"
 #include "aviary/core/view.hpp"
+#include "aviary/io/block_format.hpp"
 #include "aviary/io/message.hpp"
 
 namespace AVIARY_NAMESPACE {
@@ -66,14 +67,15 @@ inline constexpr bool readable = (Stored<From> && Stored<To>) || std::is_same_v<
 template <Element T> struct Numbers {
   std::byte const* bytes;  ///< of number 0, on any boundary
   std::span<std::int64_t const> shape, strides;
+  std::optional<BlockNumbers> blocks;  ///< none: they lie as they are
 
   /// to[i] = number first + i.
   void load(std::size_t first, std::span<T> to) const noexcept {
-    if (strides.empty()) return copy(bytes + first * sizeof(T), 1, to);
+    if (strides.empty()) return copy(first, 1, to);
     auto const columns = static_cast<std::size_t>(shape.back()), stride = static_cast<std::size_t>(strides.back());
     while (!to.empty()) {
       std::size_t const column = first % columns, n = std::min(columns - column, to.size());
-      copy(bytes + (row_offset(first / columns) + column * stride) * sizeof(T), stride, to.first(n));
+      copy(row_offset(first / columns) + column * stride, stride, to.first(n));
       to = to.subspan(n);
       first += n;
     }
@@ -90,8 +92,12 @@ template <Element T> struct Numbers {
     }
     return offset;
   }
-  static void copy(std::byte const* from, std::size_t stride, std::span<T> to) noexcept {
+  /// Numbers `place`, place + stride ... of those that lie in the bytes.
+  void copy(std::size_t place, std::size_t stride, std::span<T> to) const noexcept {
     if (to.empty()) return;  // and there may be no bytes
+    if constexpr (std::is_same_v<T, float>)
+      if (blocks) return blocks->decode(bytes, place, stride, to.data(), to.size());
+    std::byte const* const from = bytes + place * sizeof(T);
     if (stride == 1) return static_cast<void>(std::memcpy(to.data(), from, to.size_bytes()));
     for (std::size_t i = 0; i < to.size(); ++i) std::memcpy(&to[i], from + i * stride * sizeof(T), sizeof(T));
   }
@@ -180,11 +186,23 @@ struct Tensor {
   std::span<std::byte const> bytes;            ///< little-endian, on any boundary, from the first to the last number
   std::string_view file = "memory";            ///< for messages
   std::span<std::int64_t const> strides = {};  ///< in numbers, from 0 on, one for each size; empty: row-major, no gaps
+  std::optional<BlockNumbers> blocks = {};  ///< its numbers lie in blocks, `bytes` are all of these, and dtype is f32
+  std::string_view stored_name = {};        ///< what the file calls it, if that is another name
 
   /// How many numbers it holds. With strides that may be fewer or more than lie in its bytes.
   Index size() const noexcept {
-    if (strides.empty()) return static_cast<Index>(bytes.size() / size_of(dtype));
+    if (strides.empty() && !blocks) return static_cast<Index>(bytes.size() / size_of(dtype));
     return static_cast<Index>(detail::element_count(shape).value_or(0));
+  }
+
+  /// "q4_0": what its numbers lie as. They are read as those of dtype.
+  std::string_view format_name() const noexcept { return blocks ? block_format_name(blocks->format) : name_of(dtype); }
+  /// Bytes that its numbers take in the file; shared ones are counted again.
+  std::size_t stored_size() const noexcept {
+    auto const numbers = static_cast<std::size_t>(size());
+    if (!blocks) return numbers * size_of(dtype);
+    auto const [per_block, bytes_of_block] = block_size(blocks->format);
+    return (numbers + per_block - 1) / per_block * bytes_of_block;
   }
 
   /// This tensor, if it has the shape; a size of aviary::dynamic fits any. Else throws std::runtime_error.
@@ -215,6 +233,10 @@ struct Tensor {
     if (!strides.empty()) part.strides = strides.subspan(1);
     auto const numbers = [](std::optional<std::int64_t> n) { return static_cast<std::size_t>(n.value_or(0)); };
     std::size_t const stride = numbers(strides.empty() ? detail::element_count(part.shape) : strides[0]);
+    if (blocks) {
+      part.blocks->first += to_size(i) * stride;
+      return part;
+    }
     std::size_t const extent = numbers(detail::extent_of(part.shape, part.strides));
     part.bytes = bytes.subspan(to_size(i) * stride * size_of(dtype), extent * size_of(dtype));
     return part;
@@ -234,7 +256,7 @@ struct Tensor {
                                           ", the destination " + std::to_string(out.size())));
     with_element(dtype, [&]<class From>() {
       if constexpr (detail::readable<From, To>)
-        detail::copy_numbers(detail::Numbers<From>{bytes.data(), shape, strides}, out);
+        detail::copy_numbers(detail::Numbers<From>{bytes.data(), shape, strides, blocks}, out);
     });
   }
 
@@ -247,9 +269,10 @@ struct Tensor {
   }
 
   /// The numbers where they lie, in row-major order; nothing if they have another format, lie on another boundary than T's,
-  /// or have strides of another order.
+  /// have strides of another order, or lie in blocks.
   template <Element T> std::optional<std::span<T const>> in_place() const noexcept {
-    if (dtype != format_of<T> || !is_aligned<T>() || !detail::is_row_major(shape, strides)) return std::nullopt;
+    if (blocks || dtype != format_of<T> || !is_aligned<T>() || !detail::is_row_major(shape, strides))
+      return std::nullopt;
     return std::span(numbers<T>(), static_cast<std::size_t>(size()));
   }
 
@@ -280,9 +303,10 @@ struct Tensor {
     return found;
   }
 
-  /// What keeps the rows of a tensor of one dimension or two from being seen where they lie, as numbers of T: a boundary or
-  /// strides; empty: nothing.
+  /// What keeps the rows of a tensor of one dimension or two from being seen where they lie, as numbers of T: blocks, a
+  /// boundary or strides; empty: nothing.
   template <Element T> std::string obstacle_to_rows() const {
+    if (blocks) return "expected numbers as they are, found blocks of " + std::string(format_name());
     if (!is_aligned<T>())
       return "expected numbers at an address that " + std::to_string(alignof(T)) +
              " divides, found one with a remainder of " + std::to_string(address() % alignof(T));
@@ -298,9 +322,11 @@ struct Tensor {
       fail("expected dtype " + detail::dtypes_readable_as<T>() + ", found " + std::string(name_of(dtype)));
   }
 
-  /// "FILE: tensor 'NAME': what"
+  /// "FILE: tensor 'NAME': what", or "FILE: tensor 'NAME' ('STORED NAME' in the file): what"
   std::string message(std::string const& what) const {
-    return std::string(file) + ": tensor " + in_quotes(name) + ": " + what;
+    std::string out = std::string(file) + ": tensor " + in_quotes(name);
+    if (!stored_name.empty()) out.append(" (").append(in_quotes(stored_name)).append(" in the file)");
+    return out.append(": ").append(what);
   }
 
  private:
@@ -320,9 +346,9 @@ namespace detail {
 /// Calls f(bytes) with the numbers of a tensor in row-major order, piece by piece. All pieces but the last have a number of
 /// bytes that 4096 divides.
 template <class F> void for_each_piece(Tensor const& tensor, F&& f) {
-  if (tensor.strides.empty()) return f(tensor.bytes);
+  if (tensor.strides.empty() && !tensor.blocks) return f(tensor.bytes);
   with_element(tensor.dtype, [&]<class T>() {
-    Numbers<T> const numbers{tensor.bytes.data(), tensor.shape, tensor.strides};
+    Numbers<T> const numbers{tensor.bytes.data(), tensor.shape, tensor.strides, tensor.blocks};
     std::array<T, 4096> block;
     for (std::size_t i = 0, n = static_cast<std::size_t>(tensor.size()); i < n; i += block.size()) {
       std::span const part = std::span(block).first(std::min(block.size(), n - i));

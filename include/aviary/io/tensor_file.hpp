@@ -7,6 +7,7 @@
 #include <initializer_list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -18,6 +19,7 @@
 #include "aviary/io/mapped_file.hpp"
 #include "aviary/io/message.hpp"
 #include "aviary/io/tensor.hpp"
+#include "aviary/io/vocabulary.hpp"
 
 namespace AVIARY_NAMESPACE {
 
@@ -31,6 +33,8 @@ struct TensorEntry {
   NumberFormat dtype;
   std::vector<std::int64_t> shape, strides;
   std::span<std::byte const> bytes;
+  std::optional<BlockNumbers> blocks = {};
+  std::string stored_name = {};
 };
 
 /// What a file says about some of its bytes.
@@ -54,7 +58,17 @@ inline Tensor tensor_of(std::string_view name, TensorEntry const& entry, std::st
           .shape = entry.shape,
           .bytes = entry.bytes,
           .file = file,
-          .strides = entry.strides};
+          .strides = entry.strides,
+          .blocks = entry.blocks,
+          .stored_name = entry.stored_name};
+}
+inline TensorEntry entry_of(Tensor const& tensor) {
+  return {.dtype = tensor.dtype,
+          .shape = {tensor.shape.begin(), tensor.shape.end()},
+          .strides = {tensor.strides.begin(), tensor.strides.end()},
+          .bytes = tensor.bytes,
+          .blocks = tensor.blocks,
+          .stored_name = std::string(tensor.stored_name)};
 }
 
 /// What reading a file finds.
@@ -62,6 +76,7 @@ struct TensorTable {
   TensorEntries tensors;
   Metadata metadata;
   std::vector<Checksum> checksums;
+  std::optional<Vocabulary> vocabulary = {};
 };
 
 /// The text under which a file has the checksum of all that it holds.
@@ -114,19 +129,33 @@ class TensorFile {
   /// stands for the file in messages. Throws std::invalid_argument for a name that is given twice.
   explicit TensorFile(std::span<Tensor const> tensors, std::string name = "memory")
       : name_(std::make_unique<std::string const>(std::move(name))) {
-    for (Tensor const& tensor : tensors) {
-      detail::TensorEntry entry{tensor.dtype,
-                                {tensor.shape.begin(), tensor.shape.end()},
-                                {tensor.strides.begin(), tensor.strides.end()},
-                                tensor.bytes};
-      if (!table_.tensors.emplace(tensor.name, std::move(entry)).second)
+    for (Tensor const& tensor : tensors)
+      if (!table_.tensors.emplace(tensor.name, detail::entry_of(tensor)).second)
         throw std::invalid_argument(tensor.message("is given twice"));
+  }
+
+  /// Tensors whose numbers are in other files: some of theirs, or views of them under names and in shapes of one's own. It
+  /// keeps the files, and has their texts (of equal keys that of the first file) and the first vocabulary that one has.
+  /// `numbers`: those of tensors that lie in no file; kept as well.
+  TensorFile(std::vector<TensorFile> files, std::span<Tensor const> tensors, std::string name,
+             std::vector<std::vector<std::byte>> numbers = {})
+      : TensorFile(tensors, std::move(name)) {
+    files_ = std::move(files);
+    numbers_ = std::move(numbers);
+    for (TensorFile& file : files_) {
+      for (auto const& [key, text] : file.metadata())
+        if (key != detail::checksum_key) table_.metadata.emplace(key, text);
+      if (!table_.vocabulary) table_.vocabulary = std::move(file.table_.vocabulary);
     }
   }
 
   std::size_t size() const noexcept { return table_.tensors.size(); }
   bool contains(std::string_view name) const { return table_.tensors.contains(name); }
   Metadata const& metadata() const noexcept { return table_.metadata; }
+  /// What the tokens of its model stand for, if the file says so.
+  std::optional<Vocabulary> const& vocabulary() const noexcept { return table_.vocabulary; }
+  /// The path that it was read from, or what stands for it in messages.
+  std::string const& name() const noexcept { return *name_; }
 
   /// Names in alphabetical order.
   std::vector<std::string_view> names() const {
@@ -151,6 +180,13 @@ class TensorFile {
     return tensor(name).expect_shape(shape);
   }
 
+  /// Gives back the memory in which the numbers of a tensor lie, for whoever has copied them: they are read from the file
+  /// again when they are touched. Does nothing for numbers that lie in no file.
+  void release(Tensor const& tensor) const noexcept {
+    file_.release(tensor.bytes);
+    for (TensorFile const& file : files_) file.release(tensor);
+  }
+
   /// Whether the file says what the checksum of all its content is: files of states and token caches do.
   bool has_checksum() const { return metadata().contains(detail::checksum_key); }
 
@@ -158,6 +194,7 @@ class TensorFile {
   /// has_checksum(), and throws std::runtime_error if they are damaged. It touches every page of the file: nobody does it
   /// unasked for weights, StateFile and load_token_cache() do.
   void verify() const {
+    for (TensorFile const& file : files_) file.verify();
     for (detail::Checksum const& checksum : table_.checksums) checksum.verify(*name_);
     auto const stated = metadata().find(detail::checksum_key);
     if (stated != metadata().end() && stated->second != detail::ContentChecksum::of(table_.tensors, metadata()))
@@ -190,7 +227,9 @@ class TensorFile {
 
  private:
   MappedFile file_;
-  std::unique_ptr<std::string const> name_;  // in place through moves, unlike a short string: tensors refer to it
+  std::vector<std::vector<std::byte>> numbers_;  // that lie in no file
+  std::vector<TensorFile> files_;                // whose numbers some tensors have
+  std::unique_ptr<std::string const> name_;      // in place through moves, unlike a short string: tensors refer to it
   detail::TensorTable table_;
 };
 

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -43,7 +44,13 @@ class PythonLiteral {
   /// Appends the bytes. Throws std::invalid_argument saying what is wrong with the literal.
   static void append(std::string_view literal, std::string& to) { PythonLiteral(literal, to).run(); }
 
+  /// The same for what lies between the quotes of a bytes literal. A byte that is not ASCII may stand for itself.
+  static void append_content(std::string_view content, std::string& to) { PythonLiteral(content, to, {}).run(); }
+
  private:
+  struct Content {};
+  PythonLiteral(std::string_view content, std::string& to, Content)
+      : to_(to), is_bytes_(true), is_content_(true), rest_(content) {}
   PythonLiteral(std::string_view literal, std::string& to)
       : to_(to), is_bytes_(literal.starts_with('b')), rest_(literal.substr(is_bytes_ ? 1 : 0)) {
     bool const quoted = rest_.size() >= 2 && (rest_.front() == '\'' || rest_.front() == '"');
@@ -58,9 +65,9 @@ class PythonLiteral {
       char const c = take();
       if (c == '\\')
         escape();
-      else if (c == quote_)
+      else if (c == quote_ && !is_content_)
         throw std::invalid_argument("the literal ends before its last quote");
-      else if (is_bytes_ && static_cast<unsigned char>(c) >= 0x80)
+      else if (is_bytes_ && !is_content_ && static_cast<unsigned char>(c) >= 0x80)
         throw std::invalid_argument("a bytes literal holds a character that is not ASCII");
       else
         to_ += c;
@@ -115,7 +122,7 @@ class PythonLiteral {
   }
 
   std::string& to_;
-  bool is_bytes_;
+  bool is_bytes_, is_content_ = false;
   std::string_view rest_;
   char quote_ = 0;
 };
@@ -138,6 +145,10 @@ class Vocabulary {
 
   /// The same for text in memory. `file` stands for the path in messages.
   static Vocabulary parse_world(std::string_view text, std::string_view file = "memory");
+
+  /// The bytes of ids 0, 1, 2 ...; empty: the id stands for none, and so does id 0 in any case.
+  /// Throws std::invalid_argument if two ids have the same bytes, or none has any, or there are more than max_id.
+  static Vocabulary of(std::span<std::string const> tokens);
 
   /// One more than the largest id: ids lie in [0, size).
   Index size() const noexcept { return static_cast<Index>(pieces_.size()); }
@@ -266,6 +277,29 @@ class WorldReader {
 };
 
 }  // namespace detail
+
+inline Vocabulary Vocabulary::of(std::span<std::string const> tokens) {
+  if (tokens.size() > std::size_t{max_id} + 1)
+    throw std::invalid_argument("expected ids of at most " + std::to_string(max_id) + ", found " +
+                                std::to_string(tokens.size()) + " tokens");
+  Vocabulary made;
+  std::vector<std::pair<std::string_view, std::size_t>> known;  // bytes, id
+  for (std::size_t id = 1; id < tokens.size(); ++id) {
+    std::string const& token = tokens[id];
+    if (token.empty()) continue;
+    made.pieces_.resize(id + 1);
+    made.pieces_[id] = {made.bytes_.size(), token.size()};
+    made.bytes_ += token;
+    known.emplace_back(token, id);
+  }
+  if (known.empty()) throw std::invalid_argument("holds no tokens");
+  std::ranges::sort(known);
+  auto const twice = std::ranges::adjacent_find(known, {}, [](auto const& token) { return token.first; });
+  if (twice != known.end())
+    throw std::invalid_argument("the token " + in_quotes(twice->first) + " is that of ids " +
+                                std::to_string(twice->second) + " and " + std::to_string((twice + 1)->second));
+  return made;
+}
 
 inline Vocabulary Vocabulary::parse_world(std::string_view text, std::string_view file) {
   return detail::WorldReader(text, file).read();
