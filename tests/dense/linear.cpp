@@ -17,8 +17,8 @@ using test::Random;
 
 namespace {
 
-constexpr std::array<WeightFormat, 5> all_formats{WeightFormat::exact, WeightFormat::full, NumberFormat::bf16,
-                                                  NumberFormat::f16, NumberFormat::q8};
+constexpr std::array<WeightFormat, 6> all_formats{WeightFormat::exact, WeightFormat::full, NumberFormat::bf16,
+                                                  NumberFormat::f16,   NumberFormat::q8,   NumberFormat::q4};
 
 /// Whether y = x W^T within the bound of any order of summation: n eps sum |w||x|.
 template <class T> bool within_bound(Matrix<T> const& y, Matrix<T> const& x, Matrix<T> const& w) {
@@ -105,7 +105,8 @@ TEST_CASE_TEMPLATE("linear: weights kept in 16 bits are rounded once, and summed
   MatView<S const> const stored(narrowed.data(), 70, 100);
   for (Linear<float> const& linear : {Linear<float>(w.view(), format), Linear<float>(stored, format),
                                       Linear<float>(stored), Linear<float>(rounded.view())}) {
-    CHECK(linear.bytes() == 2 * 100 * 96);  // three panels of 32
+    Index const inputs = std::is_same_v<S, bf16> ? 128 : 100;  // words come in groups of 32 inputs
+    CHECK(linear.bytes() == to_size(2 * inputs * 96));         // three panels of 32
     linear(x.view(), y.view());
     CHECK(y == expected);
   }
@@ -114,7 +115,7 @@ TEST_CASE_TEMPLATE("linear: weights kept in 16 bits are rounded once, and summed
 TEST_CASE("linear: no number is lost without being told to") {
   Random random(10);
   Matrix<float> w(64, 300, random, 0);
-  CHECK(Linear<float>(w.view()).bytes() == 2 * 64 * 300);
+  CHECK(Linear<float>(w.view()).bytes() == 2 * 64 * 320);
   w(63, 299) = 1 + 0x1p-10f;  // f16, but not bf16
   CHECK(Linear<float>(w.view()).bytes() == 2 * 64 * 300);
   w(0, 0) = 0x1p-30f;  // bf16, but not f16
@@ -250,7 +251,7 @@ TEST_CASE("weight format: a layer keeps its own numbers, bf16, f16 or q8") {
   for (NumberFormat const other : {NumberFormat::f64, NumberFormat::i64, NumberFormat::i32, NumberFormat::u8})
     CHECK_THROWS_AS(Linear<float>(w, other), std::invalid_argument);
   CHECK_THROWS_WITH(Linear<double>(w, NumberFormat::f32),
-                    "aviary: a layer of f64 keeps its weights as f64, bf16, f16 or q8, not as f32");
+                    "aviary: a layer of f64 keeps its weights as f64, bf16, f16, q8 or q4, not as f32");
 }
 
 TEST_CASE_TEMPLATE("linear: a bias is added to the product, in any format and with any executor", T, float, double) {

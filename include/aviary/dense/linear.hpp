@@ -70,17 +70,19 @@ template <class T> class Linear {
   }
 
  private:
-  using Weights =
-      std::variant<detail::NumberPanels<T>, detail::NumberPanels<bf16>, detail::NumberPanels<f16>, detail::Q8Panels>;
+  using Weights = std::variant<detail::NumberPanels<T>, detail::WordPanels<bf16>, detail::NumberPanels<f16>,
+                               detail::WordPanels<q8>, detail::WordPanels<q4>>;
 
   static Weights empty(Index in, Index panels, NumberFormat format) {
     switch (format) {
       case NumberFormat::bf16:
-        return detail::NumberPanels<bf16>(in, panels);
+        return detail::WordPanels<bf16>(in, panels);
       case NumberFormat::f16:
         return detail::NumberPanels<f16>(in, panels);
       case NumberFormat::q8:
-        return detail::Q8Panels(in, panels);
+        return detail::WordPanels<q8>(in, panels);
+      case NumberFormat::q4:
+        return detail::WordPanels<q4>(in, panels);
       default:
         return detail::NumberPanels<T>(in, panels);
     }

@@ -92,10 +92,10 @@ template <class T> NumberFormat WeightFormat::resolve(WeightMatrix const& weight
     if (weights.fits<bf16, T>()) return NumberFormat::bf16;
     return weights.fits<f16, T>() ? NumberFormat::f16 : own;
   }
-  for (NumberFormat const kept : {own, NumberFormat::bf16, NumberFormat::f16, NumberFormat::q8})
+  for (NumberFormat const kept : {own, NumberFormat::bf16, NumberFormat::f16, NumberFormat::q8, NumberFormat::q4})
     if (format_ == kept) return kept;
   detail::refuse("a layer of " + std::string(name_of(own)) + " keeps its weights as " + std::string(name_of(own)) +
-                 ", bf16, f16 or q8, not as " + std::string(name_of(format_)));
+                 ", bf16, f16, q8 or q4, not as " + std::string(name_of(format_)));
 }
 
 }  // namespace AVIARY_NAMESPACE
