@@ -17,8 +17,16 @@ using test::Random;
 
 namespace {
 
-constexpr std::array<WeightFormat, 6> all_formats{WeightFormat::exact, WeightFormat::full, NumberFormat::bf16,
-                                                  NumberFormat::f16,   NumberFormat::q8,   NumberFormat::q4};
+constexpr std::array<WeightFormat, 10> all_formats{WeightFormat::exact,
+                                                   WeightFormat::full,
+                                                   NumberFormat::bf16,
+                                                   NumberFormat::f16,
+                                                   NumberFormat::q8,
+                                                   NumberFormat::q4,
+                                                   WeightFormat(NumberFormat::bf16, Arithmetic::bits16),
+                                                   WeightFormat(NumberFormat::bf16, Arithmetic::bits8),
+                                                   WeightFormat(NumberFormat::q8, Arithmetic::bits8),
+                                                   WeightFormat(NumberFormat::q4, Arithmetic::bits8)};
 
 /// Whether y = x W^T within the bound of any order of summation: n eps sum |w||x|.
 template <class T> bool within_bound(Matrix<T> const& y, Matrix<T> const& x, Matrix<T> const& w) {
@@ -165,20 +173,22 @@ TEST_CASE("linear: 8-bit weights of 0 and next to 0 are 0, others that are not f
 
 TEST_CASE("linear: any executor gives the same bits") {
   Random random(3);
-  Matrix<float> const w(1000, 700, random), x(9, 700, random);  // enough to be shared out
-  Linear<float> const linear(w.view());
-  Matrix<float> serial(9, 1000);
-  linear(x.view(), serial.view());
-  for (Index const tasks : {1, 2, 3, 7, 100}) {
-    Matrix<float> shared(9, 1000);
-    Index handed_out = 0;
-    linear(x.view(), shared.view(), Parallel(tasks, [&](Index count, auto&& task) {
-             handed_out = count;
-             test::Backwards{}(count, task);
-           }));
-    CHECK(shared == serial);
-    CHECK(handed_out <= tasks);
-    CHECK((handed_out > 1) == (tasks > 1));
+  Matrix<float> const w(1000, 700, random), x(13, 700, random);  // enough to be shared out
+  for (WeightFormat const format : all_formats) {
+    Linear<float> const linear(w.view(), format);
+    Matrix<float> serial(13, 1000);
+    linear(x.view(), serial.view());
+    for (Index const tasks : {1, 2, 3, 7, 100}) {
+      Matrix<float> shared(13, 1000);
+      Index handed_out = 0;
+      linear(x.view(), shared.view(), Parallel(tasks, [&](Index count, auto&& task) {
+               handed_out = count;
+               test::Backwards{}(count, task);
+             }));
+      CHECK(shared == serial);
+      CHECK(handed_out <= tasks);
+      CHECK((handed_out > 1) == (tasks > 1));
+    }
   }
 }
 
@@ -207,39 +217,56 @@ TEST_CASE_TEMPLATE("linear: both layouts of the weights, and rows with a stride"
 
 TEST_CASE_TEMPLATE("linear: nothing beside the outputs is written", T, float, double) {
   Random random(5);
-  for (Index const out : {1, 5, 17, 64, 70})
-    for (Index const tokens : {1, 6}) {
-      Matrix<T> const w(out, 33, random), x(tokens, 33, random);
-      Matrix<T> guarded(tokens, out + 40, T(7));
-      Linear<T>(w.view())(x.view(), {guarded.numbers.data() + 20, tokens, out, out + 40});
-      for (Index t = 0; t < tokens; ++t)
-        for (Index i = 0; i < 20; ++i) {
-          CHECK(guarded(t, i) == T(7));
-          CHECK(guarded(t, out + 20 + i) == T(7));
-        }
-    }
+  for (WeightFormat const format : all_formats)
+    for (Index const out : {1, 5, 17, 64, 70})
+      for (Index const tokens : {1, 6, 17}) {
+        Matrix<T> const w(out, 33, random), x(tokens, 33, random);
+        Matrix<T> guarded(tokens, out + 40, T(7));
+        Linear<T>(w.view(), format)(x.view(), {guarded.numbers.data() + 20, tokens, out, out + 40});
+        for (Index t = 0; t < tokens; ++t)
+          CHECK((std::count(&guarded(t, 0), &guarded(t, 20), T(7)) == 20 &&
+                 std::count(&guarded(t, out + 20), &guarded(t, out + 39) + 1, T(7)) == 20));
+      }
 }
 
-TEST_CASE("linear: NaN and infinity in one row stay in it") {
+TEST_CASE("linear: NaN and infinity in one row stay in it, and are in all of its outputs") {
   Random random(6);
   Matrix<float> const w(40, 64, random);
-  Matrix<float> x(5, 64, random);
-  x(2, 10) = std::numeric_limits<float>::quiet_NaN();
-  Matrix<float> y(5, 40);
-  Linear<float>(w.view())(x.view(), y.view());
-  for (Index t = 0; t < 5; ++t)
-    for (Index o = 0; o < 40; ++o) CHECK(std::isnan(y(t, o)) == (t == 2));
+  for (WeightFormat const format : all_formats)
+    for (Index const tokens : {5, 20})
+      for (float const bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+        Matrix<float> x(tokens, 64, random);
+        x(2, 10) = bad;
+        Matrix<float> y(tokens, 40);
+        Linear<float>(w.view(), format)(x.view(), y.view());
+        for (Index t = 0; t < tokens; ++t)
+          for (Index o = 0; o < 40; ++o) CHECK(std::isfinite(y(t, o)) == (t != 2));
+      }
 }
 
 TEST_CASE("linear: products allocate nothing") {
   Random random(7);
   Matrix<float> const w(512, 512, random), x(64, 512, random);
   Matrix<float> y(64, 512);
-  Linear<float> const linear(w.view());
-  test::AllocationCounter const allocations;
-  linear(x.view(), y.view());
-  linear(x.rows_of(0, 1), y.view().rows(0, 1));
-  CHECK(allocations.count() == 0);
+  for (WeightFormat const format : all_formats) {
+    Linear<float> const linear(w.view(), format);
+    test::AllocationCounter const allocations;
+    linear(x.view(), y.view());
+    linear(x.rows_of(0, 1), y.view().rows(0, 1));
+    CHECK(allocations.count() == 0);
+  }
+}
+
+TEST_CASE_TEMPLATE("linear: without inputs outputs are 0, and without tokens nothing happens", T, float, double) {
+  Matrix<T> const none(0, 0);
+  for (WeightFormat const format : all_formats) {
+    Linear<T> const linear(MatView<T const>(none.numbers.data(), 40, 0), format);
+    for (Index const tokens : {0, 1, 3, 20}) {
+      Matrix<T> y(tokens, 40, T(7));
+      linear(MatView<T const>(none.numbers.data(), tokens, 0), y.view());
+      CHECK(y == Matrix<T>(tokens, 40));
+    }
+  }
 }
 
 TEST_CASE("weight format: a layer keeps its own numbers, bf16, f16 or q8") {

@@ -6,6 +6,8 @@
 #include "aviary/core/executor.hpp"
 #include "aviary/dense/panels.hpp"
 #include "aviary/dense/rows.hpp"
+#include "aviary/dense/step_product.hpp"
+#include "aviary/dense/tile_product.hpp"
 
 namespace AVIARY_NAMESPACE {
 
@@ -33,6 +35,7 @@ template <class T> class Linear {
                   WeightLayout layout = WeightLayout::out_in)
       : in_(layout == WeightLayout::out_in ? weight.columns() : weight.rows()),
         out_(layout == WeightLayout::out_in ? weight.rows() : weight.columns()),
+        arithmetic_(format.arithmetic()),
         weights_(empty(in_, panels(), format.resolve<T>(weight))) {
     AlignedVector<T> numbers(to_size(in_ * detail::panel_outputs)), row(to_size(std::max(in_, detail::panel_outputs)));
     for (Index p = 0; p < panels(); ++p) {
@@ -106,7 +109,7 @@ template <class T> class Linear {
 
   /// Computes the outputs of panels first ... last - 1 for all rows.
   void outputs(MatView<T const> x, MatView<T> y, Index first, Index last) const noexcept {
-    std::visit([&](auto const& w) { detail::PanelProduct<simd::Native<T>>::run(w, x, y, first, last); }, weights_);
+    std::visit([&](auto const& w) { product(w, x, y, first, last); }, weights_);
     if (bias_.empty() || first == last) return;
     Index const begin = first * detail::panel_outputs, count = std::min(last * detail::panel_outputs, out_) - begin;
     MatView<T> const part(y.data() + begin, y.rows(), count, y.stride());
@@ -114,7 +117,22 @@ template <class T> class Linear {
         part, [](auto const& e, auto const& b) { return e + b; }, part, VecView<T const>(bias_).segment(begin, count));
   }
 
+  template <class Panels>
+  void product(Panels const& w, MatView<T const> x, MatView<T> y, Index first, Index last) const noexcept {
+    using P = simd::Native<T>;
+    if constexpr (std::is_same_v<T, float> && Panels::has_scales)
+      if (arithmetic_ == Arithmetic::bits8) return detail::StepProduct<P>::run(w, x, y, first, last);
+#if AVIARY_HAS_TILES
+    if constexpr (std::is_same_v<Panels, detail::WordPanels<bf16>> && std::is_same_v<T, float>)
+      if (arithmetic_ != Arithmetic::full && simd::tiles_granted())
+        return arithmetic_ == Arithmetic::bits16 ? detail::TileProduct<2>::run(w, x, y, first, last)
+                                                 : detail::TileProduct<1>::run(w, x, y, first, last);
+#endif
+    detail::PanelProduct<P>::run(w, x, y, first, last);
+  }
+
   Index in_ = 0, out_ = 0;
+  Arithmetic arithmetic_ = Arithmetic::full;
   Weights weights_{detail::NumberPanels<T>(0, 0)};
   AlignedVector<T> bias_;  // (out), or none
 };

@@ -47,7 +47,7 @@ template <Stored S> class NumberPanels {
   AlignedVector<S> numbers_;
 };
 
-/// (in, out) weights in words: S is bf16, q8 or q4. Inputs are made up to a multiple of 32 with zeros, so that a group of 32
+/// (in, out) weights in words: S is bf16, q8 or q4. Inputs are made up to a multiple of 32, and at least 32, with zeros, so that a group of 32
 /// has whole words, a scale with q8 and q4, and a tile of a matrix unit.
 template <class S> class WordPanels {
  public:
@@ -56,7 +56,7 @@ template <class S> class WordPanels {
 
   WordPanels(Index in, Index panels)
       : in_(in),
-        groups_((in + inputs_per_scale - 1) / inputs_per_scale),
+        groups_(std::max(Index{1}, (in + inputs_per_scale - 1) / inputs_per_scale)),
         words_(to_size(groups_ * words_per_group * panels * panel_outputs)),
         scales_(has_scales ? to_size(groups_ * panels * panel_outputs) : 0) {}
 

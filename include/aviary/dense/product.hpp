@@ -192,11 +192,11 @@ template <class P> class PanelProduct {
     if (x.rows() == 1 && in == x.columns()) return one_row<row_panels>(w, x.data(), {0, in}, y, 0, first, last);
     alignas(64) T block[to_size(depth * block_rows)];
     for (Index t = 0; t < x.rows(); t += block_rows)
-      for (Index i = 0; i < in; i += depth) {
+      for (Index i = 0; i == 0 || i < in; i += depth) {  // without inputs, too, the outputs are 0
         Range const inputs{i, std::min(i + depth, in)};
         Index const count = std::min(block_rows, x.rows() - t), given = std::min(inputs.last, x.columns()) - i;
         for (Index at = 0; at < count; ++at) {
-          std::copy_n(&x(t + at, i), given, block + at * depth);
+          std::copy_n(x[t + at].data() + i, given, block + at * depth);
           std::fill_n(block + at * depth + given, inputs.size() - given, T(0));
         }
         if (tile_rows == 1 || count == 1)

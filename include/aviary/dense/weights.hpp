@@ -55,17 +55,29 @@ class WeightMatrix {
   NumberFormat format_ = NumberFormat::f32;
 };
 
-/// How a layer keeps its matrices in memory: in a number format (bf16, f16, q8 or the layer's own), or in the one that a
-/// policy chooses. Decoding one token costs about as much time as reading the matrices. Sums are in the layer's own number
-/// type whatever the format. With q8 a number takes 17/16 bytes, because 32 inputs of an output share a scale.
+/// How many bits of an input a product of a layer of floats takes. ARITHMETIC_DOC
+enum class Arithmetic : unsigned char { full, bits16, bits8 };
+
+/// How a layer keeps its matrices in memory: in a number format (bf16, f16, q8, q4 or the layer's own), or in the one that a
+/// policy chooses; and how it multiplies by them. Decoding one token costs about as much time as reading the matrices.
+/// 32 inputs of an output share a scale with q8, of which a number takes 17/16 bytes, and with q4, 9/16.
 class WeightFormat {
  public:
-  constexpr WeightFormat(NumberFormat format) noexcept : format_(format) {}
+  constexpr WeightFormat(NumberFormat format, Arithmetic arithmetic = Arithmetic::full) noexcept
+      : format_(format), arithmetic_(arithmetic) {}
 
   /// The smallest of bf16, f16 and full that keeps every number as it is: released models are mostly bf16.
   static WeightFormat const exact;
   /// The layer's own number type.
   static WeightFormat const full;
+
+  /// The same with another arithmetic.
+  constexpr WeightFormat with(Arithmetic arithmetic) const noexcept {
+    WeightFormat other = *this;
+    other.arithmetic_ = arithmetic;
+    return other;
+  }
+  constexpr Arithmetic arithmetic() const noexcept { return arithmetic_; }
 
   /// The format for a layer of numbers T and these weights.
   /// @throws std::invalid_argument for a format that no layer of T keeps
@@ -80,6 +92,7 @@ class WeightFormat {
 
   Policy policy_ = Policy::fixed;
   NumberFormat format_ = NumberFormat::f32;  // if fixed
+  Arithmetic arithmetic_ = Arithmetic::full;
 };
 
 inline constexpr WeightFormat WeightFormat::exact{Policy::exact};
