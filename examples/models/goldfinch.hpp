@@ -121,7 +121,7 @@ template <class G> Loaded load_goldfinch_with(aviary::TensorFile const& file, Lo
   typename G::Body body(BlockStack(std::move(recurrent), Made::stretch), std::move(token_cat), std::move(attention),
                         Made::stretch, options.cache.value_or(aviary::format_of<T>), options.keep_keys);
   auto ln_out = read.layer_norm("ln_out", c);
-  aviary::Linear<T> head(read.matrix("head.weight", vocab_size, c), options.format);
+  aviary::Linear<T> head(read.matrix("head.weight", vocab_size, c), format_of_head(options.format));
   auto model = std::make_unique<Made>(typename Made::Weights{std::move(embedding), std::move(ln0), std::move(body),
                                                              std::move(ln_out), std::move(head), read.fingerprint()},
                                       options.threads);

@@ -38,7 +38,7 @@ template <class Generation> Loaded load_model(aviary::TensorFile const& file, Lo
     read.forget();
   }
   auto ln_out = read.layer_norm("ln_out", c);
-  aviary::Linear<T> head(read.matrix("head.weight", embedding.vocab_size(), c), options.format);
+  aviary::Linear<T> head(read.matrix("head.weight", embedding.vocab_size(), c), format_of_head(options.format));
   auto model = std::make_unique<Made>(
       typename Made::Weights{std::move(embedding), std::move(ln0), BlockStack(std::move(blocks), Made::stretch),
                              std::move(ln_out), std::move(head), read.fingerprint()},

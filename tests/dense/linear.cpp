@@ -155,19 +155,51 @@ TEST_CASE_TEMPLATE("linear: 8-bit weights are within half a step of those given"
   }
 }
 
-TEST_CASE("linear: 8-bit weights of 0 and next to 0 are 0, others that are not finite are refused") {
-  Matrix<float> w(40, 64);
-  w(3, 5) = 1e-41f;
-  Matrix<float> const x(1, 64, 1);
-  Matrix<float> y(1, 40, 7);
-  Linear<float>(w.view(), NumberFormat::q8)(x.view(), y.view());
-  CHECK(y == Matrix<float>(1, 40));
-  w(3, 5) = std::numeric_limits<float>::max();
-  Linear<float>(w.view(), NumberFormat::q8)(x.view(), y.view());
-  CHECK(y(0, 3) == doctest::Approx(w(3, 5)).epsilon(0.005));
-  for (float const bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-    w(3, 5) = bad;
-    CHECK_THROWS_AS(Linear<float>(w.view(), NumberFormat::q8), std::invalid_argument);
+TEST_CASE_TEMPLATE(
+    "linear: 4-bit weights have no larger sum of squared errors than by the plain rule, -8 steps for the largest", T,
+    float, double) {
+  Random random(14);
+  for (Index const in : {1, 7, 32, 33, 200}) {
+    Matrix<T> w(40, in, random);
+    for (Index o = 0; o < 40; ++o)
+      for (Index i = 0; i < in; ++i) w(o, i) *= std::pow(T(10), static_cast<T>(o % 8 * 4 - 20));
+    Matrix<T> identity(in, in), y(in, 40);
+    for (Index i = 0; i < in; ++i) identity(i, i) = 1;
+    Linear<T> const linear(w.view(), NumberFormat::q4);
+    CHECK(linear.bytes() == to_size((in + 31) / 32 * 64 * (16 + 2)));
+    linear(identity.view(), y.view());
+    for (Index o = 0; o < 40; ++o)
+      for (Index first = 0; first < in; first += 32) {
+        T most = 0, chosen = 0, plain = 0;
+        Index const last = std::min(in, first + 32);
+        for (Index i = first; i < last; ++i)
+          if (std::abs(w(o, i)) > std::abs(most)) most = w(o, i);
+        T const scale = static_cast<T>(widen(narrow<bf16>(static_cast<float>(most) / -8)));
+        for (Index i = first; i < last; ++i) {
+          T const steps = std::clamp(std::nearbyint(w(o, i) / scale), T(-8), T(7));
+          plain += (steps * scale - w(o, i)) * (steps * scale - w(o, i)) / most / most;
+          chosen += (y(i, o) - w(o, i)) * (y(i, o) - w(o, i)) / most / most;
+        }
+        CHECK(chosen <= plain * T(1 + 1e-4) + T(1e-12));
+      }
+  }
+}
+
+TEST_CASE("linear: 8-bit and 4-bit weights of 0 and next to 0 are 0, others that are not finite are refused") {
+  for (NumberFormat const format : {NumberFormat::q8, NumberFormat::q4}) {
+    Matrix<float> w(40, 64);
+    w(3, 5) = 1e-41f;
+    Matrix<float> const x(1, 64, 1);
+    Matrix<float> y(1, 40, 7);
+    Linear<float>(w.view(), format)(x.view(), y.view());
+    CHECK(y == Matrix<float>(1, 40));
+    w(3, 5) = std::numeric_limits<float>::max();
+    Linear<float>(w.view(), format)(x.view(), y.view());
+    CHECK(y(0, 3) == doctest::Approx(w(3, 5)).epsilon(0.005));
+    for (float const bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+      w(3, 5) = bad;
+      CHECK_THROWS_AS(Linear<float>(w.view(), format), std::invalid_argument);
+    }
   }
 }
 

@@ -120,7 +120,7 @@ template <class T> class Linear {
   template <class Panels>
   void product(Panels const& w, MatView<T const> x, MatView<T> y, Index first, Index last) const noexcept {
     using P = simd::Native<T>;
-    if constexpr (std::is_same_v<T, float> && Panels::has_scales)
+    if constexpr (std::is_same_v<T, float> && Panels::has_scales && simd::Dot<P>::is_fast)
       if (arithmetic_ == Arithmetic::bits8) return detail::StepProduct<P>::run(w, x, y, first, last);
 #if AVIARY_HAS_TILES
     if constexpr (std::is_same_v<Panels, detail::WordPanels<bf16>> && std::is_same_v<T, float>)

@@ -171,8 +171,8 @@ template <class P> class PanelProduct {
   static constexpr int tile_rows = std::max(1, L::registers * 3 / 4 / packs / tile_panels);
   /// Panels that a single row takes at once: eight sums hide the latency of an addition.
   static constexpr int row_panels = std::max(1, 8 / packs);
-  /// Rows from which on it pays to widen a block of weights once for all of them.
-  static constexpr Index many_rows = 3 * tile_rows;
+  /// Rows from which on it pays to widen a block of weights once for all of them: more than a few tiles, if they are large.
+  static constexpr Index many_rows = tile_rows >= 6 ? 3 * tile_rows : 2;
   /// Inputs and rows of a block: 32 KiB of x and 32 KiB of weights are copied to lie side by side as T.
   static constexpr Index depth = 512 / static_cast<Index>(sizeof(T));
   static constexpr Index block_rows = (64 + tile_rows - 1) / tile_rows * tile_rows;

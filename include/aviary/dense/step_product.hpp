@@ -131,7 +131,8 @@ template <class P> class StepProduct {
   }
 
 #if AVIARY_HAS_TILES
-  /// Takes the rows of a block through the panels on the matrix unit, 32 at a time.
+  /// Takes the rows of a block through the panels on the matrix unit, 32 at a time. (It reads rows by sixteen: what lies behind
+  /// the last one is multiplied as well, and left.)
   template <class S>
   static void rows_on_tiles(WordPanels<S> const& w, Rows const& x, Index g, MatView<float> y, Index t, Index count,
                             Index first, Index last) noexcept {

@@ -21,9 +21,11 @@ namespace detail {
 ///   number(sums)           as floats; exact below 2^24
 ///   steps8(words)          weights of q8, to each of which `excess` is added
 ///   steps4(words, half)    numbers 4 half ... 4 half + 3 of words of q4, to which 8 is added
+///   is_fast                whether it is worth more than multiplying floats
 ///
 /// This is the unit that goes lane by lane.
 template <class P, Index lanes> struct DotUnit {
+  static constexpr bool is_fast = false;
   static constexpr int excess = 0;
   struct Sums {
     std::int32_t lane[to_size(lanes)];
@@ -62,6 +64,7 @@ template <class P, Index lanes> struct DotUnit {
 
 #if !AVIARY_DEVICE_COMPILER && XSIMD_WITH_AVX512BW
 template <class A> struct DotUnit<xsimd::batch<float, A>, 16> {
+  static constexpr bool is_fast = true;
   using Sums = __m512i;
   static AVIARY_INLINE Sums set(std::int32_t n) noexcept { return _mm512_set1_epi32(n); }
   static AVIARY_INLINE xsimd::batch<float, A> number(Sums sums) noexcept {
@@ -112,6 +115,7 @@ template <class A> struct DotUnit<xsimd::batch<float, A>, 16> {
 
 #if !AVIARY_DEVICE_COMPILER && XSIMD_WITH_AVX2
 template <class A> struct DotUnit<xsimd::batch<float, A>, 8> {
+  static constexpr bool is_fast = true;
   using Sums = __m256i;
   using Steps = __m256i;
   static AVIARY_INLINE Sums set(std::int32_t n) noexcept { return _mm256_set1_epi32(n); }
@@ -153,6 +157,7 @@ template <class A> struct DotUnit<xsimd::batch<float, A>, 8> {
 
 #if !AVIARY_DEVICE_COMPILER && XSIMD_WITH_NEON64
 template <class A> struct DotUnit<xsimd::batch<float, A>, 4> {
+  static constexpr bool is_fast = true;
   static constexpr int excess = 0;
   using Sums = int32x4_t;
   using Steps = int8x16_t;

@@ -62,15 +62,26 @@ template <class A> struct FromWords<xsimd::batch<float, A>> {
   }
 
  private:
+  /// A float of 2^23 + n, for n < 2^23 in the lower bits, is n below an exponent: an `or` and a subtraction convert.
+  static constexpr float shift = 0x1p23f;
+  static constexpr std::uint32_t exponent = 0x4b000000u;
+
   static AVIARY_INLINE F steps8(U const& w, int k) noexcept {
 #if XSIMD_WITH_AVX512BW
-    if constexpr (F::size ==
-                  16) {  // 2^23 + 128 + steps in one instruction: the byte, with its sign turned, below an exponent
-      __m512i const byte = _mm512_set1_epi32(k), exponent = _mm512_set1_epi32(0x4b000000);
-      __m512i const of_lane = _mm512_set4_epi32(12, 8, 4, 0), excess = _mm512_xor_si512(w, _mm512_set1_epi8(-128));
-      __m512i const bits =
-          _mm512_mask_shuffle_epi8(exponent, 0x1111111111111111u, excess, _mm512_add_epi32(of_lane, byte));
-      return F(_mm512_castsi512_ps(bits)) - F(0x1p23f + 128);
+    if constexpr (F::size == 16) {  // one shuffle puts the byte, with its sign turned, below the exponent
+      __m512i const byte = _mm512_add_epi32(_mm512_set4_epi32(12, 8, 4, 0), _mm512_set1_epi32(k));
+      __m512i const excess = _mm512_xor_si512(w, _mm512_set1_epi8(-128));
+      __m512i const bits = _mm512_mask_shuffle_epi8(U(exponent), 0x1111111111111111u, excess, byte);
+      return F(_mm512_castsi512_ps(bits)) - F(shift + 128);
+    } else
+#endif
+#if XSIMD_WITH_AVX2
+        if constexpr (F::size == 8) {
+      __m256i const none = _mm256_set1_epi32(static_cast<int>(0x80808000u));
+      __m256i const byte = _mm256_add_epi32(_mm256_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12), _mm256_set1_epi32(k));
+      U const excess = w ^ U(0x80808080u);
+      return same_bits<float>(U(_mm256_shuffle_epi8(excess, _mm256_or_si256(none, byte))) | U(exponent)) -
+             F(shift + 128);
     } else
 #endif
       return xsimd::to_float(same_bits<std::int32_t>(k == 3 ? w : w << (24 - bit_in_word<q8>(k))) >> 24);
@@ -83,7 +94,7 @@ template <class A> struct FromWords<xsimd::batch<float, A>> {
       return F(_mm512_maskz_permutexvar_ps(0xffff, w, table));
     } else
 #endif
-      return xsimd::to_float(same_bits<std::int32_t>(w & U(15u))) - F(8);
+      return same_bits<float>((w & U(15u)) | U(exponent)) - F(shift + 8);
   }
 };
 #endif
