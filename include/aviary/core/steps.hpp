@@ -39,7 +39,9 @@ inline bf16 q4_scale(float const* x, Index n, float most) noexcept {
   float least = std::numeric_limits<float>::infinity();
   for (float const steps : {-8.f, -7.f, -7.5f, -8.5f, -9.f}) {
     bf16 const scale = narrow<bf16>(most / steps);
-    if (!(std::abs(widen(scale)) >= std::numeric_limits<float>::min())) continue;
+    if (!(std::abs(widen(scale)) >= std::numeric_limits<float>::min()) ||
+        !std::isfinite(widen(scale) * static_cast<float>(q4_steps(most, scale))))
+      continue;
     float error = 0;
     for (Index i = 0; i < n; ++i) {  // in steps, which do not overflow
       float const e = x[i] / widen(scale) - static_cast<float>(q4_steps(x[i], scale));
