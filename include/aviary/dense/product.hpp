@@ -172,7 +172,8 @@ template <class P> class PanelProduct {
   /// Panels that a single row takes at once: eight sums hide the latency of an addition.
   static constexpr int row_panels = std::max(1, 8 / packs);
   /// Rows from which on it pays to widen a block of weights once for all of them: more than a few tiles, if they are large.
-  static constexpr Index many_rows = tile_rows >= 6 ? 3 * tile_rows : 2;
+  /// (Layers of double are for tests and training: their code is kept small.)
+  static constexpr Index many_rows = tile_rows >= 6 && sizeof(T) == sizeof(float) ? 3 * tile_rows : 2;
   /// Inputs and rows of a block: 32 KiB of x and 32 KiB of weights are copied to lie side by side as T.
   static constexpr Index depth = 512 / static_cast<Index>(sizeof(T));
   static constexpr Index block_rows = (64 + tile_rows - 1) / tile_rows * tile_rows;
@@ -230,12 +231,16 @@ template <class P> class PanelProduct {
         });
       };
       auto const stored = slices<N>(w, p, inputs.first);
-      if constexpr (std::is_same_v<typename Panels::Slice, PanelSlice<T>>)
+      if constexpr (std::is_same_v<typename Panels::Slice, PanelSlice<T>>) {
         rows_by(stored);
-      else if (count < many_rows)
-        rows_by(stored);
-      else
+      } else {
+        if constexpr (many_rows > 2)
+          if (count < many_rows) {
+            rows_by(stored);
+            continue;
+          }
         rows_by(widened(stored, inputs.size(), numbers));
+      }
     }
     if constexpr (N > 1) rows_of_block<1>(w, block, count, inputs, y, t, p, last);
   }
