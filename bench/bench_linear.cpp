@@ -1,8 +1,9 @@
-/// Speed of linear layers in every weight format: one token, bound by the bytes of the weights, and many, bound by the
-/// arithmetic; beside a bare read of as many bytes and, where Eigen is at hand, beside its product of floats.
+/// Speed of linear layers in every weight format and arithmetic: one token, bound by the bytes of the weights, and many, bound
+/// by the arithmetic; beside the product of floats, a bare read of as many bytes and, where Eigen is at hand, its product.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -24,8 +25,15 @@ struct Format {
   WeightFormat format;
   char const* name;
 };
-constexpr Format formats[]{
-    {WeightFormat::full, "f32"}, {NumberFormat::bf16, "bf16"}, {NumberFormat::f16, "f16"}, {NumberFormat::q8, "q8"}};
+constexpr Format formats[]{{WeightFormat::full, "f32"},
+                           {NumberFormat::bf16, "bf16"},
+                           {{NumberFormat::bf16, Arithmetic::bits16}, "bf16/bits16"},
+                           {{NumberFormat::bf16, Arithmetic::bits8}, "bf16/bits8"},
+                           {NumberFormat::f16, "f16"},
+                           {NumberFormat::q8, "q8"},
+                           {{NumberFormat::q8, Arithmetic::bits8}, "q8/bits8"},
+                           {NumberFormat::q4, "q4"},
+                           {{NumberFormat::q4, Arithmetic::bits8}, "q4/bits8"}};
 
 struct Shape {
   Index in, out, tokens;
@@ -86,7 +94,7 @@ std::string name_of(Shape const& s) {
 }
 
 void add_all() {
-  for (Index const tokens : {Index{1}, Index{4}, Index{64}, Index{512}})
+  for (Index const tokens : {Index{1}, Index{8}, Index{16}, Index{64}, Index{512}})
     for (auto const& [in, out] : {std::pair{64, 64}, {64, 256}, {768, 768}, {768, 3072}, {3072, 768}, {768, 65536}}) {
       if (tokens > 1 && out == 65536) continue;  // the head is read for one token
       Shape const shape{in, out, tokens};
@@ -100,37 +108,53 @@ void add_all() {
     }
 }
 
-/// Medians of rounds in which the product and what it is measured by take turns.
-void row(Shape shape, Format const& format) {
-  Problem problem(shape, format.format);
-  std::vector<float> const same_bytes(static_cast<std::size_t>(problem.bytes()) / sizeof(float));
-  int const repeat = static_cast<int>(std::ceil(2e7 / problem.flops()));
-  std::vector<double> of_peak, rate, to_read;
-  for (int round = 0; round < 15; ++round) {
-    double const peak = bench::peak_burst<float>();
-    double const time = bench::seconds([&] {
-                          for (int i = 0; i < repeat; ++i) problem.product();
-                        }) /
-                        repeat;
-    double const read = bench::seconds([&] {
-                          for (int i = 0; i < repeat; ++i)
-                            bench::read(same_bytes.data(), static_cast<Index>(same_bytes.size()));
-                        }) /
-                        repeat;
-    of_peak.push_back(100 * problem.flops() / time / peak);
-    rate.push_back(problem.bytes() / time / 1e9);
-    to_read.push_back(time / read);
+/// Medians of rounds in which the product and what it is measured by take turns. `layers` of them take turns as well: those
+/// of a model together do not stay in a core's caches.
+void rows(Shape shape, Index layers) {
+  std::printf("%td -> %td, %td token%s%s\n", shape.in, shape.out, shape.tokens, shape.tokens == 1 ? "" : "s",
+              layers > 1 ? ", weights from memory" : "");
+  std::deque<Problem> floats;
+  for (Index i = 0; i < layers; ++i) floats.emplace_back(shape, WeightFormat::full);
+  int const repeat = static_cast<int>(std::ceil(2e7 / floats[0].flops() / static_cast<double>(layers)));
+  auto const time = [&](auto const& f) {
+    return bench::seconds([&] {
+             for (int i = 0; i < repeat; ++i) f();
+           }) /
+           repeat;
+  };
+  for (Format const& format : formats) {
+    std::deque<Problem> problems;
+    for (Index i = 0; i < layers; ++i) problems.emplace_back(shape, format.format);
+    double const bytes = problems[0].bytes() * static_cast<double>(layers),
+                 flops = problems[0].flops() * static_cast<double>(layers);
+    std::vector<float> const same_bytes(static_cast<std::size_t>(bytes) / sizeof(float));
+    std::vector<double> of_peak, of_floats, rate, to_read;
+    for (int round = 0; round < 15; ++round) {
+      double const peak = bench::peak_burst<float>();
+      double const of_float = time([&] {
+        for (Problem& problem : floats) problem.product();
+      });
+      double const product = time([&] {
+        for (Problem& problem : problems) problem.product();
+      });
+      double const read = time([&] { bench::read(same_bytes.data(), static_cast<Index>(same_bytes.size())); });
+      of_peak.push_back(100 * flops / product / peak);
+      of_floats.push_back(of_float / product);
+      rate.push_back(bytes / product / 1e9);
+      to_read.push_back(product / read);
+    }
+    std::printf("  %-24s %12.1f %12.2f %18.1f %20.2f\n", format.name, bench::median(of_peak), bench::median(of_floats),
+                bench::median(rate), bench::median(to_read));
+    std::fflush(stdout);
   }
-  std::printf("%-6s %5td -> %5td, %3td tokens %12.1f %16.1f %18.2f\n", format.name, shape.in, shape.out, shape.tokens,
-              bench::median(of_peak), bench::median(rate), bench::median(to_read));
-  std::fflush(stdout);
 }
 
 void short_table() {
   std::printf("Linear layers, one thread; medians of 15 rounds; FMA peak %.0f GFLOP/s\n", bench::peak<float>() / 1e9);
-  std::printf("%-33s %12s %16s %18s\n", "", "% of peak", "GB/s of weights", "x reading as much");
-  for (Shape const shape : {Shape{768, 65536, 1}, Shape{768, 768, 1}, Shape{768, 3072, 64}, Shape{768, 768, 512}})
-    for (Format const& format : formats) row(shape, format);
+  std::printf("%-26s %12s %12s %18s %20s\n", "", "% of peak", "x f32", "GB/s of weights", "x reading as much");
+  for (Index const tokens : {1, 8, 16}) rows({768, 3072, tokens}, 12);
+  for (Index const tokens : {1, 8, 64, 512}) rows({768, 768, tokens}, 1);
+  rows({768, 3072, 64}, 1);
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ struct Arguments {
   std::string length = "100", temperature = "1", top_p = "0.85", top_k = "0", seed = "0";
   std::string presence = "0", frequency = "0", penalty_decay = "0.996";
   std::vector<std::string> stop, stop_text;
-  std::string group_norm_eps = "64e-5", weights = "exact", threads = "1";
+  std::string group_norm_eps = "64e-5", weights = "exact", arithmetic = "full", threads = "1";
   std::string cache = "f32", rotary_base, prompts, batch = "8";
   bool keep_keys = false, logits = false, stats = false, interactive = false;
   std::vector<std::string> given;  ///< the options that were there, if with an empty text as well: "--prompt"

@@ -66,7 +66,10 @@ void add_options(CLI::App& app, Arguments& a) {
   option("--save-state", a.save_state, "save the context at the end; the seed and penalties are no part of it");
   app.add_flag("--logits", a.logits, "print the logits after the prompt, one per line, and stop");
   option("--group-norm-eps", a.group_norm_eps, "eps of the norm per head; no file stores it")->capture_default_str();
-  option("--weights", a.weights, "matrices in memory: exact (the smallest that loses nothing), f32, bf16, f16 or q8")
+  option("--weights", a.weights,
+         "matrices in memory: exact (the smallest that loses nothing), f32, bf16, f16, q8 or q4")
+      ->capture_default_str();
+  option("--arithmetic", a.arithmetic, "bits of a number that is multiplied by them: full, bits16 or bits8")
       ->capture_default_str();
   option("--cache", a.cache, "GoldFinch: numbers of its token cache: f32, bf16, f16 or q8")->capture_default_str();
   app.add_flag("--keep-keys", a.keep_keys,

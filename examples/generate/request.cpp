@@ -42,15 +42,19 @@ std::vector<TokenId> token_list(std::string const& option, std::string_view text
   return *ids;
 }
 
-/// One of models::kept_formats, or with `others` before them something else.
-aviary::NumberFormat number_format(std::string const& option, std::string const& others, std::string_view text) {
-  auto const found = std::ranges::find(models::kept_formats, text, aviary::name_of);
-  if (found == models::kept_formats.end()) refuse(option, others + "f32, bf16, f16 or q8", text);
+/// One of several things with names.
+template <class Named>
+auto one_of(Named const& things, std::string const& option, std::string const& expected, std::string_view text) {
+  auto const found = std::ranges::find_if(things, [&](auto thing) { return name_of(thing) == text; });
+  if (found == things.end()) refuse(option, expected, text);
   return *found;
 }
 
-aviary::WeightFormat weight_format(std::string_view text) {
-  return text == "exact" ? aviary::WeightFormat::exact : number_format("--weights", "exact, ", text);
+aviary::WeightFormat weight_format(std::string_view text, std::string_view arithmetic) {
+  aviary::WeightFormat const format =
+      text == "exact" ? aviary::WeightFormat::exact
+                      : one_of(models::weight_formats, "--weights", "exact, f32, bf16, f16, q8 or q4", text);
+  return format.with(one_of(aviary::all_arithmetics, "--arithmetic", "full, bits16 or bits8", arithmetic));
 }
 
 models::Threads threads(std::string_view text) {
@@ -109,9 +113,9 @@ Request request_of(Arguments const& a) {
             .tokens = {},
             .length = natural<Index>("--length", "a whole number from 0 on", a.length),
             .reply = reply_options(a),
-            .load = {.format = weight_format(a.weights),
+            .load = {.format = weight_format(a.weights, a.arithmetic),
                      .threads = threads(a.threads),
-                     .cache = number_format("--cache", "", a.cache),
+                     .cache = one_of(models::kept_formats, "--cache", "f32, bf16, f16 or q8", a.cache),
                      .keep_keys = a.keep_keys},
             .logits = a.logits,
             .stats = a.stats,

@@ -64,7 +64,7 @@ inline Generation generation_of(aviary::TensorFile const& file) {
 
 struct LoadOptions {
   double group_norm_eps = 64e-5;                              ///< of ln_x (RWKV-5, 6, 7); no file stores it
-  aviary::WeightFormat format = aviary::WeightFormat::exact;  ///< of all matrices
+  aviary::WeightFormat format = aviary::WeightFormat::exact;  ///< of all matrices; with q4 the head is q8
   Threads threads = Threads();
   std::optional<aviary::NumberFormat> cache =
       {};                                  ///< of GoldFinch's keys: bf16, f16, q8 or the model's own; none: its own
@@ -72,9 +72,12 @@ struct LoadOptions {
   std::optional<double> rotary_base = {};  ///< GoldFinch: of a rotary embedding; no file stores it
 };
 
-/// The formats that programs offer for matrices and caches of models in float, as command lines call them.
+/// The formats that programs offer for caches of models in float, as command lines call them, and those for matrices.
 inline constexpr std::array kept_formats{aviary::NumberFormat::f32, aviary::NumberFormat::bf16,
                                          aviary::NumberFormat::f16, aviary::NumberFormat::q8};
+inline constexpr std::array weight_formats{aviary::NumberFormat::f32, aviary::NumberFormat::bf16,
+                                           aviary::NumberFormat::f16, aviary::NumberFormat::q8,
+                                           aviary::NumberFormat::q4};
 
 /// A model, and the tensors of its file that it has no use for.
 struct Loaded {

@@ -38,11 +38,19 @@ inline Index count_layers(aviary::TensorFile const& file) {
   return layers;
 }
 
+/// The head stays q8 where the other matrices are q4: all of its error is in the logits, which have 2 to 10 times as much of it
+/// with a head of q4 (small trained models of RWKV-4, 6 and 7).
+inline aviary::WeightFormat format_of_head(aviary::WeightFormat format) {
+  return format.fixed() == aviary::NumberFormat::q4
+             ? aviary::WeightFormat(aviary::NumberFormat::q8, format.arithmetic())
+             : format;
+}
+
 /// Reads tensors of one file as numbers of type T. Views of what it has read are valid until forget(). Whatever is
 /// missing or has an unexpected dtype or shape throws std::runtime_error with file, tensor, expected and found.
 template <class T> class WeightReader {
  public:
-  /// `format` is what layers will keep matrices as: q8 has no number that is not finite.
+  /// `format` is what layers will keep matrices as: q8 and q4 have no number that is not finite.
   explicit WeightReader(aviary::TensorFile const& file, aviary::WeightFormat format = aviary::WeightFormat::exact)
       : file_(file), format_(format) {}
 
@@ -119,14 +127,15 @@ template <class T> class WeightReader {
   }
   /// Layers refuse such numbers as well, but do not know in which tensor they are.
   void check_kept(aviary::Tensor const& tensor) const {
-    if (format_ != aviary::NumberFormat::q8) return;
+    auto const format = format_.fixed();
+    if (format != aviary::NumberFormat::q8 && format != aviary::NumberFormat::q4) return;
     std::vector<float> row(aviary::to_size(tensor.size() / tensor.shape[0]));
     for (Index i = 0; i < tensor.shape[0]; ++i) {
       tensor[i].read_into(row);
       for (float const x : row)
         if (!std::isfinite(x))
           throw std::runtime_error(tensor.message("row " + std::to_string(i) + " holds " + std::to_string(x) +
-                                                  ", expected finite numbers for q8"));
+                                                  ", expected finite numbers for " + std::string(name_of(*format))));
     }
   }
   T const* read(aviary::Tensor const& tensor) { return numbers_.emplace_back(tensor.read<T>()).data(); }

@@ -102,7 +102,8 @@ template <class G> Loaded load_goldfinch_with(aviary::TensorFile const& file, Lo
   Index const c = embedding.channels(), vocab_size = embedding.vocab_size();
   Index const layers = std::max(count_layers(file), Index{2});  // one of each kind at least: what is missing is missed
   read.forget();
-  aviary::Linear<T> head(read.matrix("head.weight", vocab_size, c), options.format);  // early, as in load.hpp
+  aviary::Linear<T> head(read.matrix("head.weight", vocab_size, c),
+                         format_of_head(options.format));  // early, as in load.hpp
   read.forget();
   auto ln0 = read.layer_norm("blocks.0.ln0", c);
   std::vector<typename G::Body::Recurrent> recurrent;

@@ -32,7 +32,7 @@ template <class Generation> Loaded load_model(aviary::TensorFile const& file, Lo
   Index const c = embedding.channels(), layers = std::max(count_layers(file), Index{1});  // none: those of 0 are missed
   read.forget();
   // The largest matrices come first: what is read lies in memory twice until it is forgotten.
-  aviary::Linear<T> head(read.matrix("head.weight", embedding.vocab_size(), c), options.format);
+  aviary::Linear<T> head(read.matrix("head.weight", embedding.vocab_size(), c), format_of_head(options.format));
   read.forget();
   auto ln0 = read.layer_norm("blocks.0.ln0", c);
   std::vector<typename Generation::Block> blocks;

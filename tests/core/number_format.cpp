@@ -17,6 +17,6 @@ TEST_CASE_TEMPLATE("number format: a C++ type has a format, a size and a name, w
 TEST_CASE("number format: the names") {
   std::string names;
   for (NumberFormat const format : all_number_formats) names += std::string(name_of(format)) + " ";
-  CHECK(names == "f64 f32 f16 bf16 q8 i64 i32 u8 ");
+  CHECK(names == "f64 f32 f16 bf16 q8 q4 i64 i32 u8 ");
   for (char const* const other : {"", "F32", "f", "f322", "int8"}) CHECK(!number_format(other));
 }

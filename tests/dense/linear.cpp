@@ -17,8 +17,16 @@ using test::Random;
 
 namespace {
 
-constexpr std::array<WeightFormat, 5> all_formats{WeightFormat::exact, WeightFormat::full, NumberFormat::bf16,
-                                                  NumberFormat::f16, NumberFormat::q8};
+constexpr std::array<WeightFormat, 10> all_formats{WeightFormat::exact,
+                                                   WeightFormat::full,
+                                                   NumberFormat::bf16,
+                                                   NumberFormat::f16,
+                                                   NumberFormat::q8,
+                                                   NumberFormat::q4,
+                                                   WeightFormat(NumberFormat::bf16, Arithmetic::bits16),
+                                                   WeightFormat(NumberFormat::bf16, Arithmetic::bits8),
+                                                   WeightFormat(NumberFormat::q8, Arithmetic::bits8),
+                                                   WeightFormat(NumberFormat::q4, Arithmetic::bits8)};
 
 /// Whether y = x W^T within the bound of any order of summation: n eps sum |w||x|.
 template <class T> bool within_bound(Matrix<T> const& y, Matrix<T> const& x, Matrix<T> const& w) {
@@ -105,7 +113,8 @@ TEST_CASE_TEMPLATE("linear: weights kept in 16 bits are rounded once, and summed
   MatView<S const> const stored(narrowed.data(), 70, 100);
   for (Linear<float> const& linear : {Linear<float>(w.view(), format), Linear<float>(stored, format),
                                       Linear<float>(stored), Linear<float>(rounded.view())}) {
-    CHECK(linear.bytes() == 2 * 100 * 96);  // three panels of 32
+    Index const inputs = std::is_same_v<S, bf16> ? 128 : 100;  // words come in groups of 32 inputs
+    CHECK(linear.bytes() == to_size(2 * inputs * 96));         // three panels of 32
     linear(x.view(), y.view());
     CHECK(y == expected);
   }
@@ -114,7 +123,7 @@ TEST_CASE_TEMPLATE("linear: weights kept in 16 bits are rounded once, and summed
 TEST_CASE("linear: no number is lost without being told to") {
   Random random(10);
   Matrix<float> w(64, 300, random, 0);
-  CHECK(Linear<float>(w.view()).bytes() == 2 * 64 * 300);
+  CHECK(Linear<float>(w.view()).bytes() == 2 * 64 * 320);
   w(63, 299) = 1 + 0x1p-10f;  // f16, but not bf16
   CHECK(Linear<float>(w.view()).bytes() == 2 * 64 * 300);
   w(0, 0) = 0x1p-30f;  // bf16, but not f16
@@ -146,38 +155,72 @@ TEST_CASE_TEMPLATE("linear: 8-bit weights are within half a step of those given"
   }
 }
 
-TEST_CASE("linear: 8-bit weights of 0 and next to 0 are 0, others that are not finite are refused") {
-  Matrix<float> w(40, 64);
-  w(3, 5) = 1e-41f;
-  Matrix<float> const x(1, 64, 1);
-  Matrix<float> y(1, 40, 7);
-  Linear<float>(w.view(), NumberFormat::q8)(x.view(), y.view());
-  CHECK(y == Matrix<float>(1, 40));
-  w(3, 5) = std::numeric_limits<float>::max();
-  Linear<float>(w.view(), NumberFormat::q8)(x.view(), y.view());
-  CHECK(y(0, 3) == doctest::Approx(w(3, 5)).epsilon(0.005));
-  for (float const bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-    w(3, 5) = bad;
-    CHECK_THROWS_AS(Linear<float>(w.view(), NumberFormat::q8), std::invalid_argument);
+TEST_CASE_TEMPLATE(
+    "linear: 4-bit weights have no larger sum of squared errors than by the plain rule, -8 steps for the largest", T,
+    float, double) {
+  Random random(14);
+  for (Index const in : {1, 7, 32, 33, 200}) {
+    Matrix<T> w(40, in, random);
+    for (Index o = 0; o < 40; ++o)
+      for (Index i = 0; i < in; ++i) w(o, i) *= std::pow(T(10), static_cast<T>(o % 8 * 4 - 20));
+    Matrix<T> identity(in, in), y(in, 40);
+    for (Index i = 0; i < in; ++i) identity(i, i) = 1;
+    Linear<T> const linear(w.view(), NumberFormat::q4);
+    CHECK(linear.bytes() == to_size((in + 31) / 32 * 64 * (16 + 2)));
+    linear(identity.view(), y.view());
+    for (Index o = 0; o < 40; ++o)
+      for (Index first = 0; first < in; first += 32) {
+        T most = 0, chosen = 0, plain = 0;
+        Index const last = std::min(in, first + 32);
+        for (Index i = first; i < last; ++i)
+          if (std::abs(w(o, i)) > std::abs(most)) most = w(o, i);
+        T const scale = static_cast<T>(widen(narrow<bf16>(static_cast<float>(most) / -8)));
+        for (Index i = first; i < last; ++i) {
+          T const steps = std::clamp(std::nearbyint(w(o, i) / scale), T(-8), T(7));
+          plain += (steps * scale - w(o, i)) * (steps * scale - w(o, i)) / most / most;
+          chosen += (y(i, o) - w(o, i)) * (y(i, o) - w(o, i)) / most / most;
+        }
+        CHECK(chosen <= plain * T(1 + 1e-4) + T(1e-12));
+      }
+  }
+}
+
+TEST_CASE("linear: 8-bit and 4-bit weights of 0 and next to 0 are 0, others that are not finite are refused") {
+  for (NumberFormat const format : {NumberFormat::q8, NumberFormat::q4}) {
+    Matrix<float> w(40, 64);
+    w(3, 5) = 1e-41f;
+    Matrix<float> const x(1, 64, 1);
+    Matrix<float> y(1, 40, 7);
+    Linear<float>(w.view(), format)(x.view(), y.view());
+    CHECK(y == Matrix<float>(1, 40));
+    w(3, 5) = std::numeric_limits<float>::max();
+    Linear<float>(w.view(), format)(x.view(), y.view());
+    CHECK(y(0, 3) == doctest::Approx(w(3, 5)).epsilon(format == NumberFormat::q8 ? 0.005 : 0.06));
+    for (float const bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+      w(3, 5) = bad;
+      CHECK_THROWS_AS(Linear<float>(w.view(), format), std::invalid_argument);
+    }
   }
 }
 
 TEST_CASE("linear: any executor gives the same bits") {
   Random random(3);
-  Matrix<float> const w(1000, 700, random), x(9, 700, random);  // enough to be shared out
-  Linear<float> const linear(w.view());
-  Matrix<float> serial(9, 1000);
-  linear(x.view(), serial.view());
-  for (Index const tasks : {1, 2, 3, 7, 100}) {
-    Matrix<float> shared(9, 1000);
-    Index handed_out = 0;
-    linear(x.view(), shared.view(), Parallel(tasks, [&](Index count, auto&& task) {
-             handed_out = count;
-             test::Backwards{}(count, task);
-           }));
-    CHECK(shared == serial);
-    CHECK(handed_out <= tasks);
-    CHECK((handed_out > 1) == (tasks > 1));
+  Matrix<float> const w(1000, 700, random), x(13, 700, random);  // enough to be shared out
+  for (WeightFormat const format : all_formats) {
+    Linear<float> const linear(w.view(), format);
+    Matrix<float> serial(13, 1000);
+    linear(x.view(), serial.view());
+    for (Index const tasks : {1, 2, 3, 7, 100}) {
+      Matrix<float> shared(13, 1000);
+      Index handed_out = 0;
+      linear(x.view(), shared.view(), Parallel(tasks, [&](Index count, auto&& task) {
+               handed_out = count;
+               test::Backwards{}(count, task);
+             }));
+      CHECK(shared == serial);
+      CHECK(handed_out <= tasks);
+      CHECK((handed_out > 1) == (tasks > 1));
+    }
   }
 }
 
@@ -206,39 +249,56 @@ TEST_CASE_TEMPLATE("linear: both layouts of the weights, and rows with a stride"
 
 TEST_CASE_TEMPLATE("linear: nothing beside the outputs is written", T, float, double) {
   Random random(5);
-  for (Index const out : {1, 5, 17, 64, 70})
-    for (Index const tokens : {1, 6}) {
-      Matrix<T> const w(out, 33, random), x(tokens, 33, random);
-      Matrix<T> guarded(tokens, out + 40, T(7));
-      Linear<T>(w.view())(x.view(), {guarded.numbers.data() + 20, tokens, out, out + 40});
-      for (Index t = 0; t < tokens; ++t)
-        for (Index i = 0; i < 20; ++i) {
-          CHECK(guarded(t, i) == T(7));
-          CHECK(guarded(t, out + 20 + i) == T(7));
-        }
-    }
+  for (WeightFormat const format : all_formats)
+    for (Index const out : {1, 5, 17, 64, 70})
+      for (Index const tokens : {1, 6, 17}) {
+        Matrix<T> const w(out, 33, random), x(tokens, 33, random);
+        Matrix<T> guarded(tokens, out + 40, T(7));
+        Linear<T>(w.view(), format)(x.view(), {guarded.numbers.data() + 20, tokens, out, out + 40});
+        for (Index t = 0; t < tokens; ++t)
+          CHECK((std::count(&guarded(t, 0), &guarded(t, 20), T(7)) == 20 &&
+                 std::count(&guarded(t, out + 20), &guarded(t, out + 39) + 1, T(7)) == 20));
+      }
 }
 
-TEST_CASE("linear: NaN and infinity in one row stay in it") {
+TEST_CASE("linear: NaN and infinity in one row stay in it, and are in all of its outputs") {
   Random random(6);
   Matrix<float> const w(40, 64, random);
-  Matrix<float> x(5, 64, random);
-  x(2, 10) = std::numeric_limits<float>::quiet_NaN();
-  Matrix<float> y(5, 40);
-  Linear<float>(w.view())(x.view(), y.view());
-  for (Index t = 0; t < 5; ++t)
-    for (Index o = 0; o < 40; ++o) CHECK(std::isnan(y(t, o)) == (t == 2));
+  for (WeightFormat const format : all_formats)
+    for (Index const tokens : {5, 20})
+      for (float const bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+        Matrix<float> x(tokens, 64, random);
+        x(2, 10) = bad;
+        Matrix<float> y(tokens, 40);
+        Linear<float>(w.view(), format)(x.view(), y.view());
+        for (Index t = 0; t < tokens; ++t)
+          for (Index o = 0; o < 40; ++o) CHECK(std::isfinite(y(t, o)) == (t != 2));
+      }
 }
 
 TEST_CASE("linear: products allocate nothing") {
   Random random(7);
   Matrix<float> const w(512, 512, random), x(64, 512, random);
   Matrix<float> y(64, 512);
-  Linear<float> const linear(w.view());
-  test::AllocationCounter const allocations;
-  linear(x.view(), y.view());
-  linear(x.rows_of(0, 1), y.view().rows(0, 1));
-  CHECK(allocations.count() == 0);
+  for (WeightFormat const format : all_formats) {
+    Linear<float> const linear(w.view(), format);
+    test::AllocationCounter const allocations;
+    linear(x.view(), y.view());
+    linear(x.rows_of(0, 1), y.view().rows(0, 1));
+    CHECK(allocations.count() == 0);
+  }
+}
+
+TEST_CASE_TEMPLATE("linear: without inputs outputs are 0, and without tokens nothing happens", T, float, double) {
+  Matrix<T> const none(0, 0);
+  for (WeightFormat const format : all_formats) {
+    Linear<T> const linear(MatView<T const>(none.numbers.data(), 40, 0), format);
+    for (Index const tokens : {0, 1, 3, 20}) {
+      Matrix<T> y(tokens, 40, T(7));
+      linear(MatView<T const>(none.numbers.data(), tokens, 0), y.view());
+      CHECK(y == Matrix<T>(tokens, 40));
+    }
+  }
 }
 
 TEST_CASE("weight format: a layer keeps its own numbers, bf16, f16 or q8") {
@@ -250,7 +310,7 @@ TEST_CASE("weight format: a layer keeps its own numbers, bf16, f16 or q8") {
   for (NumberFormat const other : {NumberFormat::f64, NumberFormat::i64, NumberFormat::i32, NumberFormat::u8})
     CHECK_THROWS_AS(Linear<float>(w, other), std::invalid_argument);
   CHECK_THROWS_WITH(Linear<double>(w, NumberFormat::f32),
-                    "aviary: a layer of f64 keeps its weights as f64, bf16, f16 or q8, not as f32");
+                    "aviary: a layer of f64 keeps its weights as f64, bf16, f16, q8 or q4, not as f32");
 }
 
 TEST_CASE_TEMPLATE("linear: a bias is added to the product, in any format and with any executor", T, float, double) {

@@ -344,8 +344,10 @@ TEST_CASE("generate: wrong arguments are status 2 and say what was expected and 
   for (char const* x : {"-0.1", "1.1", "nan", "x"})
     check({"--penalty-decay", x}, "--penalty-decay: expected a number from 0 to 1, found '" + std::string(x) + "'");
   for (char const* x : {"fp16", "", "F32", "4"})
-    check({"--weights", x}, "--weights: expected exact, f32, bf16, f16 or q8, found '" + std::string(x) + "'");
-  for (char const* x : {"full", "exact", "int8", "i32", "", "bf16 ", "8"})
+    check({"--weights", x}, "--weights: expected exact, f32, bf16, f16, q8 or q4, found '" + std::string(x) + "'");
+  for (char const* x : {"", "fast", "bits4"})
+    check({"--arithmetic", x}, "--arithmetic: expected full, bits16 or bits8, found '" + std::string(x) + "'");
+  for (char const* x : {"full", "exact", "int8", "i32", "", "bf16 ", "8", "q4"})
     check({"--cache", x}, "--cache: expected f32, bf16, f16 or q8, found '" + std::string(x) + "'");
   for (char const* x : {"0", "-1", "nan", "inf", "1e999", ""})
     check({"--rotary-base", x}, "--rotary-base: expected a number above 0, found '" + std::string(x) + "'");
@@ -618,7 +620,7 @@ TEST_CASE("generate: how weights are kept") {
   };
   std::string const full = logits("f32");
   CHECK(logits("exact") == full);  // random floats have no exact 16-bit form
-  for (char const* weights : {"bf16", "f16", "q8"}) CHECK(logits(weights) != full);
+  for (char const* weights : {"bf16", "f16", "q8", "q4"}) CHECK(logits(weights) != full);
 }
 
 TEST_CASE("generate: GoldFinch, with its token cache in any form") {
@@ -798,15 +800,16 @@ TEST_CASE("generate: messages have one line of characters that show") {
                        "1m\\x9b \xc3\xa9: cannot open: No such file or directory\n");
 }
 
-TEST_CASE("generate: a weight that is not finite has no form in q8, and its tensor is named") {
+TEST_CASE("generate: a weight that is not finite has no form in q8 and q4, and its tensor is named") {
   TemporaryFolder const folder;
   auto weights = byte_model();
   for (char const* const name : {"head.weight", "blocks.1.att.w1", "emb.weight"}) {
     auto broken = weights;
     broken.tensors.at(name).numbers[1] = std::numeric_limits<float>::quiet_NaN();
     std::string const model = broken.write(folder / "m.safetensors").string();
-    check_failure({"--model", model, "--weights", "q8"}, 1,
-                  model + ": tensor '" + name + "': row 0 holds nan, expected finite numbers for q8");
+    for (std::string const format : {"q8", "q4"})
+      check_failure({"--model", model, "--weights", format}, 1,
+                    model + ": tensor '" + name + "': row 0 holds nan, expected finite numbers for " + format);
   }
 }
 

@@ -24,7 +24,7 @@
 #include "aviary/core/aligned.hpp"
 #include "aviary/core/convert.hpp"
 #include "aviary/core/error.hpp"
-#include "aviary/core/q8.hpp"
+#include "aviary/core/steps.hpp"
 #include "aviary/core/view.hpp"
 
 namespace AVIARY_NAMESPACE {

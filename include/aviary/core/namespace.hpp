@@ -34,7 +34,7 @@
 #define AVIARY_ISA_CHOOSE(...) AVIARY_ISA_SECOND(__VA_ARGS__)
 #define AVIARY_ISA_IF_VALUE(value, letter) AVIARY_ISA_CHOOSE(AVIARY_ISA_AFTER_##value letter, , )
 #define AVIARY_ISA_IF(extension, letter) AVIARY_ISA_IF_VALUE(extension, letter)
-#define AVIARY_ISA_JOIN_ALL(a, b, c, d, e, f, g, h, i, j, k) a##b##c##d##e##f##g##h##i##j##k
+#define AVIARY_ISA_JOIN_ALL(a, b, c, d, e, f, g, h, i, j, k, l, m) a##b##c##d##e##f##g##h##i##j##k##l##m
 #define AVIARY_ISA_JOIN(...) AVIARY_ISA_JOIN_ALL(__VA_ARGS__)
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__) && defined(__BMI__) && defined(__BMI2__) && \
@@ -49,7 +49,7 @@
   AVIARY_ISA_IF(__AVX512IFMA__, i), AVIARY_ISA_IF(__AVX512VBMI__, b), AVIARY_ISA_IF(__AVX512VBMI2__, c),           \
       AVIARY_ISA_IF(__AVX512VNNI__, n), AVIARY_ISA_IF(__AVX512BITALG__, a), AVIARY_ISA_IF(__AVX512VPOPCNTDQ__, p), \
       AVIARY_ISA_IF(__AVX512BF16__, k), AVIARY_ISA_IF(__AVX512FP16__, e), AVIARY_ISA_IF(__GFNI__, g),              \
-      AVIARY_ISA_IF(__AVXVNNI__, v)
+      AVIARY_ISA_IF(__AVXVNNI__, v), AVIARY_ISA_IF(__AMX_INT8__, t), AVIARY_ISA_IF(__AMX_BF16__, u)
 #elif defined(AVIARY_ISA_HAS_V3)
 #if defined(__AVX512F__)
 #define AVIARY_ISA_LEVEL v3_512
@@ -59,7 +59,7 @@
 #define AVIARY_ISA_REST                                                                           \
   AVIARY_ISA_IF(__AVX512BW__, w), AVIARY_ISA_IF(__AVX512CD__, d), AVIARY_ISA_IF(__AVX512DQ__, q), \
       AVIARY_ISA_IF(__AVX512VL__, l), AVIARY_ISA_IF(__FMA4__, f), AVIARY_ISA_IF(__XOP__, x),      \
-      AVIARY_ISA_IF(__GFNI__, g), AVIARY_ISA_IF(__AVXVNNI__, v), ,
+      AVIARY_ISA_IF(__GFNI__, g), AVIARY_ISA_IF(__AVXVNNI__, v), , , ,
 #else
 #if defined(__AVX512F__)
 #define AVIARY_ISA_LEVEL avx512
@@ -81,7 +81,7 @@
 #define AVIARY_ISA_REST                                                                                              \
   AVIARY_ISA_IF(__POPCNT__, p), AVIARY_ISA_IF(__LZCNT__, l), AVIARY_ISA_IF(__MOVBE__, m), AVIARY_ISA_IF(__BMI__, b), \
       AVIARY_ISA_IF(__BMI2__, c), AVIARY_ISA_IF(__F16C__, h), AVIARY_ISA_IF(__FMA__, f), AVIARY_ISA_IF(__FMA4__, 4), \
-      AVIARY_ISA_IF(__XOP__, x), AVIARY_ISA_IF(__GFNI__, g)
+      AVIARY_ISA_IF(__XOP__, x), AVIARY_ISA_IF(__GFNI__, g), ,
 #endif
 #define AVIARY_ISA AVIARY_ISA_JOIN(AVIARY_ISA_LEVEL, AVIARY_ISA_REST)
 

@@ -31,11 +31,14 @@ struct q8 {
   friend bool operator==(q8, q8) = default;
 };
 
-enum class NumberFormat : unsigned char { f64, f32, f16, bf16, q8, i64, i32, u8 };
+/// The same with -8 ... 7 steps. Two lie in a byte, so that there is no object of it: it is a name for what weights are kept as.
+struct q4;
+
+enum class NumberFormat : unsigned char { f64, f32, f16, bf16, q8, q4, i64, i32, u8 };
 
 inline constexpr std::array all_number_formats{NumberFormat::f64,  NumberFormat::f32, NumberFormat::f16,
-                                               NumberFormat::bf16, NumberFormat::q8,  NumberFormat::i64,
-                                               NumberFormat::i32,  NumberFormat::u8};
+                                               NumberFormat::bf16, NumberFormat::q8,  NumberFormat::q4,
+                                               NumberFormat::i64,  NumberFormat::i32, NumberFormat::u8};
 
 /// The C++ types of floating numbers that stand for themselves, as sequences, weights and tensors hold them.
 template <class T>
@@ -57,15 +60,15 @@ inline constexpr NumberFormat format_of = std::is_same_v<T, double>         ? Nu
                                           : std::is_same_v<T, std::int32_t> ? NumberFormat::i32
                                                                             : NumberFormat::u8;
 
-/// Bytes of one number; with q8 without its share of a scale.
+/// Bytes of one number; with q8 without its share of a scale; 0 for q4, as no number of it lies alone.
 constexpr std::size_t size_of(NumberFormat format) noexcept {
-  return 0x14812248u >> 4 * static_cast<unsigned>(format) & 15u;  // in registers: rows of inputs are found with it
+  return 0x148012248u >> 4 * static_cast<unsigned>(format) & 15u;  // in registers: rows of inputs are found with it
 }
 
-/// "f64", "f32", "f16", "bf16", "q8", "i64", "i32" or "u8": the name in messages and on command lines.
+/// "f64", "f32", "f16", "bf16", "q8", "q4", "i64", "i32" or "u8": the name in messages and on command lines.
 constexpr std::string_view name_of(NumberFormat format) noexcept {
-  constexpr std::array<std::string_view, all_number_formats.size()> names{"f64", "f32", "f16", "bf16",
-                                                                          "q8",  "i64", "i32", "u8"};
+  constexpr std::array<std::string_view, all_number_formats.size()> names{"f64", "f32", "f16", "bf16", "q8",
+                                                                          "q4",  "i64", "i32", "u8"};
   return names[static_cast<std::size_t>(format)];
 }
 

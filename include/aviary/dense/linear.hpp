@@ -6,6 +6,8 @@
 #include "aviary/core/executor.hpp"
 #include "aviary/dense/panels.hpp"
 #include "aviary/dense/rows.hpp"
+#include "aviary/dense/step_product.hpp"
+#include "aviary/dense/tile_product.hpp"
 
 namespace AVIARY_NAMESPACE {
 
@@ -33,6 +35,7 @@ template <class T> class Linear {
                   WeightLayout layout = WeightLayout::out_in)
       : in_(layout == WeightLayout::out_in ? weight.columns() : weight.rows()),
         out_(layout == WeightLayout::out_in ? weight.rows() : weight.columns()),
+        arithmetic_(format.arithmetic()),
         weights_(empty(in_, panels(), format.resolve<T>(weight))) {
     AlignedVector<T> numbers(to_size(in_ * detail::panel_outputs)), row(to_size(std::max(in_, detail::panel_outputs)));
     for (Index p = 0; p < panels(); ++p) {
@@ -70,17 +73,19 @@ template <class T> class Linear {
   }
 
  private:
-  using Weights =
-      std::variant<detail::NumberPanels<T>, detail::NumberPanels<bf16>, detail::NumberPanels<f16>, detail::Q8Panels>;
+  using Weights = std::variant<detail::NumberPanels<T>, detail::WordPanels<bf16>, detail::NumberPanels<f16>,
+                               detail::WordPanels<q8>, detail::WordPanels<q4>>;
 
   static Weights empty(Index in, Index panels, NumberFormat format) {
     switch (format) {
       case NumberFormat::bf16:
-        return detail::NumberPanels<bf16>(in, panels);
+        return detail::WordPanels<bf16>(in, panels);
       case NumberFormat::f16:
         return detail::NumberPanels<f16>(in, panels);
       case NumberFormat::q8:
-        return detail::Q8Panels(in, panels);
+        return detail::WordPanels<q8>(in, panels);
+      case NumberFormat::q4:
+        return detail::WordPanels<q4>(in, panels);
       default:
         return detail::NumberPanels<T>(in, panels);
     }
@@ -104,7 +109,7 @@ template <class T> class Linear {
 
   /// Computes the outputs of panels first ... last - 1 for all rows.
   void outputs(MatView<T const> x, MatView<T> y, Index first, Index last) const noexcept {
-    std::visit([&](auto const& w) { detail::PanelProduct<simd::Native<T>>::run(w, x, y, first, last); }, weights_);
+    std::visit([&](auto const& w) { product(w, x, y, first, last); }, weights_);
     if (bias_.empty() || first == last) return;
     Index const begin = first * detail::panel_outputs, count = std::min(last * detail::panel_outputs, out_) - begin;
     MatView<T> const part(y.data() + begin, y.rows(), count, y.stride());
@@ -112,7 +117,22 @@ template <class T> class Linear {
         part, [](auto const& e, auto const& b) { return e + b; }, part, VecView<T const>(bias_).segment(begin, count));
   }
 
+  template <class Panels>
+  void product(Panels const& w, MatView<T const> x, MatView<T> y, Index first, Index last) const noexcept {
+    using P = simd::Native<T>;
+    if constexpr (std::is_same_v<T, float> && Panels::has_scales && simd::Dot<P>::is_fast)
+      if (arithmetic_ == Arithmetic::bits8) return detail::StepProduct<P>::run(w, x, y, first, last);
+#if AVIARY_HAS_TILES
+    if constexpr (std::is_same_v<Panels, detail::WordPanels<bf16>> && std::is_same_v<T, float>)
+      if (arithmetic_ != Arithmetic::full && simd::tiles_granted())
+        return arithmetic_ == Arithmetic::bits16 ? detail::TileProduct<2>::run(w, x, y, first, last)
+                                                 : detail::TileProduct<1>::run(w, x, y, first, last);
+#endif
+    detail::PanelProduct<P>::run(w, x, y, first, last);
+  }
+
   Index in_ = 0, out_ = 0;
+  Arithmetic arithmetic_ = Arithmetic::full;
   Weights weights_{detail::NumberPanels<T>(0, 0)};
   AlignedVector<T> bias_;  // (out), or none
 };

@@ -1,17 +1,15 @@
 #pragma once
-/// Matrices of weights in panels, as PanelProduct reads them.
+/// Matrices of weights in panels, as products read them.
 ///
-/// A panel is 32 outputs: the 32 weights of an input lie side by side, and those of the next input follow them. Thus
-/// outputs lie along the SIMD lanes, and a product with one row reads all weights in the order in which they lie.
+/// A panel is 32 outputs: the 32 weights of an input lie side by side, and those of the next input follow them. Numbers of
+/// less than 32 bits lie in words of 2 bf16, 4 q8 or 8 q4 of consecutive inputs of one output, and words lie like numbers.
+/// Thus outputs lie along the SIMD lanes, a product with one row reads all weights in the order in which they lie, and the
+/// units that add up products of 2 bf16 or 4 integers in a lane read them as they are.
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
-#include <limits>
-#include <string>
 
 #include "aviary/core/aligned.hpp"
-#include "aviary/core/error.hpp"
-#include "aviary/core/q8.hpp"
+#include "aviary/core/steps.hpp"
 #include "aviary/dense/product.hpp"
 #include "aviary/dense/weights.hpp"
 
@@ -19,16 +17,18 @@ namespace AVIARY_NAMESPACE::detail {
 
 /// (in, out) weights as numbers of type S in memory of somebody else, panel after panel.
 template <Stored S> struct PanelsView {
+  using Slice = PanelSlice<S>;
   static constexpr bool has_scales = false;
   S const* numbers;
   Index in;
 
-  PanelSlice<S> slice(Index p, Index i) const noexcept { return {numbers + (p * in + i) * panel_outputs, nullptr}; }
+  Slice slice(Index p, Index i) const noexcept { return {numbers + (p * in + i) * panel_outputs, nullptr}; }
 };
 
 /// (in, out) weights as numbers of type S.
 template <Stored S> class NumberPanels {
  public:
+  using Slice = PanelSlice<S>;
   static constexpr bool has_scales = false;
 
   NumberPanels(Index in, Index panels) : in_(in), numbers_(to_size(in * panels * panel_outputs)) {}
@@ -40,57 +40,68 @@ template <Stored S> class NumberPanels {
 
   std::size_t bytes() const noexcept { return numbers_.size() * sizeof(S); }
 
-  PanelSlice<S> slice(Index p, Index i) const noexcept { return PanelsView<S>{numbers_.data(), in_}.slice(p, i); }
+  Slice slice(Index p, Index i) const noexcept { return PanelsView<S>{numbers_.data(), in_}.slice(p, i); }
 
  private:
   Index in_;
   AlignedVector<S> numbers_;
 };
 
-/// (in, out) weights as whole numbers from -127 to 127, times a scale for each output and 32 inputs.
-class Q8Panels {
+/// (in, out) weights in words: S is bf16, q8 or q4. Inputs are made up to a multiple of 32, and at least 32, with zeros, so that a group of 32
+/// has whole words, a scale with q8 and q4, and a tile of a matrix unit.
+template <class S> class WordPanels {
  public:
-  static constexpr bool has_scales = true;
+  using Slice = PanelSlice<S>;
+  static constexpr bool has_scales = !std::is_same_v<S, bf16>;
 
-  Q8Panels(Index in, Index panels)
+  WordPanels(Index in, Index panels)
       : in_(in),
-        groups_((in + inputs_per_scale - 1) / inputs_per_scale),
-        numbers_(to_size(in * panels * panel_outputs)),
-        scales_(to_size(groups_ * panels * panel_outputs)) {}
+        groups_(std::max(Index{1}, (in + inputs_per_scale - 1) / inputs_per_scale)),
+        words_(to_size(groups_ * words_per_group * panels * panel_outputs)),
+        scales_(has_scales ? to_size(groups_ * panels * panel_outputs) : 0) {}
 
+  /// Copies the weights of panel p, as NumberPanels does.
   template <class T> void set(Index p, T const* w) {
     for (Index g = 0; g < groups_; ++g)
       for (Index o = 0; o < panel_outputs; ++o) set_group(p, g, o, w);
   }
 
-  std::size_t bytes() const noexcept { return numbers_.size() + scales_.size() * sizeof(bf16); }
+  Index groups() const noexcept { return groups_; }
+  std::size_t bytes() const noexcept { return words_.size() * sizeof(std::uint32_t) + scales_.size() * sizeof(bf16); }
 
-  PanelSlice<std::int8_t> slice(Index p, Index i) const noexcept {
-    return {numbers_.data() + (p * in_ + i) * panel_outputs,
-            scales_.data() + (p * groups_ + i / inputs_per_scale) * panel_outputs};
+  Slice slice(Index p, Index i) const noexcept {
+    Index const group = p * groups_ + i / inputs_per_scale, word = i % inputs_per_scale / Slice::in_word;
+    return {words_.data() + (group * words_per_group + word) * panel_outputs,
+            scales_.data() + (has_scales ? group * panel_outputs : 0)};
   }
 
  private:
+  static constexpr Index words_per_group = inputs_per_scale / Slice::in_word;
+
   template <class T> void set_group(Index p, Index g, Index o, T const* w) {
-    Index const first = g * inputs_per_scale, last = std::min(first + inputs_per_scale, in_);
-    float most = 0;
-    for (Index i = first; i < last; ++i) most = std::max(most, std::abs(finite(w[i * panel_outputs + o])));
-    bf16 const scale = q8_scale(most);
-    scales_[to_size((p * groups_ + g) * panel_outputs + o)] = scale;
-    if (scale == bf16{0}) return;
-    for (Index i = first; i < last; ++i) {
-      auto const x = static_cast<float>(w[i * panel_outputs + o]);
-      numbers_[to_size((p * in_ + i) * panel_outputs + o)] = q8_steps(x, scale);
+    Index const first = g * inputs_per_scale, n = std::min(inputs_per_scale, in_ - first);
+    T numbers[inputs_per_scale] = {};
+    for (Index i = 0; i < n; ++i) numbers[i] = w[(first + i) * panel_outputs + o];
+    std::uint32_t bits[inputs_per_scale];
+    Index const group = p * groups_ + g;
+    if constexpr (has_scales) {
+      std::int8_t steps[inputs_per_scale];
+      scales_[to_size(group * panel_outputs + o)] = to_steps<S>(numbers, steps);
+      constexpr int shift = std::is_same_v<S, q4> ? 8 : 0;
+      constexpr std::uint32_t mask = std::is_same_v<S, q4> ? 15 : 255;
+      for (Index i = 0; i < inputs_per_scale; ++i) bits[i] = static_cast<std::uint32_t>(steps[i] + shift) & mask;
+    } else {
+      for (Index i = 0; i < inputs_per_scale; ++i) bits[i] = narrow<S>(numbers[i]).bits;
     }
-  }
-  template <class T> static float finite(T x) {
-    if (!(std::abs(x) <= T(std::numeric_limits<float>::max())))
-      refuse("a weight is " + std::to_string(x) + ", expected finite numbers for q8");
-    return static_cast<float>(x);
+    std::uint32_t* word = words_.data() + group * words_per_group * panel_outputs + o;
+    for (Index i = 0; i < inputs_per_scale; word += panel_outputs) {
+      *word = 0;
+      for (int k = 0; k < Slice::in_word; ++k) *word |= bits[i++] << simd::bit_in_word<S>(k);
+    }
   }
 
   Index in_, groups_;
-  AlignedVector<std::int8_t> numbers_;
+  AlignedVector<std::uint32_t> words_;
   AlignedVector<bf16> scales_;
 };
 

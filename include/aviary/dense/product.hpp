@@ -9,11 +9,13 @@
 /// reads b in panels of 32 columns: matrices of weights, keys and values, which are large or are read many times.
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <type_traits>
 #include <utility>
 
 #include "aviary/core/view.hpp"
 #include "aviary/simd/pack.hpp"
+#include "aviary/simd/words.hpp"
 
 namespace AVIARY_NAMESPACE {
 
@@ -68,10 +70,17 @@ template <class Q, int R, int N = 1> struct ProductTile {
   /// Adds a(r, l) b(l, n) for l = first ... last - 1: a(r, l) is a number, b(l, n) a pack.
   template <class A, class B>
   AVIARY_HOST_DEVICE AVIARY_INLINE void add(Index first, Index last, A const& a, B const& b) noexcept {
-    for (Index l = first; l < last; ++l) {
-      each<N, 1>([&](int n, int) AVIARY_INLINE_LAMBDA {
-        Q const pack = b(l, n);
-        each<1, R>([&](int, int r) AVIARY_INLINE_LAMBDA { sum[n][r] = L::fma(pack, Q(a(r, l)), sum[n][r]); });
+    add_words<1>(first, last, a, [&](Index l, int, int n) AVIARY_INLINE_LAMBDA { return b(l, n); });
+  }
+  /// The same where b comes in words of several l: adds a(r, in_word m + k) b(m, k, n) for words m = first ... last - 1 and
+  /// k < in_word.
+  template <int in_word, class A, class B>
+  AVIARY_HOST_DEVICE AVIARY_INLINE void add_words(Index first, Index last, A const& a, B const& b) noexcept {
+    for (Index m = first; m < last; ++m) {
+      each<in_word, N>([&](int k, int n) AVIARY_INLINE_LAMBDA {
+        Q const pack = b(m, k, n);
+        each<1, R>([&](int, int r)
+                       AVIARY_INLINE_LAMBDA { sum[n][r] = L::fma(pack, Q(a(r, in_word * m + k)), sum[n][r]); });
       });
     }
   }
@@ -126,18 +135,29 @@ AVIARY_HOST_DEVICE void add_product(MatView<C> c, Coefficients<T> a, MatView<B> 
 namespace detail {
 
 inline constexpr Index panel_outputs = 32;     ///< the same for all instruction sets, as is the layout
-inline constexpr Index inputs_per_scale = 32;  ///< with q8
+inline constexpr Index inputs_per_scale = 32;  ///< with q8 and q4
 
-/// Where the weights of a panel lie from some input on, 32 numbers for each input. With q8 it is the first input of a
-/// scale.
+/// Where the weights of a panel lie from some input on: 32 numbers of type S for each input or, where S lies in words
+/// (simd/words.hpp), 32 words for each few inputs. With scales it is the first input of a scale.
 template <class S> struct PanelSlice {
-  S const* numbers;
-  bf16 const* scales;  ///< with q8: 32 for every 32 inputs
+  static constexpr int in_word = std::max(1, simd::numbers_per_word<S>);
+  using Word = std::conditional_t<simd::numbers_per_word<S> == 0, S, std::uint32_t>;
+
+  Word const* words;
+  bf16 const* scales;  ///< if any: 32 for every 32 inputs
+
+  /// The weights of input in_word m + k. (S stands for itself where it is no complete type.)
+  template <class Row> AVIARY_INLINE Row load(Index m, int k) const noexcept {
+    if constexpr (in_word == 1)
+      return simd::load<Row>(words + m * panel_outputs);
+    else
+      return simd::load_from_words<Row, S>(words + m * panel_outputs, k);
+  }
 };
 
 /// y = x w for rows x and weights w in panels (see panels.hpp), with packs P. A product with one row reads all weights
-/// once, in the order in which they lie. One with many rows first copies blocks of x, and of w where it is stored in
-/// another type.
+/// once, in the order in which they lie. One with more rows first copies blocks of x, and one with many blocks of w where it
+/// is stored in another type: few rows widen the weights in registers.
 template <class P> class PanelProduct {
   using L = simd::Pack<P>;
   using T = typename L::value_type;
@@ -151,11 +171,14 @@ template <class P> class PanelProduct {
   static constexpr int tile_rows = std::max(1, L::registers * 3 / 4 / packs / tile_panels);
   /// Panels that a single row takes at once: eight sums hide the latency of an addition.
   static constexpr int row_panels = std::max(1, 8 / packs);
+  /// Rows from which on it pays to widen a block of weights once for all of them: more than a few tiles, if they are large.
+  /// (Layers of double are for tests and training: their code is kept small.)
+  static constexpr Index many_rows = tile_rows >= 6 && sizeof(T) == sizeof(float) ? 3 * tile_rows : 2;
   /// Inputs and rows of a block: 32 KiB of x and 32 KiB of weights are copied to lie side by side as T.
   static constexpr Index depth = 512 / static_cast<Index>(sizeof(T));
   static constexpr Index block_rows = (64 + tile_rows - 1) / tile_rows * tile_rows;
 
-  /// Inputs first ... last - 1.
+  /// Inputs first ... last - 1, whole words.
   struct Range {
     Index first, last;
     Index size() const noexcept { return last - first; }
@@ -165,14 +188,19 @@ template <class P> class PanelProduct {
   /// Computes y(t, o) for rows x (tokens, in) and the outputs o of panels first ... last - 1, as far as y has them.
   template <class Panels>
   static void run(Panels const& w, MatView<T const> x, MatView<T> y, Index first, Index last) noexcept {
-    if (x.rows() == 1) return one_row<row_panels>(w, x.data(), {0, x.columns()}, y, 0, first, last);
+    constexpr Index in_word = Panels::Slice::in_word;
+    Index const in = (x.columns() + in_word - 1) / in_word * in_word;
+    if (x.rows() == 1 && in == x.columns()) return one_row<row_panels>(w, x.data(), {0, in}, y, 0, first, last);
     alignas(64) T block[to_size(depth * block_rows)];
     for (Index t = 0; t < x.rows(); t += block_rows)
-      for (Index i = 0; i < x.columns(); i += depth) {
-        Range const inputs{i, std::min(i + depth, x.columns())};
-        Index const count = std::min(block_rows, x.rows() - t);
-        for (Index at = 0; at < count; ++at) std::copy_n(&x(t + at, i), inputs.size(), block + at * depth);
-        if constexpr (tile_rows == 1)
+      for (Index i = 0; i == 0 || i < in; i += depth) {  // without inputs, too, the outputs are 0
+        Range const inputs{i, std::min(i + depth, in)};
+        Index const count = std::min(block_rows, x.rows() - t), given = std::min(inputs.last, x.columns()) - i;
+        for (Index at = 0; at < count; ++at) {
+          std::copy_n(x[t + at].data() + i, given, block + at * depth);
+          std::fill_n(block + at * depth + given, inputs.size() - given, T(0));
+        }
+        if (tile_rows == 1 || count == 1)
           for (Index at = 0; at < count; ++at)
             one_row<row_panels>(w, block + at * depth, inputs, y, t + at, first, last);
         else
@@ -197,10 +225,22 @@ template <class P> class PanelProduct {
     alignas(64) T numbers[to_size(N)][to_size(depth * panel_outputs)];
     Index p = first;
     for (; p + N <= last; p += N) {
-      auto const widened = as_numbers(slices<N>(w, p, inputs.first), inputs.size(), numbers);
-      for_row_tiles<tile_rows>(count, [&]<int R>(Index at) {
-        tile<R, N, Panels::has_scales>(widened, block + at * depth, inputs, y, t + at, p);
-      });
+      auto const rows_by = [&](auto const& weights) {
+        for_row_tiles<tile_rows>(count, [&]<int R>(Index at) {
+          tile<R, N, Panels::has_scales>(weights, block + at * depth, inputs, y, t + at, p);
+        });
+      };
+      auto const stored = slices<N>(w, p, inputs.first);
+      if constexpr (std::is_same_v<typename Panels::Slice, PanelSlice<T>>) {
+        rows_by(stored);
+      } else {
+        if constexpr (many_rows > 2)
+          if (count < many_rows) {
+            rows_by(stored);
+            continue;
+          }
+        rows_by(widened(stored, inputs.size(), numbers));
+      }
     }
     if constexpr (N > 1) rows_of_block<1>(w, block, count, inputs, y, t, p, last);
   }
@@ -212,22 +252,20 @@ template <class P> class PanelProduct {
     (std::make_integer_sequence<int, N>{});
   }
 
-  /// The weights of n inputs as numbers of type T, for many rows: where they lie, or converted into `to`, without their
-  /// scales.
+  /// The weights of n inputs as numbers of type T, without their scales, in `to`.
   template <std::size_t N, class S>
-  static auto as_numbers(std::array<PanelSlice<S>, N> const& from, Index n,
-                         T (&to)[N][to_size(depth * panel_outputs)]) noexcept {
-    if constexpr (std::is_same_v<S, T>) {
-      return from;
-    } else {
-      std::array<PanelSlice<T>, N> widened;
-      for (std::size_t p = 0; p < N; ++p) {
-        for (Index i = 0; i < n * panel_outputs; i += panel_outputs)
-          LR::store(to[p] + i, simd::load<Row>(from[p].numbers + i));
-        widened[p] = {to[p], from[p].scales};
-      }
-      return widened;
+  static std::array<PanelSlice<T>, N> widened(std::array<PanelSlice<S>, N> const& from, Index n,
+                                              T (&to)[N][to_size(depth * panel_outputs)]) noexcept {
+    constexpr int in_word = PanelSlice<S>::in_word;
+    std::array<PanelSlice<T>, N> slices;
+    for (std::size_t p = 0; p < N; ++p) {
+      for (Index m = 0; m < n / in_word; ++m)
+        each<in_word, 1>([&](int k, int) AVIARY_INLINE_LAMBDA {
+          LR::store(to[p] + (in_word * m + k) * panel_outputs, from[p].template load<Row>(m, k));
+        });
+      slices[p] = {to[p], from[p].scales};
     }
+    return slices;
   }
 
   /// Computes y(t + r, outputs of panels p ... p + N - 1) over a range of inputs, for R rows of x that lie `depth` apart. A
@@ -236,25 +274,27 @@ template <class P> class PanelProduct {
   template <int R, int N, bool scaled, class S>
   [[gnu::noinline]] static void tile(std::array<PanelSlice<S>, to_size(N)> const& w, T const* x, Range inputs,
                                      MatView<T> y, Index t, Index p) noexcept {
+    constexpr int in_word = PanelSlice<S>::in_word;
+    constexpr Index words_per_scale = inputs_per_scale / in_word;
     auto const a = [x](int r, Index i) AVIARY_INLINE_LAMBDA { return x[r * depth + i]; };
-    auto const b = [&w](Index i, int n)
-                       AVIARY_INLINE_LAMBDA { return simd::load<Row>(w[to_size(n)].numbers + i * panel_outputs); };
+    auto const b = [&w](Index m, int k, int n) AVIARY_INLINE_LAMBDA { return w[to_size(n)].template load<Row>(m, k); };
+    Index const words = inputs.size() / in_word;
     ProductTile<Row, R, N> sums;
     if (inputs.first == 0)
       sums.clear();
     else
       sums.load(y, t, p * panel_outputs);
     if constexpr (scaled) {
-      for (Index i = 0; i < inputs.size(); i += inputs_per_scale) {
+      for (Index m = 0; m < words; m += words_per_scale) {
         ProductTile<Row, R, N> part;
         part.clear();
-        part.add(i, std::min(i + inputs_per_scale, inputs.size()), a, b);
+        part.template add_words<in_word>(m, std::min(m + words_per_scale, words), a, b);
         sums.add_scaled(part, [&](int n) AVIARY_INLINE_LAMBDA {
-          return simd::load<Row>(w[to_size(n)].scales + i / inputs_per_scale * panel_outputs);
+          return simd::load<Row>(w[to_size(n)].scales + m / words_per_scale * panel_outputs);
         });
       }
     } else {
-      sums.add(0, inputs.size(), a, b);
+      sums.template add_words<in_word>(0, words, a, b);
     }
     sums.store(y, t, p * panel_outputs);
   }

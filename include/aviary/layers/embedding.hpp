@@ -24,8 +24,8 @@ concept TokenIds = requires(Range const& ids) {
 /// A row of numbers for each token of a vocabulary. Copies share the table.
 template <class T> class Embedding {
  public:
-  /// Copies the table (vocabulary, C) and keeps it in the format. A token reads one row, so q8 would save no time: it means
-  /// bf16 here.
+  /// Copies the table (vocabulary, C) and keeps it in the format. A token reads one row, so q8 and q4 would save no
+  /// time: they mean bf16 here.
   /// @throws std::invalid_argument for an empty table
   explicit Embedding(WeightMatrix table, WeightFormat format = WeightFormat::exact)
       : vocab_size_(table.rows()), channels_(table.columns()) {

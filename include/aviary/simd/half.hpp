@@ -1,5 +1,5 @@
 #pragma once
-/// Packs are loaded from bf16, f16 and 8-bit integers and stored as bf16 and f16. The numbers are those that widen and
+/// Packs are loaded from bf16 and f16 and stored as such. The numbers are those that widen and
 /// narrow of core/convert.hpp give one by one. This header belongs to pack.hpp: include that one.
 #include <cstddef>
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace AVIARY_NAMESPACE::simd::detail {
 
-/// How a pack P loads and stores 16-bit and 8-bit numbers. A single number and a pack of double have no way of their
+/// How a pack P loads and stores 16-bit numbers. A single number and a pack of double have no way of their
 /// own: pack.hpp converts their lanes one by one.
 template <class P> struct Half {};
 
@@ -26,8 +26,8 @@ AVIARY_INLINE xsimd::batch<To, A> same_bits(xsimd::batch<From, A> const& x) noex
 }
 
 /// @name What differs between instruction sets A
-/// Each struct converts floats from and to f16, moves the bits of bf16 from and to the lower half of 32-bit lanes,
-/// converts 8-bit integers to float, and chooses between 32-bit integers.
+/// Each struct converts floats from and to f16, moves the bits of bf16 from and to the lower half of 32-bit lanes, and
+/// chooses between 32-bit integers.
 ///@{
 
 /// Every instruction set can work lane by lane. The structs below inherit what they cannot do better.
@@ -55,11 +55,6 @@ template <class A> struct EachLane {
     std::uint32_t bits[lanes];
     u.store_unaligned(bits);
     for (std::size_t i = 0; i < lanes; ++i) p[i].bits = static_cast<std::uint16_t>(bits[i]);
-  }
-  static AVIARY_INLINE F load_int8(std::int8_t const* p) noexcept {
-    float x[lanes];
-    for (std::size_t i = 0; i < lanes; ++i) x[i] = static_cast<float>(p[i]);
-    return F::load_unaligned(x);
   }
   template <class Mask> static AVIARY_INLINE U select(Mask const& condition, U const& yes, U const& no) noexcept {
     return xsimd::select(condition, yes, no);
@@ -92,9 +87,6 @@ template <class A> struct HalfTraits<A, 8> : F16<A, 8> {
   static AVIARY_INLINE U load_bits(bf16 const* p) noexcept {
     return U(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<__m128i const*>(p))));
   }
-  static AVIARY_INLINE F load_int8(std::int8_t const* p) noexcept {
-    return F(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<__m128i const*>(p)))));
-  }
 };
 #endif
 
@@ -117,10 +109,6 @@ template <class A> struct HalfTraits<A, 16> : EachLane<A> {
   static AVIARY_INLINE void store_bits(bf16* p, U const& u) noexcept {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_maskz_cvtepi32_epi16(0xffff, u));
   }
-  static AVIARY_INLINE F load_int8(std::int8_t const* p) noexcept {
-    return F(_mm512_maskz_cvtepi32_ps(
-        0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<__m128i const*>(p)))));
-  }
   /// The select of xsimd 8.1 does not compile with g++ at -O0.
   template <class Mask> static AVIARY_INLINE U select(Mask const& condition, U const& yes, U const& no) noexcept {
     return U(_mm512_mask_mov_epi32(no, condition, yes));
@@ -134,7 +122,6 @@ template <class A> struct Half<xsimd::batch<float, A>> {
   using U = xsimd::batch<std::uint32_t, A>;
   using Traits = HalfTraits<A, F::size>;
 
-  static AVIARY_INLINE F load(std::int8_t const* p) noexcept { return Traits::load_int8(p); }
   static AVIARY_INLINE F load(f16 const* p) noexcept { return Traits::load_f16(p); }
   static AVIARY_INLINE void store(f16* p, F const& x) noexcept { Traits::store_f16(p, x); }
   static AVIARY_INLINE F load(bf16 const* p) noexcept { return same_bits<float>(Traits::load_bits(p) << 16); }

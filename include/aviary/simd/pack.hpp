@@ -197,7 +197,7 @@ template <class T> using Native = xsimd::batch<T>;
 template <class T> using Native = T;
 #endif
 
-/// A pack from numbers of any floating format, or from 8-bit integers.
+/// A pack from numbers of any floating format.
 template <class P, class S> AVIARY_HOST_DEVICE AVIARY_INLINE P load(S const* p) noexcept {
   using L = Pack<P>;
   if constexpr (std::is_same_v<S, typename L::value_type>) {
@@ -209,11 +209,7 @@ template <class P, class S> AVIARY_HOST_DEVICE AVIARY_INLINE P load(S const* p) 
   } else {
     using T = typename L::value_type;
     T lanes[L::lanes];
-    for (Index i = 0; i < L::lanes; ++i)
-      if constexpr (Stored<S>)
-        lanes[i] = narrow<T>(widen(p[i]));
-      else
-        lanes[i] = static_cast<T>(p[i]);
+    for (Index i = 0; i < L::lanes; ++i) lanes[i] = narrow<T>(widen(p[i]));
     return L::load(lanes);
   }
 }
