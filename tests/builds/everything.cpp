@@ -132,9 +132,10 @@ template <class T> void layers(MatView<T> x, VecView<T> row, WeightMatrix const&
   LowRankDecay<T> const decay(row, weight, weight);
   decay(MatView<T const>(x), x, scratch);
   ShiftedLinear<T> const shifted(row, ShareOf::previous, weight, WeightFormat::exact);
-  shifted(MatView<T const>(x), VecView<T const>(row), x, scratch);
+  shifted(MatView<T const>(x), MatView<T const>(x), x, scratch);
   TokenShift<T> const shift(row);
-  shift(MatView<T const>(x), VecView<T const>(row), x);
+  rows_before(MatView<T const>(x), VecView<T const>(row), x);
+  shift(MatView<T const>(x), MatView<T const>(x), x);
   LayerNorm<T> const norm(row, row);
   norm(MatView<T const>(x), x);
   GroupNorm<T>(row, row, 2)(MatView<T const>(x), x);

@@ -188,7 +188,7 @@ template <class T> class OnlineAttention {
     Index const begin = first * panel_outputs, size = std::min(panels * panel_outputs, shape_.head_size - begin);
     MatView<T> const more(numbers, p.rows(), size, panels * panel_outputs);
     PanelsView<T> const values = shape_.values(block.numbers, h);
-    Product::run(PanelsView<T>{values.slice(first, 0).numbers, values.in}, p, more, 0, panels_of(size));
+    Product::run(PanelsView<T>{values.slice(first, 0).words, values.in}, p, more, 0, panels_of(size));
     for (Index r = 0; r < p.rows(); ++r) {
       T* const y = &y_(t + r, h * shape_.head_size + begin);
       simd::transform(

@@ -47,8 +47,8 @@ template <Stored S> class NumberPanels {
   AlignedVector<S> numbers_;
 };
 
-/// (in, out) weights in words: S is bf16, q8 or q4. Inputs are made up to a multiple of 32, and at least 32, with zeros, so that a group of 32
-/// has whole words, a scale with q8 and q4, and a tile of a matrix unit.
+/// (in, out) weights in words: S is bf16, q8 or q4. Inputs are made up to a multiple of 32, and at least 32, with zeros, so
+/// that a group of 32 has whole words, a scale with q8 and q4, and a tile of a matrix unit.
 template <class S> class WordPanels {
  public:
   using Slice = PanelSlice<S>;
