@@ -84,12 +84,7 @@ TEST_CASE("linear: the kernel of every instruction set is the product of a plain
   Random random(8);
   Matrix<float> const w(96, 300, random), x(15, 300, random);
   detail::NumberPanels<float> panels(300, 3);
-  for (Index p = 0; p < 3; ++p) {
-    Matrix<float> panel(300, 32);
-    for (Index i = 0; i < 300; ++i)
-      for (Index o = 0; o < 32; ++o) panel(i, o) = w(p * 32 + o, i);
-    panels.set(p, panel.numbers.data());
-  }
+  for (Index p = 0; p < 3; ++p) panels.set(p, w.rows_of(32 * p, 32).data());
   simd::for_each_instruction_set<float>([&](auto set) {
     CAPTURE(set.name);
     for (Index const tokens : {1, 15}) {

@@ -18,9 +18,9 @@ namespace {
 template <class S> detail::WordPanels<S> panels_of(Matrix<float> const& w) {
   detail::WordPanels<S> panels(w.columns, (w.rows + 31) / 32);
   for (Index p = 0; p < (w.rows + 31) / 32; ++p) {
-    Matrix<float> panel(w.columns, 32);
-    for (Index i = 0; i < w.columns; ++i)
-      for (Index o = 0; o < 32 && p * 32 + o < w.rows; ++o) panel(i, o) = w(p * 32 + o, i);
+    Matrix<float> panel(32, w.columns);
+    for (Index o = 0; o < 32 && p * 32 + o < w.rows; ++o)
+      for (Index i = 0; i < w.columns; ++i) panel(o, i) = w(p * 32 + o, i);
     panels.set(p, panel.numbers.data());
   }
   return panels;

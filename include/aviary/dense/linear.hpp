@@ -37,9 +37,9 @@ template <class T> class Linear {
         out_(layout == WeightLayout::out_in ? weight.rows() : weight.columns()),
         arithmetic_(format.arithmetic()),
         weights_(empty(in_, panels(), format.resolve<T>(weight))) {
-    AlignedVector<T> numbers(to_size(in_ * detail::panel_outputs)), row(to_size(std::max(in_, detail::panel_outputs)));
+    AlignedVector<T> numbers(to_size(in_ * detail::panel_outputs));
     for (Index p = 0; p < panels(); ++p) {
-      gather(weight, layout, p * detail::panel_outputs, row.data(), numbers.data());
+      gather(weight, layout, p * detail::panel_outputs, numbers.data());
       std::visit([&](auto& w) { w.set(p, numbers.data()); }, weights_);
     }
   }
@@ -91,17 +91,18 @@ template <class T> class Linear {
     }
   }
 
-  /// Writes the weights of outputs first ... first + 31 as (input, output), with zeros after the last output.
-  void gather(WeightMatrix const& weight, WeightLayout layout, Index first, T* row, T* to) const noexcept {
+  /// Writes the weights of outputs first ... first + 31 as (output, input), with zeros after the last output.
+  void gather(WeightMatrix const& weight, WeightLayout layout, Index first, T* to) const noexcept {
     Index const n = std::min(detail::panel_outputs, out_ - first);
-    if (n < detail::panel_outputs) std::fill_n(to, in_ * detail::panel_outputs, T(0));
-    if (layout == WeightLayout::in_out) {
-      for (Index i = 0; i < in_; ++i) weight.read(i, first, n, to + i * detail::panel_outputs);
+    std::fill(to + n * in_, to + detail::panel_outputs * in_, T(0));
+    if (layout == WeightLayout::out_in) {
+      for (Index o = 0; o < n; ++o) weight.read(first + o, 0, in_, to + o * in_);
       return;
     }
-    for (Index o = 0; o < n; ++o) {
-      weight.read(first + o, 0, in_, row);
-      for (Index i = 0; i < in_; ++i) to[i * detail::panel_outputs + o] = row[i];
+    T row[detail::panel_outputs];
+    for (Index i = 0; i < in_; ++i) {
+      weight.read(i, first, n, row);
+      for (Index o = 0; o < n; ++o) to[o * in_ + i] = row[o];
     }
   }
 

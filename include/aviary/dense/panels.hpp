@@ -33,9 +33,13 @@ template <Stored S> class NumberPanels {
 
   NumberPanels(Index in, Index panels) : in_(in), numbers_(to_size(in * panels * panel_outputs)) {}
 
-  /// Copies the weights of panel p: that of input i and output o is w[i * panel_outputs + o].
+  /// Copies the weights of panel p, 32 rows of inputs: that of input i and output o is w[o * in + i].
   template <class T> void set(Index p, T const* w) {
-    convert(w, numbers_.data() + p * in_ * panel_outputs, in_ * panel_outputs);
+    T numbers[panel_outputs];
+    for (Index i = 0; i < in_; ++i) {
+      for (Index o = 0; o < panel_outputs; ++o) numbers[o] = w[o * in_ + i];
+      convert(numbers, numbers_.data() + (p * in_ + i) * panel_outputs, panel_outputs);
+    }
   }
 
   std::size_t bytes() const noexcept { return numbers_.size() * sizeof(S); }
@@ -81,7 +85,7 @@ template <class S> class WordPanels {
   template <class T> void set_group(Index p, Index g, Index o, T const* w) {
     Index const first = g * inputs_per_scale, n = std::min(inputs_per_scale, in_ - first);
     T numbers[inputs_per_scale] = {};
-    for (Index i = 0; i < n; ++i) numbers[i] = w[(first + i) * panel_outputs + o];
+    std::copy_n(w + o * in_ + first, n, numbers);
     std::uint32_t bits[inputs_per_scale];
     Index const group = p * groups_ + g;
     if constexpr (has_scales) {
@@ -91,7 +95,9 @@ template <class S> class WordPanels {
       constexpr std::uint32_t mask = std::is_same_v<S, q4> ? 15 : 255;
       for (Index i = 0; i < inputs_per_scale; ++i) bits[i] = static_cast<std::uint32_t>(steps[i] + shift) & mask;
     } else {
-      for (Index i = 0; i < inputs_per_scale; ++i) bits[i] = narrow<S>(numbers[i]).bits;
+      S narrowed[inputs_per_scale];
+      convert(numbers, narrowed, inputs_per_scale);
+      for (Index i = 0; i < inputs_per_scale; ++i) bits[i] = narrowed[i].bits;
     }
     std::uint32_t* word = words_.data() + group * words_per_group * panel_outputs + o;
     for (Index i = 0; i < inputs_per_scale; word += panel_outputs) {

@@ -38,6 +38,7 @@ class WeightMatrix {
 
   /// Whether type S holds every number exactly, read as T.
   template <Stored S, Stored T> bool fits() const noexcept {
+    if (format_ == format_of<S>) return true;
     constexpr Index block = 256;
     T numbers[block], back[block];
     S narrow[block];
