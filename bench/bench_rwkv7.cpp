@@ -19,13 +19,21 @@ using namespace aviary;
 struct Format {
   WeightFormat format;
   char const* name;
-  double bytes;  // of a weight
+  double bytes, bytes_of_head;  // of a weight
 };
 constexpr Format formats[]{
-    {WeightFormat::full, "f32", 4}, {NumberFormat::bf16, "bf16", 2}, {NumberFormat::q8, "q8", 17. / 16}};
+    {WeightFormat::full, "f32", 4, 4},
+    {NumberFormat::bf16, "bf16", 2, 2},
+    {{NumberFormat::bf16, Arithmetic::bits16}, "bf16/bits16", 2, 2},
+    {NumberFormat::q8, "q8", 17. / 16, 17. / 16},
+    {{NumberFormat::q8, Arithmetic::bits8}, "q8/bits8", 17. / 16, 17. / 16},
+    {NumberFormat::q4, "q4", 9. / 16, 17. / 16},  // see models/checkpoint.hpp
+    {{NumberFormat::q4, Arithmetic::bits8}, "q4/bits8", 9. / 16, 17. / 16},
+};
 constexpr models::Rwkv7Sizes sizes;
 constexpr Index prompt = 512;
 constexpr Index most_contexts = 16;
+constexpr Index head = sizes.vocab * sizes.channels;
 
 models::RandomCheckpoint const& checkpoint() {
   static models::RandomCheckpoint const made = models::random_checkpoint(sizes);
@@ -35,7 +43,8 @@ models::RandomCheckpoint const& checkpoint() {
 class Problem {
  public:
   explicit Problem(Format const& format, Index threads = 1)
-      : bytes_(static_cast<double>(sizes.multiplied()) * format.bytes),
+      : bytes_(static_cast<double>(sizes.multiplied() - head) * format.bytes +
+               static_cast<double>(head) * format.bytes_of_head),
         model_(models::load_rwkv7<float>(checkpoint().file(),
                                          {.format = format.format, .threads = models::Threads(threads)})
                    .model),
@@ -119,7 +128,7 @@ void row(Format const& format) {
     prefill.push_back(static_cast<double>(prompt) / whole);
     of_peak.push_back(100 * problem.flops() / whole / peak);
   }
-  std::printf("%-6s %16.1f %22.2f %14.2f %12.2f %20.0f %12.1f\n", format.name, bench::median(decode),
+  std::printf("%-12s %16.1f %22.2f %14.2f %12.2f %20.0f %12.1f\n", format.name, bench::median(decode),
               bench::median(to_read), bench::median(of_eight), bench::median(of_sixteen), bench::median(prefill),
               bench::median(of_peak));
   std::fflush(stdout);
@@ -129,7 +138,7 @@ void short_table() {
   std::printf(
       "RWKV-7, %td layers of %td channels, vocabulary %td, one thread; medians of 9 rounds; FMA peak %.0f GFLOP/s\n",
       sizes.layers, sizes.channels, sizes.vocab, bench::peak<float>() / 1e9);
-  std::printf("%-6s %16s %22s %14s %12s %20s %12s\n", "", "decode, token/s", "x reading the weights", "x of 8 at once",
+  std::printf("%-12s %16s %22s %14s %12s %20s %12s\n", "", "decode, token/s", "x reading the weights", "x of 8 at once",
               "x of 16", "prefill 512, token/s", "% of peak");
   for (Format const& format : formats) row(format);
 }
