@@ -1,7 +1,5 @@
 #pragma once
 /// Replies to the prompts of a file, on standard output as lines of JSON.
-#include <chrono>
-#include <cstdio>
 #include <deque>
 #include <iostream>
 #include <optional>

@@ -45,17 +45,25 @@ inline void print(std::string_view text) {
   if (!std::cout.write(text.data(), static_cast<std::streamsize>(text.size())).flush()) throw_output_failed();
 }
 
-/// Reads a line without its end, as std::getline does. Throws std::runtime_error for one of more than `most` bytes.
-inline bool read_line(std::istream& from, std::string& line, std::size_t most = prompt_limit) {
+enum class Line { none, whole, too_long };
+
+/// Reads a line without its end, as std::getline does. Of one of more than `most` bytes it reads no more than tells that.
+inline Line read_at_most(std::istream& from, std::string& line, std::size_t most = prompt_limit) {
   line.clear();
   for (std::istream::int_type c; (c = from.get()) != std::istream::traits_type::eof();) {
-    if (c == '\n') return true;
-    if (line.size() == most)
-      throw std::runtime_error("standard input: expected lines of at most " + std::to_string(most) +
-                               " bytes, found more");
+    if (c == '\n') return Line::whole;
+    if (line.size() == most) return Line::too_long;
     line += std::istream::traits_type::to_char_type(c);
   }
-  return !line.empty();
+  return line.empty() ? Line::none : Line::whole;
+}
+/// The same; false where there is none. Throws std::runtime_error for one that is too long.
+inline bool read_line(std::istream& from, std::string& line, std::size_t most = prompt_limit) {
+  Line const read = read_at_most(from, line, most);
+  if (read == Line::too_long)
+    throw std::runtime_error("standard input: expected lines of at most " + std::to_string(most) +
+                             " bytes, found more");
+  return read == Line::whole;
 }
 
 }  // namespace AVIARY_ISA

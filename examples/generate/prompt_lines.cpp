@@ -9,29 +9,12 @@
 #include <system_error>
 #include <utility>
 
+#include "generate/console.hpp"
+
 namespace generate {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-/// The most that a line may have, in bytes.
-constexpr std::size_t line_limit = std::size_t{1} << 26;
-
-/// Reads a line without its end. False at the end of the file. One that is too long is skipped, and `whole` is false.
-bool read_line(std::istream& from, std::string& line, bool& whole) {
-  line.clear();
-  whole = true;
-  using Traits = std::istream::traits_type;
-  bool any = false;
-  for (std::istream::int_type c; (c = from.get()) != Traits::eof() && c != '\n'; any = true)
-    if (line.size() < line_limit)
-      line += Traits::to_char_type(c);
-    else
-      whole = false;
-  if (!any && from.eof()) return false;
-  if (line.ends_with('\r')) line.pop_back();
-  return true;
-}
 
 /// Throws std::invalid_argument with what is wrong.
 void read_json(std::string const& line, PromptLine& prompt) {
@@ -77,15 +60,17 @@ PromptLines::~PromptLines() = default;
 std::optional<PromptLine> PromptLines::next() {
   std::istream& from = file_ ? *file_ : std::cin;
   std::string line;
-  bool whole = true;
   errno = 0;
-  bool const found = read_line(from, line, whole);
+  Line const read = read_at_most(from, line);
   if (from.bad()) throw std::system_error(errno, std::generic_category(), path_.string() + ": cannot read");
-  if (!found) return std::nullopt;
+  if (read == Line::none) return std::nullopt;
+  if (line.ends_with('\r')) line.pop_back();
   PromptLine prompt;
   try {
-    if (!whole)
-      throw std::invalid_argument("expected a line of at most " + std::to_string(line_limit) + " bytes, found more");
+    if (read == Line::too_long) {
+      from.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+      throw std::invalid_argument("expected a line of at most " + std::to_string(prompt_limit) + " bytes, found more");
+    }
     if (is_json_)
       read_json(line, prompt);
     else
