@@ -24,14 +24,8 @@ std::filesystem::path samples() {
   return std::filesystem::path(AVIARY_TEST_GOLDEN_DIR).parent_path() / "io" / "containers";
 }
 
-/// What is wrong with the file, after its name. Its bytes end where their memory does.
-std::string complaint(std::string const& file) {
-  std::vector<std::byte> const exact(bytes_of(file).begin(), bytes_of(file).end());
-  std::string const message = message_of([&] { Gguf(exact, "f"); });
-  CHECK(message.starts_with("f: "));
-  CHECK(message.find('\n') == message.npos);
-  return message.size() > 3 ? message.substr(3) : message;
-}
+/// What is wrong with the file, after its name.
+std::string complaint(std::string const& file) { return test::complaint_of<Gguf>(file); }
 std::string complaint(GgufCase const& file) { return complaint(file.file()); }
 
 std::string floats(std::size_t n) { return std::string(4 * n, '\1'); }

@@ -66,14 +66,8 @@ std::string count_to(int n) {
   return raw(numbers);
 }
 
-/// What is wrong with the file, after its name. Its bytes end where their memory does.
-std::string complaint(std::string const& file) {
-  std::vector<std::byte> const exact(bytes_of(file).begin(), bytes_of(file).end());
-  std::string const message = message_of([&] { TorchCheckpoint(exact, "f"); });
-  CHECK(message.starts_with("f: "));
-  CHECK(message.find('\n') == message.npos);
-  return message.size() > 3 ? message.substr(3) : message;
-}
+/// What is wrong with the file, after its name.
+std::string complaint(std::string const& file) { return test::complaint_of<TorchCheckpoint>(file); }
 
 /// The same of a checkpoint of one tensor 'x', made by `value`, and a storage '0' of 6 floats.
 std::string complaint_of(std::string const& value) {

@@ -21,14 +21,8 @@ std::string_view text_of(std::span<std::byte const> bytes) {
   return {reinterpret_cast<char const*>(bytes.data()), bytes.size()};
 }
 
-/// What is wrong with the archive, after its name. Its bytes end where their memory does.
-std::string complaint(std::string const& file) {
-  std::vector<std::byte> const exact(bytes_of(file).begin(), bytes_of(file).end());
-  std::string const message = message_of([&] { ZipArchive(exact, "f"); });
-  CHECK(message.starts_with("f: "));
-  CHECK(message.find('\n') == message.npos);
-  return message.size() > 3 ? message.substr(3) : message;
-}
+/// What is wrong with the archive, after its name.
+std::string complaint(std::string const& file) { return test::complaint_of<ZipArchive>(file); }
 
 /// The text with the number at a place replaced.
 template <class N> std::string with(std::string text, std::size_t at, N number) {

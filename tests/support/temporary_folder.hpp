@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <vector>
 
 namespace aviary::test {
 
@@ -66,6 +67,15 @@ template <class E = std::runtime_error> std::string message_of(auto&& call) {
   }
   FAIL_CHECK("nothing was thrown");
   return {};
+}
+
+/// What a reader File says is wrong with a file, after its name. The file's bytes end where their memory does.
+template <class File> std::string complaint_of(std::string const& file) {
+  std::vector<std::byte> const exact(bytes_of(file).begin(), bytes_of(file).end());
+  std::string const message = message_of([&] { File(exact, "f"); });
+  CHECK(message.starts_with("f: "));
+  CHECK(message.find('\n') == message.npos);
+  return message.size() > 3 ? message.substr(3) : message;
 }
 
 }  // namespace aviary::test
