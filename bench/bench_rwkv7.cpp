@@ -25,9 +25,12 @@ constexpr Format formats[]{
     {WeightFormat::full, "f32", 4, 4},
     {NumberFormat::bf16, "bf16", 2, 2},
     {{NumberFormat::bf16, Arithmetic::bits16}, "bf16/bits16", 2, 2},
+    {{NumberFormat::bf16, Arithmetic::bits8}, "bf16/bits8", 2, 2},
     {NumberFormat::q8, "q8", 17. / 16, 17. / 16},
+    {{NumberFormat::q8, Arithmetic::bits16}, "q8/bits16", 17. / 16, 17. / 16},
     {{NumberFormat::q8, Arithmetic::bits8}, "q8/bits8", 17. / 16, 17. / 16},
     {NumberFormat::q4, "q4", 9. / 16, 17. / 16},  // see models/checkpoint.hpp
+    {{NumberFormat::q4, Arithmetic::bits16}, "q4/bits16", 9. / 16, 17. / 16},
     {{NumberFormat::q4, Arithmetic::bits8}, "q4/bits8", 9. / 16, 17. / 16},
 };
 constexpr models::Rwkv7Sizes sizes;

@@ -17,7 +17,7 @@ using test::Random;
 
 namespace {
 
-constexpr std::array<WeightFormat, 10> all_formats{WeightFormat::exact,
+constexpr std::array<WeightFormat, 12> all_formats{WeightFormat::exact,
                                                    WeightFormat::full,
                                                    NumberFormat::bf16,
                                                    NumberFormat::f16,
@@ -25,7 +25,9 @@ constexpr std::array<WeightFormat, 10> all_formats{WeightFormat::exact,
                                                    NumberFormat::q4,
                                                    WeightFormat(NumberFormat::bf16, Arithmetic::bits16),
                                                    WeightFormat(NumberFormat::bf16, Arithmetic::bits8),
+                                                   WeightFormat(NumberFormat::q8, Arithmetic::bits16),
                                                    WeightFormat(NumberFormat::q8, Arithmetic::bits8),
+                                                   WeightFormat(NumberFormat::q4, Arithmetic::bits16),
                                                    WeightFormat(NumberFormat::q4, Arithmetic::bits8)};
 
 /// Whether y = x W^T within the bound of any order of summation: n eps sum |w||x|.

@@ -124,13 +124,21 @@ template <class T> class Linear {
     if constexpr (std::is_same_v<T, float> && Panels::has_scales && simd::Dot<P>::is_fast)
       if (arithmetic_ == Arithmetic::bits8) return detail::StepProduct<P>::run(w, x, y, first, last);
 #if AVIARY_HAS_TILES
-    if constexpr (std::is_same_v<Panels, detail::WordPanels<bf16>> && std::is_same_v<T, float>)
-      if (arithmetic_ != Arithmetic::full && simd::tiles_granted())
-        return arithmetic_ == Arithmetic::bits16 ? detail::TileProduct<2>::run(w, x, y, first, last)
-                                                 : detail::TileProduct<1>::run(w, x, y, first, last);
+    if constexpr (std::is_same_v<T, float> && Panels::Slice::in_word > 1)
+      if (arithmetic_ != Arithmetic::full && simd::tiles_granted()) return on_tiles(w, x, y, first, last);
 #endif
     detail::PanelProduct<P>::run(w, x, y, first, last);
   }
+
+#if AVIARY_HAS_TILES
+  template <class S>
+  void on_tiles(detail::WordPanels<S> const& w, MatView<T const> x, MatView<T> y, Index first,
+                Index last) const noexcept {
+    if constexpr (std::is_same_v<S, bf16>)
+      if (arithmetic_ == Arithmetic::bits16) return detail::TileProduct<S, 2>::run(w, x, y, first, last);
+    detail::TileProduct<S, 1>::run(w, x, y, first, last);
+  }
+#endif
 
   Index in_ = 0, out_ = 0;
   Arithmetic arithmetic_ = Arithmetic::full;

@@ -183,7 +183,7 @@ template <class P> class StepProduct {
       tiles.columns(words);
       tiles.add(x.steps + g * inputs_per_scale, x.size * inputs_per_scale, both);
       if (g > 0) add(g - 1);
-      tiles.store(parts[g & 1], both);
+      tiles.store(parts[g & 1], panel_outputs * 4, both);
     }
     add(x.size - 1);
     for (Index r = 0; r < count; ++r) {

@@ -1,5 +1,6 @@
 #pragma once
-/// Products of rows and weights of bf16 on the matrix unit, which takes each number of a row as a sum of one or two bf16.
+/// Products of rows and weights of bf16, q8 or q4 on the matrix unit, which takes each number of a row as a sum of one or two
+/// bf16, and each weight as one: of q8 and q4 it is rounded.
 ///
 /// The unit multiplies exactly, and adds up the products of 32 inputs before it adds them to a float. It takes subnormal
 /// numbers for 0. All rows go through it, however few there are: a row has the same bits alone and among others.
@@ -12,36 +13,58 @@
 #if AVIARY_HAS_TILES
 namespace AVIARY_NAMESPACE::detail {
 
-/// y = x w with x in `terms` bf16, 1 or 2.
-template <int terms> class TileProduct {
+/// y = x w with weights of S in panels and x in `terms` bf16, 1 or 2.
+template <class S, int terms> class TileProduct {
   using P = simd::Native<float>;
   using L = simd::Pack<P>;
   static_assert(L::lanes == 16);
+  static constexpr bool is_widened = !std::is_same_v<S, bf16>;
 
-  /// Rows of a block, and numbers that it holds: 64 KiB.
-  static constexpr Index block_rows = 64, block_size = 32768;
+  /// Rows of a block and numbers that it holds, 64 KiB: of many rows 256 inputs, so that what a panel has for them, 16 KiB,
+  /// stays in the nearest cache from rows to rows. Panels of a strip, which with the sums of a block stays in the next one.
+  static constexpr Index block_rows = 128 / terms, block_size = 32768, strip_panels = 32;
+  /// Groups of 32 inputs that are widened at once.
+  static constexpr Index widened_groups = 8;
+  static constexpr Index words_per_group = inputs_per_scale / 2 * panel_outputs;
+  static constexpr long bytes_per_group = inputs_per_scale * static_cast<long>(sizeof(bf16));
+
+  using Tiles = simd::Tiles<bytes_per_group>;
+
+  /// Rows as bf16: of each group its terms one after the other. Those that make the number up to a multiple of 16 are 0.
+  struct Block {
+    alignas(64) bf16 numbers[to_size(block_size)];
+    alignas(64) std::uint32_t columns[to_size(is_widened ? widened_groups * words_per_group : 1)];
+    Index first, size;  ///< groups
+
+    Index stride() const noexcept { return terms * size * inputs_per_scale; }
+    bf16 const* group(Index row, Index g) const noexcept {
+      return numbers + row * stride() + terms * g * inputs_per_scale;
+    }
+    void read(MatView<float const> x, Index padded) noexcept {
+      for (Index r = 0; r < x.rows(); ++r)
+        for (Index g = 0; g < size; ++g)
+          split(x[r], (first + g) * inputs_per_scale, numbers + r * stride() + terms * g * inputs_per_scale);
+      std::fill(numbers + x.rows() * stride(), numbers + padded * stride(), bf16{0});
+    }
+  };
 
  public:
   /// Computes y(t, o) for rows x (tokens, in) and the outputs o of panels first ... last - 1, as far as y has them.
-  static void run(WordPanels<bf16> const& w, MatView<float const> x, MatView<float> y, Index first,
-                  Index last) noexcept {
-    alignas(64) bf16 block[to_size(block_size)];
-    simd::Tiles<2 * inputs_per_scale> tiles;
-    for (Index t = 0; t < x.rows(); t += block_rows) {
-      Index const count = std::min(block_rows, x.rows() - t), padded = (count + 15) / 16 * 16;
-      Index const at_once = block_size / (terms * padded * inputs_per_scale);
-      for (Index g = 0; g < w.groups(); g += at_once) {
-        Index const groups = std::min(at_once, w.groups() - g), stride = terms * groups * inputs_per_scale;
-        for (Index r = 0; r < count; ++r)
-          for (Index i = 0; i < groups; ++i)
-            split(x[t + r], (g + i) * inputs_per_scale, block + r * stride + terms * i * inputs_per_scale);
-        std::fill(block + count * stride, block + padded * stride, bf16{0});
-        for (Index p = first; p < last; ++p)
-          for (Index r = 0; r < count; r += 32)
-            tile(tiles, w.slice(p, g * inputs_per_scale).words, block + r * stride, groups, y, t + r,
-                 std::min(Index{32}, count - r), p, g == 0);
+  static void run(WordPanels<S> const& w, MatView<float const> x, MatView<float> y, Index first, Index last) noexcept {
+    Block block;
+    Tiles tiles;
+    Index const most = std::clamp((x.rows() + 15) / 16 * 16, Index{16}, block_rows);
+    Index const at_once = is_widened && most > 32 ? widened_groups : block_size / (terms * most * inputs_per_scale);
+    for (Index p = first; p < last; p += strip_panels)
+      for (block.first = 0; block.first < w.groups(); block.first += at_once) {
+        block.size = std::min(at_once, w.groups() - block.first);
+        for (Index t = 0; t < x.rows(); t += block_rows) {
+          Index const count = std::min(block_rows, x.rows() - t);
+          block.read(x.rows(t, count), (count + 15) / 16 * 16);
+          for (Index q = p; q < std::min(last, p + strip_panels); ++q)
+            panel(tiles, w.slice(q, block.first * inputs_per_scale), block, y.rows(t, count), q);
+        }
       }
-    }
   }
 
  private:
@@ -49,40 +72,67 @@ template <int terms> class TileProduct {
   static void split(VecView<float const> x, Index first, bf16* to) noexcept {
     for (Index i = 0; i < inputs_per_scale; i += L::lanes) {
       P rest = first + i < x.size() ? simd::load_part<P>(x.data(), first + i, x.size()) : P(0);
-      for (int term = 0; term < terms; ++term) {
-        bf16* const at = to + term * inputs_per_scale + i;
-        simd::store(at, rest);
-        rest = rest - simd::load<P>(at);
-      }
+      for (int term = 0; term < terms; ++term) rest = simd::split_bf16(to + term * inputs_per_scale + i, rest);
     }
   }
 
-  static void tile(simd::Tiles<2 * inputs_per_scale>& tiles, std::uint32_t const* words, bf16 const* rows, Index groups,
-                   MatView<float> y, Index t, Index count, Index p, bool clear) noexcept {
-    constexpr Index words_per_group = inputs_per_scale / 2 * panel_outputs;
-    alignas(64) float numbers[32 * to_size(panel_outputs)];
-    MatView<float> const sums(numbers, 32, panel_outputs);
-    bool const both = count > 16;
-    ProductTile<P, 1, 2> row;
-    if (clear) {
-      tiles.clear();
-    } else {
-      for (Index r = 0; r < count; ++r) {
-        row.load(y, t + r, p * panel_outputs);
-        row.store(sums, r, 0);
+  /// Writes the weights of n groups as words of bf16.
+  static void widen(PanelSlice<S> const& w, Index n, std::uint32_t* to) noexcept {
+    constexpr int pairs = PanelSlice<S>::in_word / 2;
+    constexpr Index words = inputs_per_scale / PanelSlice<S>::in_word;
+    for (Index g = 0; g < n; ++g)
+      for (Index o = 0; o < panel_outputs; o += L::lanes) {
+        P const scale = simd::load<P>(w.scales + g * panel_outputs + o);
+        for (Index m = g * words; m < (g + 1) * words; ++m)
+          each<pairs, 1>([&](int k, int) AVIARY_INLINE_LAMBDA {
+            simd::widen_to_bf16<S>(w.words + m * panel_outputs + o, k, scale, to + (pairs * m + k) * panel_outputs + o);
+          });
       }
-      tiles.load(numbers, both);
+  }
+
+  /// Adds the products of a block and the weights of panel p to the rows of y.
+  static void panel(Tiles& tiles, PanelSlice<S> const& w, Block& block, MatView<float> y, Index p) noexcept {
+    for (Index r = 0; r < y.rows(); r += 32) {
+      Index const count = std::min(Index{32}, y.rows() - r);
+      bool const both = count > 16, whole = count % 16 == 0 && (p + 1) * panel_outputs <= y.columns();
+      alignas(64) float numbers[32 * to_size(panel_outputs)];
+      MatView<float> const sums(numbers, 32, panel_outputs);
+      float* const at = whole ? &y(r, p * panel_outputs) : numbers;
+      long const stride = (whole ? y.stride() : panel_outputs) * static_cast<long>(sizeof(float));
+      if (block.first == 0) {
+        tiles.clear();
+      } else {
+        if (!whole) copy(y.rows(r, count), p * panel_outputs, sums, 0);
+        tiles.load(at, stride, both);
+      }
+      for (Index g = 0; g < block.size; g += widened_groups) {
+        Index const n = std::min(widened_groups, block.size - g);
+        std::uint32_t const* columns;
+        if constexpr (is_widened) {
+          constexpr Index words = inputs_per_scale / PanelSlice<S>::in_word * panel_outputs;
+          if (r == 0) widen({w.words + g * words, w.scales + g * panel_outputs}, n, block.columns);
+          columns = block.columns;
+        } else {
+          columns = w.words + g * words_per_group;
+        }
+        for (Index i = 0; i < n; ++i) {
+          tiles.columns(columns + i * words_per_group);
+          for (int term = 0; term < terms; ++term)
+            tiles.add(block.group(r, g + i) + term * inputs_per_scale, block.stride() * static_cast<long>(sizeof(bf16)),
+                      both);
+        }
+      }
+      tiles.store(at, stride, both);
+      if (!whole) copy(sums, 0, y.rows(r, count), p * panel_outputs);
     }
-    for (Index g = 0; g < groups; ++g) {
-      tiles.columns(words + g * words_per_group);
-      for (int term = 0; term < terms; ++term)
-        tiles.add(rows + (terms * g + term) * inputs_per_scale,
-                  terms * groups * inputs_per_scale * static_cast<Index>(sizeof(bf16)), both);
-    }
-    tiles.store(numbers, both);
-    for (Index r = 0; r < count; ++r) {
-      row.load(sums, r, 0);
-      row.store(y, t + r, p * panel_outputs);
+  }
+
+  /// Copies 32 columns from column `first` on to column `begin` of as many rows as the smaller matrix has.
+  static void copy(MatView<float> from, Index first, MatView<float> to, Index begin) noexcept {
+    ProductTile<P, 1, 2> row;
+    for (Index r = 0; r < std::min(from.rows(), to.rows()); ++r) {
+      row.load(from, r, first);
+      row.store(to, r, begin);
     }
   }
 };

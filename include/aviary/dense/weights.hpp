@@ -62,22 +62,27 @@ class WeightMatrix {
 /// How many bits of an input enter a product of a layer of floats. Fewer are faster where the processor has a unit for them
 /// and the flags of the build allow it; elsewhere, and in layers of double, the arithmetic is the full one.
 ///
-///            weights kept as q8 or q4                 as bf16, with AMX      otherwise
-///   full     floats                                   floats                 floats
-///   bits16   floats                                   two bf16               floats
-///   bits8    8-bit integers, a scale for 32 inputs    one bf16               floats
+///            weights kept as bf16, with AMX    as q8 or q4                              otherwise
+///   full     floats                            floats                                   floats
+///   bits16   two bf16                          one bf16 times the bf16 nearest to the   floats
+///                                              weight with AMX, else floats
+///   bits8    one bf16                          8-bit integers, a scale for 32 inputs    floats
 ///
-/// The error of an output beside that of summation, which is at most (in + 8) 2^-24 sum |w||x|, and measured as a root mean
-/// square over that of the outputs, for 768 normally distributed inputs and weights; weights are those that are kept:
+/// bits16 is the fastest way to read a prompt, and needs 16 rows or more to pay; with q8 and q4 bits8 is the fastest way to
+/// decode. The error of an output beside that of summation, which is at most (in + 8) 2^-24 sum |w||x|, and measured as a
+/// root mean square over that of the outputs, for 768 normally distributed inputs and weights; weights are those that are
+/// kept:
 ///
-///   full     none                                                                5e-7
-///   bits16   2^-16 sum |w||x|                                                    2.5e-6
-///   bits8    one bf16: 2^-8 sum |w||x|                                           1.7e-3
-///            integers: sum |w| half a step, 1/254 of the largest of 32 inputs    5.3e-3
+///   full     none                                                                  5e-7
+///   bits16   bf16: 2^-16 sum |w||x|                                                2.5e-6
+///            q8, q4: 2^-7 sum |w||x|                                               2.3e-3
+///   bits8    bf16: 2^-8 sum |w||x|                                                 1.7e-3
+///            q8, q4: sum |w| half a step, 1/254 of the largest of 32 inputs        5.3e-3
 ///
-/// Keeping the weights costs more than bits8 with q4 (bf16 1.7e-3, q8 5.4e-3, q4 8.2e-2), for which it is made. Logits of
-/// small trained models (RWKV-4, 6, 7; root mean square over their spread): bf16 up to 1.8e-3, with bits16 the same, with
-/// bits8 2.4e-3; q8 3.0 to 4.5e-3, with bits8 3.7 to 6.3e-3; q4 with a head of q8 0.7 to 2.9e-2, with bits8 0.8 to 3.1e-2.
+/// Keeping the weights costs more than that (bf16 1.6e-3, q8 5.5e-3, q4 8.2e-2). Both together: q8 5.5e-3, with bits16
+/// 5.9e-3, with bits8 7.5e-3. Logits of small trained models (RWKV-4, 6, 7; root mean square over their spread): bf16 up to
+/// 1.8e-3, with bits16 the same, with bits8 2.4e-3; q8 3.0 to 4.5e-3, with bits16 3.5 to 4.9e-3, with bits8 3.7 to 6.0e-3;
+/// q4 with a head of q8 0.7 to 2.5e-2, with bits16 the same to 3%, with bits8 0.8 to 2.4e-2.
 ///
 /// With bits8 a row that has a NaN or an infinity is NaN; with bits16 it is not finite.
 enum class Arithmetic : unsigned char { full, bits16, bits8 };

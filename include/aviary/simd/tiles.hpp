@@ -6,11 +6,12 @@
 /// multiplied at once: 32 of them are 32 integers, 64 are 32 bf16. Columns lie as the words of simd/words.hpp: 32 words, one
 /// of each column, then 32 words with the numbers that follow.
 #include <cstdint>
+#include <cstring>
 
-#include "aviary/simd/xsimd.hpp"
+#include "aviary/simd/words.hpp"
 
 #if defined(__AMX_TILE__) && defined(__AMX_INT8__) && defined(__AMX_BF16__) && defined(__AVX512BW__) && \
-    defined(__linux__) && !AVIARY_DEVICE_COMPILER
+    defined(__AVX512BF16__) && defined(__linux__) && !AVIARY_DEVICE_COMPILER
 #define AVIARY_HAS_TILES 1
 #include <immintrin.h>
 #include <sys/syscall.h>
@@ -29,6 +30,36 @@ inline bool tiles_granted() noexcept {
     return syscall(SYS_arch_prctl, request, tile_data) == 0;
   }();
   return granted;
+}
+
+/// Writes 16 numbers as bf16, and returns what that leaves of them. Subnormal numbers count for 0, as they do in the unit.
+template <class P> AVIARY_INLINE P split_bf16(bf16* to, P const& x) noexcept {
+  __m256bh const bits = _mm512_cvtneps_pbh(x);
+  std::memcpy(to, &bits, sizeof bits);
+  return x - P(_mm512_cvtpbh_ps(bits));
+}
+
+/// Writes numbers 2 k and 2 k + 1 of 16 words of S, q8 or q4, times a scale of as many bits as bf16 has: as words of two bf16,
+/// the nearest, of which the lower comes first.
+template <class S, class P>
+AVIARY_INLINE void widen_to_bf16(std::uint32_t const* words, int k, P const& scale, std::uint32_t* to) noexcept {
+  auto const number = [&](int at) AVIARY_INLINE_LAMBDA {
+    if constexpr (std::is_same_v<S, q8>) {
+      // The byte, with its sign turned, goes into bits 8 ... 15 of 2^15, from which one fma makes the product: both are exact.
+      __m512i const byte =
+          _mm512_slli_epi32(_mm512_add_epi32(_mm512_set4_epi32(12, 8, 4, 0), _mm512_set1_epi32(at)), 8);
+      __m512i const excess = _mm512_xor_si512(_mm512_loadu_si512(words), _mm512_set1_epi8(-128));
+      __m512i const bits = _mm512_mask_shuffle_epi8(_mm512_set1_epi32(0x47000000), 0x2222222222222222u, excess, byte);
+      return _mm512_fmadd_ps(_mm512_castsi512_ps(bits), scale, scale * P(-0x1p15f - 128));
+    } else {
+      return scale * load_from_words<P, S>(words, at);
+    }
+  };
+  auto const rounded = [&](int at) AVIARY_INLINE_LAMBDA {
+    return _mm512_add_epi32(_mm512_castps_si512(number(at)), _mm512_set1_epi32(0x8000));
+  };
+  __m512i const low = _mm512_srli_epi32(rounded(2 * k), 16), high = rounded(2 * k + 1);
+  _mm512_store_si512(to, _mm512_mask_blend_epi16(0xaaaaaaaa, low, high));
 }
 
 /// The tiles of this thread, from construction to destruction. Pointers are to rows of 64 bytes, or of `bytes`, a stride
@@ -54,23 +85,23 @@ template <int bytes> class Tiles {
     _tile_zero(2);
     _tile_zero(3);
   }
-  /// Sums of rows 0 ... 15 and, if `both`, 16 ... 31, which lie 128 bytes apart.
-  AVIARY_INLINE void load(void const* sums, bool both) noexcept {
+  /// Sums of rows 0 ... 15 and, if `both`, 16 ... 31, which lie so many bytes apart.
+  AVIARY_INLINE void load(void const* sums, long stride, bool both) noexcept {
     auto const* const from = static_cast<char const*>(sums);
     barrier();
-    _tile_loadd(0, from, 128);
-    _tile_loadd(1, from + 64, 128);
+    _tile_loadd(0, from, stride);
+    _tile_loadd(1, from + 64, stride);
     if (!both) return;
-    _tile_loadd(2, from + 16 * 128, 128);
-    _tile_loadd(3, from + 16 * 128 + 64, 128);
+    _tile_loadd(2, from + 16 * stride, stride);
+    _tile_loadd(3, from + 16 * stride + 64, stride);
   }
-  AVIARY_INLINE void store(void* sums, bool both) noexcept {
+  AVIARY_INLINE void store(void* sums, long stride, bool both) noexcept {
     auto* const to = static_cast<char*>(sums);
-    _tile_stored(0, to, 128);
-    _tile_stored(1, to + 64, 128);
+    _tile_stored(0, to, stride);
+    _tile_stored(1, to + 64, stride);
     if (both) {
-      _tile_stored(2, to + 16 * 128, 128);
-      _tile_stored(3, to + 16 * 128 + 64, 128);
+      _tile_stored(2, to + 16 * stride, stride);
+      _tile_stored(3, to + 16 * stride + 64, stride);
     }
     barrier();
   }
