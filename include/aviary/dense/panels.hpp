@@ -51,6 +51,17 @@ template <Stored S> class NumberPanels {
   AlignedVector<S> numbers_;
 };
 
+/// The words that a group of 32 inputs has in a panel.
+template <class S> inline constexpr Index group_words = inputs_per_scale / PanelSlice<S>::in_word* panel_outputs;
+
+/// Asks for a share of a group's weights, one of so many. (A tile of a matrix unit is loaded line by line, each of which waits
+/// for the memory: neither the processor nor other instructions run ahead of it.)
+template <class S> void fetch_group(PanelSlice<S> const& w, Index g, Index share, Index shares) noexcept {
+  constexpr Index line = static_cast<Index>(alignment / sizeof(std::uint32_t)), lines = group_words<S> / line;
+  for (Index i = lines * share / shares; i < lines * (share + 1) / shares; ++i)
+    simd::prefetch_far(reinterpret_cast<std::uintptr_t>(w.words + g * group_words<S> + i * line));
+}
+
 /// (in, out) weights in words: S is bf16, q8 or q4. Inputs are made up to a multiple of 32, and at least 32, with zeros, so
 /// that a group of 32 has whole words, a scale with q8 and q4, and a tile of a matrix unit.
 template <class S> class WordPanels {
@@ -80,7 +91,7 @@ template <class S> class WordPanels {
   }
 
  private:
-  static constexpr Index words_per_group = inputs_per_scale / Slice::in_word;
+  static constexpr Index words_per_group = group_words<S> / panel_outputs;
 
   template <class T> void set_group(Index p, Index g, Index o, T const* w) {
     Index const first = g * inputs_per_scale, n = std::min(inputs_per_scale, in_ - first);

@@ -138,14 +138,16 @@ template <class P> class StepProduct {
                             Index first, Index last) noexcept {
     simd::Tiles<inputs_per_scale> tiles;
     for (Index p = first; p < last; ++p)
-      for (Index r = 0; r < count; r += 32)
-        on_tiles(tiles, w.slice(p, g * inputs_per_scale), x.from(r), y, t + r, std::min(Index{32}, count - r), p);
+      for (Index r = 0; r < count; r += 32) {
+        PanelSlice<S> const next = w.slice(std::min(p + 1, last - 1), g * inputs_per_scale);
+        on_tiles(tiles, w.slice(p, g * inputs_per_scale), x.from(r), y, t + r, std::min(Index{32}, count - r), p,
+                 [&](Index i) AVIARY_INLINE_LAMBDA { fetch_group(next, i, r / 32, (count + 31) / 32); });
+      }
   }
-  /// While the unit adds up a group, the sums of the group before become floats.
-  template <class S>
+  /// While the unit adds up a group, for which fetch(group) is called first, the sums of the group before become floats.
+  template <class S, class Fetch>
   static void on_tiles(simd::Tiles<inputs_per_scale>& tiles, PanelSlice<S> const& w, Rows const& x, MatView<float> y,
-                       Index t, Index count, Index p) noexcept {
-    constexpr Index words_per_group = inputs_per_scale / PanelSlice<S>::in_word * panel_outputs;
+                       Index t, Index count, Index p, Fetch const& fetch) noexcept {
     alignas(64) std::int32_t parts[2][32 * to_size(panel_outputs)];
     alignas(64) std::uint32_t columns[8 * to_size(panel_outputs)];
     alignas(64) float numbers[32 * to_size(panel_outputs)];
@@ -174,9 +176,10 @@ template <class P> class StepProduct {
       }
     };
     for (Index g = 0; g < x.size; ++g) {
-      std::uint32_t const* words = w.words + g * words_per_group;
+      fetch(g);
+      std::uint32_t const* words = w.words + g * group_words<S>;
       if constexpr (std::is_same_v<S, q4>) {
-        for (Index m = 0; m < words_per_group; m += 16) Dot::spread4(words + m, columns + m / 32 * 64 + m % 32);
+        for (Index m = 0; m < group_words<S>; m += 16) Dot::spread4(words + m, columns + m / 32 * 64 + m % 32);
         words = columns;
       }
       tiles.clear();

@@ -61,8 +61,10 @@ template <class S, int terms> class TileProduct {
         for (Index t = 0; t < x.rows(); t += block_rows) {
           Index const count = std::min(block_rows, x.rows() - t);
           block.read(x.rows(t, count), (count + 15) / 16 * 16);
-          for (Index q = p; q < std::min(last, p + strip_panels); ++q)
-            panel(tiles, w.slice(q, block.first * inputs_per_scale), block, y.rows(t, count), q);
+          for (Index q = p; q < std::min(last, p + strip_panels); ++q) {
+            Index const i = block.first * inputs_per_scale;
+            panel(tiles, w.slice(q, i), w.slice(std::min(q + 1, last - 1), i), block, y.rows(t, count), q);
+          }
         }
       }
   }
@@ -90,8 +92,9 @@ template <class S, int terms> class TileProduct {
       }
   }
 
-  /// Adds the products of a block and the weights of panel p to the rows of y.
-  static void panel(Tiles& tiles, PanelSlice<S> const& w, Block& block, MatView<float> y, Index p) noexcept {
+  /// Adds the products of a block and the weights of panel p to the rows of y, and asks for the weights of the next one.
+  static void panel(Tiles& tiles, PanelSlice<S> const& w, PanelSlice<S> const& next, Block& block, MatView<float> y,
+                    Index p) noexcept {
     for (Index r = 0; r < y.rows(); r += 32) {
       Index const count = std::min(Index{32}, y.rows() - r);
       bool const both = count > 16, whole = count % 16 == 0 && (p + 1) * panel_outputs <= y.columns();
@@ -109,13 +112,13 @@ template <class S, int terms> class TileProduct {
         Index const n = std::min(widened_groups, block.size - g);
         std::uint32_t const* columns;
         if constexpr (is_widened) {
-          constexpr Index words = inputs_per_scale / PanelSlice<S>::in_word * panel_outputs;
-          if (r == 0) widen({w.words + g * words, w.scales + g * panel_outputs}, n, block.columns);
+          if (r == 0) widen({w.words + g * group_words<S>, w.scales + g * panel_outputs}, n, block.columns);
           columns = block.columns;
         } else {
           columns = w.words + g * words_per_group;
         }
         for (Index i = 0; i < n; ++i) {
+          fetch_group(next, g + i, r / 32, (y.rows() + 31) / 32);
           tiles.columns(columns + i * words_per_group);
           for (int term = 0; term < terms; ++term)
             tiles.add(block.group(r, g + i) + term * inputs_per_scale, block.stride() * static_cast<long>(sizeof(bf16)),
