@@ -27,10 +27,20 @@ add_library(aviary_json STATIC "${PROJECT_BINARY_DIR}/safetensors_json.cpp")
 target_compile_definitions(aviary_json PUBLIC AVIARY_IO_SEPARATE)
 target_link_libraries(aviary_json PUBLIC aviary::io PRIVATE aviary_warnings)
 
+# The products of layers, likewise.
+set(aviary_linear_source "${PROJECT_BINARY_DIR}/linear.cpp")
+file(CONFIGURE OUTPUT "${aviary_linear_source}" CONTENT "#include \"aviary/dense/linear.hpp\"
+template class aviary::Linear<float>;
+template class aviary::Linear<double>;
+")
+add_library(aviary_linear STATIC EXCLUDE_FROM_ALL "${aviary_linear_source}")
+target_compile_definitions(aviary_linear PUBLIC AVIARY_LINEAR_SEPARATE)
+target_link_libraries(aviary_linear PUBLIC aviary::aviary PRIVATE aviary_warnings)
+
 # Adds program NAME of the sources that follow, in bin/ of the build folder, with every part of the library.
 function(aviary_add_program name)
   add_executable(${name} ${ARGN})
-  target_link_libraries(${name} PRIVATE aviary::aviary aviary::io aviary_json aviary_warnings)
+  target_link_libraries(${name} PRIVATE aviary::aviary aviary::io aviary_json aviary_linear aviary_warnings)
   if(OpenMP_CXX_FOUND)
     target_link_libraries(${name} PRIVATE OpenMP::OpenMP_CXX)
   endif()

@@ -1,5 +1,6 @@
-# Builds and runs the tests:                      cmake -P cmake/test.cmake
+# Builds and runs the tests, and the examples:    cmake -P cmake/test.cmake
 # with another preset of CMakePresets.json:       cmake -DPRESET=sanitize -P cmake/test.cmake
+# and the benchmarks, briefly:                    cmake -DAVIARY_BUILD_BENCHMARKS=ON -P cmake/test.cmake
 # with a folder of further golden files:          cmake -DAVIARY_TEST_DATA_DIR=FOLDER -P cmake/test.cmake
 #
 # The folder may also come from the environment. Every -DAVIARY_... is passed to the configuration; CXX chooses the compiler.
@@ -10,8 +11,12 @@ if(NOT PRESET)
   set(PRESET release)
 endif()
 
+if(NOT DEFINED AVIARY_BUILD_BENCHMARKS) # they take long to compile, and test no result
+  set(AVIARY_BUILD_BENCHMARKS OFF)
+endif()
+
 aviary_install_dependencies()
-aviary_configure(${PRESET} -DAVIARY_BUILD_TESTS=ON)
+aviary_configure(${PRESET} -DAVIARY_BUILD_TESTS=ON -DAVIARY_BUILD_BENCHMARKS=${AVIARY_BUILD_BENCHMARKS})
 aviary_build(${PRESET})
 
 execute_process(

@@ -25,6 +25,13 @@ enum class WeightLayout { out_in, in_out };
 /// y = W x, or y = W x + bias. T, float or double, is the type of x, y and the sums.
 ///   Cost: in * out multiply-adds a token, at about 80% of the machine's peak for many tokens; one token costs the time of
 ///   reading the weights. A token has the same bits alone and among others, and whatever the executor.
+///
+/// Its products are most of what a file that uses it compiles. A program of several files can compile them once: define
+/// AVIARY_LINEAR_SEPARATE for all of them, and write in one alone (in one for each instruction set, if it has several)
+///
+///   #include "aviary/dense/linear.hpp"
+///   template class aviary::Linear<float>;
+///   template class aviary::Linear<double>;
 template <class T> class Linear {
  public:
   Linear() = default;
@@ -32,17 +39,7 @@ template <class T> class Linear {
   /// Copies the weights and keeps them in the format.
   /// @throws std::invalid_argument if the format is q8 and a weight is not finite, or if no layer of T keeps the format
   explicit Linear(WeightMatrix weight, WeightFormat format = WeightFormat::exact,
-                  WeightLayout layout = WeightLayout::out_in)
-      : in_(layout == WeightLayout::out_in ? weight.columns() : weight.rows()),
-        out_(layout == WeightLayout::out_in ? weight.rows() : weight.columns()),
-        arithmetic_(format.arithmetic()),
-        weights_(empty(in_, panels(), format.resolve<T>(weight))) {
-    AlignedVector<T> numbers(to_size(in_ * detail::panel_outputs));
-    for (Index p = 0; p < panels(); ++p) {
-      gather(weight, layout, p * detail::panel_outputs, numbers.data());
-      std::visit([&](auto& w) { w.set(p, numbers.data()); }, weights_);
-    }
-  }
+                  WeightLayout layout = WeightLayout::out_in);
   /// Takes a bias (out) as well, and keeps it as T.
   /// @throws std::invalid_argument for a bias of another size, and as the other constructor
   Linear(WeightMatrix weight, VecView<T const> bias, WeightFormat format = WeightFormat::exact,
@@ -109,14 +106,7 @@ template <class T> class Linear {
   Index panels() const noexcept { return (out_ + detail::panel_outputs - 1) / detail::panel_outputs; }
 
   /// Computes the outputs of panels first ... last - 1 for all rows.
-  void outputs(MatView<T const> x, MatView<T> y, Index first, Index last) const noexcept {
-    std::visit([&](auto const& w) { product(w, x, y, first, last); }, weights_);
-    if (bias_.empty() || first == last) return;
-    Index const begin = first * detail::panel_outputs, count = std::min(last * detail::panel_outputs, out_) - begin;
-    MatView<T> const part(y.data() + begin, y.rows(), count, y.stride());
-    detail::transform_rows(
-        part, [](auto const& e, auto const& b) { return e + b; }, part, VecView<T const>(bias_).segment(begin, count));
-  }
+  void outputs(MatView<T const> x, MatView<T> y, Index first, Index last) const noexcept;
 
   template <class Panels>
   void product(Panels const& w, MatView<T const> x, MatView<T> y, Index first, Index last) const noexcept {
@@ -145,5 +135,33 @@ template <class T> class Linear {
   Weights weights_{detail::NumberPanels<T>(0, 0)};
   AlignedVector<T> bias_;  // (out), or none
 };
+
+// Not in the class, where they would be inline: those are instantiated in spite of AVIARY_LINEAR_SEPARATE.
+template <class T>
+Linear<T>::Linear(WeightMatrix weight, WeightFormat format, WeightLayout layout)
+    : in_(layout == WeightLayout::out_in ? weight.columns() : weight.rows()),
+      out_(layout == WeightLayout::out_in ? weight.rows() : weight.columns()),
+      arithmetic_(format.arithmetic()),
+      weights_(empty(in_, panels(), format.resolve<T>(weight))) {
+  AlignedVector<T> numbers(to_size(in_ * detail::panel_outputs));
+  for (Index p = 0; p < panels(); ++p) {
+    gather(weight, layout, p * detail::panel_outputs, numbers.data());
+    std::visit([&](auto& w) { w.set(p, numbers.data()); }, weights_);
+  }
+}
+
+template <class T> void Linear<T>::outputs(MatView<T const> x, MatView<T> y, Index first, Index last) const noexcept {
+  std::visit([&](auto const& w) { product(w, x, y, first, last); }, weights_);
+  if (bias_.empty() || first == last) return;
+  Index const begin = first * detail::panel_outputs, count = std::min(last * detail::panel_outputs, out_) - begin;
+  MatView<T> const part(y.data() + begin, y.rows(), count, y.stride());
+  detail::transform_rows(
+      part, [](auto const& e, auto const& b) { return e + b; }, part, VecView<T const>(bias_).segment(begin, count));
+}
+
+#if defined(AVIARY_LINEAR_SEPARATE)
+extern template class Linear<float>;
+extern template class Linear<double>;
+#endif
 
 }  // namespace AVIARY_NAMESPACE
