@@ -1,8 +1,19 @@
 # One program for several instruction sets: what include/aviary/simd/dispatch.hpp asks of a build. Installed beside the package
 # configuration, which includes it.
 
-# Sets RESULT to the instruction sets that this build has, from the oldest processors to the newest: baseline, avx2 and
-# avx512, or baseline alone where its flags choose a processor, or the architecture or the compiler has no others.
+# The sets that a build may have beside the baseline, from the oldest processors to the newest, and their flags.
+# simd/dispatch.hpp says what they are, and tells whether a processor runs them. (A macro: functions are known where this file's
+# variables are not.)
+macro(_aviary_further_instruction_sets)
+  set(further avx2 avx512 vnni amx)
+  set(flags_of_avx2 -march=x86-64-v3)
+  set(flags_of_avx512 -march=x86-64-v4)
+  set(flags_of_vnni -march=x86-64-v4 -mavx512vnni)
+  set(flags_of_amx -march=x86-64-v4 -mavx512vnni -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16)
+endmacro()
+
+# Sets RESULT to the instruction sets that this build has: the baseline and all of these, or the baseline alone where its
+# flags choose a processor, or the architecture or the compiler has no others.
 function(aviary_instruction_sets result)
   set(sets baseline)
   string(TOUPPER "${CMAKE_BUILD_TYPE}" type)
@@ -13,7 +24,8 @@ function(aviary_instruction_sets result)
      AND NOT MSVC
      AND NOT "${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${type}} ${options}" MATCHES "-march="
   )
-    list(APPEND sets avx2 avx512)
+    _aviary_further_instruction_sets()
+    list(APPEND sets ${further})
   endif()
   set(${result} ${sets} PARENT_SCOPE)
 endfunction()
@@ -36,10 +48,12 @@ function(aviary_add_instruction_sets target)
     message(FATAL_ERROR "aviary_add_instruction_sets: expected one call for ${target}, found two")
   endif()
   aviary_instruction_sets(sets)
+  _aviary_further_instruction_sets()
   if(DEFINED arg_SETS)
+    list(JOIN further ", " known)
     foreach(set IN LISTS arg_SETS)
-      if(NOT set MATCHES "^(baseline|avx2|avx512)$")
-        message(FATAL_ERROR "aviary_add_instruction_sets: expected SETS of baseline, avx2 and avx512, found ${set}")
+      if(NOT set IN_LIST further AND NOT set STREQUAL "baseline")
+        message(FATAL_ERROR "aviary_add_instruction_sets: expected SETS of baseline, ${known}, found ${set}")
       endif()
     endforeach()
     list(JOIN arg_SETS "|" wanted)
@@ -58,8 +72,6 @@ function(aviary_add_instruction_sets target)
     string(APPEND includes "#include \"${source}\"\n")
   endforeach()
 
-  set(flags_of_avx2 -march=x86-64-v3)
-  set(flags_of_avx512 -march=x86-64-v4)
   set(files)
   foreach(set IN LISTS sets)
     set(file "${CMAKE_CURRENT_BINARY_DIR}/${target}_${set}.cpp")

@@ -34,7 +34,7 @@ constexpr char const* footer =
     "With --save-state, a first Ctrl-C, SIGTERM or SIGHUP, a pipe that nobody reads any more and a full disk under\n"
     "standard output end the text; the context up to there is saved.\n"
     "A build that chooses no processor has code for several instruction sets, and takes the best that runs here.\n"
-    "AVIARY_INSTRUCTION_SET=baseline, =avx2 or =avx512 in the environment forces one.\n"
+    "AVIARY_INSTRUCTION_SET=baseline, =avx2, =avx512, =vnni or =amx in the environment forces one.\n"
     "Exit status: 0, 2 for wrong arguments, that of the signal that ended it, 1 for anything else.";
 
 void add_options(CLI::App& app, Arguments& a) {

@@ -5,7 +5,8 @@ cmake_minimum_required(VERSION 3.25)
 
 # aviary_check_sets_apart(NAMES regex AT_LEAST n BASELINE object... OTHERS object...)  fails unless
 #   no inline function or constant whose name matches is in two sets (the linker would keep one for both), and each set has
-#   at least n of them;
+#   at least n of them. For avx512, vnni and amx xsimd has the same functions, and the first of these sets has the oldest
+#   instructions;
 #   no set needs anything of another, but for the tables of functions, which the baseline knows;
 #   nothing that the others do before main is for newer processors.
 function(aviary_check_sets_apart)
@@ -31,7 +32,11 @@ function(aviary_check_sets_apart)
       endif()
       if(NOT DEFINED "home_of_${name}")
         set("home_of_${name}" "${set}")
-      elseif(compared)
+      elseif(
+        compared
+        AND NOT (name MATCHES "5xsimd" AND NOT name MATCHES "6aviary"
+                 AND "${home_of_${name}} ${set}" MATCHES "_(avx512|vnni)\\.cpp[^ ]* .*_(vnni|amx)\\.cpp[^ ]*$")
+      )
         message(SEND_ERROR "sets_apart: both ${home_of_${name}} and ${set} have ${name}")
       endif()
     endforeach()
@@ -72,14 +77,18 @@ endfunction()
 function(aviary_check_objects_apart)
   cmake_parse_arguments(PARSE_ARGV 0 arg "" "NAMES;AT_LEAST" "OBJECTS")
   set(objects ${arg_OBJECTS})
-  list(JOIN objects " " text)
-  if(NOT text MATCHES "_baseline\\.cpp[^ ]* [^ ]*_avx2\\.cpp[^ ]* [^ ]*_avx512\\.cpp[^ ]*$")
-    message(FATAL_ERROR "sets_apart: expected the objects of baseline, avx2 and avx512 last and in this order, found ${text}")
+  set(others)
+  foreach(set IN ITEMS amx vnni avx512 avx2)
+    list(POP_BACK objects object)
+    if(NOT object MATCHES "_${set}\\.cpp[^ ]*$")
+      message(FATAL_ERROR "sets_apart: expected baseline, avx2, avx512, vnni and amx last and in this order, found ${arg_OBJECTS}")
+    endif()
+    list(PREPEND others "${object}")
+  endforeach()
+  if(NOT objects MATCHES "_baseline\\.cpp[^;]*$")
+    message(FATAL_ERROR "sets_apart: expected the object of baseline before those of other sets, found ${arg_OBJECTS}")
   endif()
-  list(POP_BACK objects avx512 avx2)
-  aviary_check_sets_apart(
-    NAMES "${arg_NAMES}" AT_LEAST "${arg_AT_LEAST}" BASELINE ${objects} OTHERS "${avx2}" "${avx512}"
-  )
+  aviary_check_sets_apart(NAMES "${arg_NAMES}" AT_LEAST "${arg_AT_LEAST}" BASELINE ${objects} OTHERS ${others})
 endfunction()
 
 if(CMAKE_SCRIPT_MODE_FILE STREQUAL CMAKE_CURRENT_LIST_FILE)

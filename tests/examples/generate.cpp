@@ -591,7 +591,7 @@ TEST_CASE("generate: the environment names an instruction set") {
     ::unsetenv("AVIARY_INSTRUCTION_SET");
     return run;
   };
-  for (std::string const set : {"baseline", "avx2", "avx512"}) {
+  for (std::string const set : {"baseline", "avx2", "avx512", "vnni", "amx"}) {
     CAPTURE(set);
     Finished const run = with(set);
     if (set != "baseline" && run.status == 2) {

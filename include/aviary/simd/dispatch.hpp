@@ -24,6 +24,10 @@
 ///   baseline  what the flags of the build allow
 ///   avx2      x86-64-v3: AVX2, FMA, F16C, BMI, BMI2, LZCNT, MOVBE
 ///   avx512    x86-64-v4: those, and AVX-512 F, BW, CD, DQ, VL
+///   vnni      those, and AVX-512 VNNI, which multiplies 8-bit integers
+///   amx       those, AVX-512 BF16, and tiles (AMX) of 8-bit integers and bf16
+///
+/// The last two make products of weights faster (dense/weights.hpp), and recurrences not at all.
 ///
 /// On other architectures, and where the flags of the build choose a processor (-march), there is a baseline alone. The
 /// environment variable AVIARY_INSTRUCTION_SET forces the set that it names.
@@ -34,8 +38,8 @@
 ///   functions  of your own that are inline or templates lie in an unnamed namespace, or in `inline namespace AVIARY_ISA`.
 ///              Else all sets use those of the baseline
 ///   objects    outside functions have no constructor that runs: it would run before the choice, on every processor
-///   link order what the standard library makes of its own types is shared, and the linker keeps the first copy
-///              (core/namespace.hpp). The CMake function puts the target's own files in order. For a program that links
+///   link order what the standard library makes of its own types is shared, and so is what xsimd has for avx512, vnni and
+///              amx; the linker keeps the first copy (core/namespace.hpp). The CMake function puts the target's own files in order. For a program that links
 ///              static libraries, make such files one too, and link it last
 #include <array>
 #include <cstdlib>
@@ -54,7 +58,7 @@
 namespace aviary::dispatch {
 
 /// From the oldest processors to the newest.
-enum class Set { baseline, avx2, avx512 };
+enum class Set { baseline, avx2, avx512, vnni, amx };
 
 /// The entries of one set, in its object. AVIARY_ENTRIES defines them.
 template <class Table, Set set> struct Entries { static Table const table; };
@@ -107,6 +111,10 @@ constexpr char const* name_of(dispatch::Set set) noexcept {
       return "avx2";
     case dispatch::Set::avx512:
       return "avx512";
+    case dispatch::Set::vnni:
+      return "vnni";
+    case dispatch::Set::amx:
+      return "amx";
     case dispatch::Set::baseline:
       break;
   }
@@ -127,9 +135,20 @@ inline bool runs(dispatch::Set set) noexcept {
   if (!__builtin_cpu_supports("popcnt") || !__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
       !__builtin_cpu_supports("bmi") || !__builtin_cpu_supports("bmi2"))
     return false;
-  return set == dispatch::Set::avx2 || (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                                        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-                                        __builtin_cpu_supports("avx512vl"));
+  if (set == dispatch::Set::avx2) return true;
+  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+      !__builtin_cpu_supports("avx512cd") || !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
+    return false;
+  if (set == dispatch::Set::avx512) return true;
+  constexpr unsigned vnni = 1u << 11, amx_bf16 = 1u << 22, amx_tile = 1u << 24, amx_int8 = 1u << 25,
+                     avx512_bf16 = 1u << 5;
+  constexpr unsigned tiles = amx_bf16 | amx_tile | amx_int8, states_of_tiles = 3u << 17;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (c & vnni) == 0) return false;
+  if (set == dispatch::Set::vnni) return true;
+  if ((d & tiles) != tiles || __get_cpuid_count(7, 1, &a, &b, &c, &d) == 0 || (a & avx512_bf16) == 0) return false;
+  unsigned kept = 0, more = 0;  // the registers that the operating system keeps
+  asm volatile("xgetbv" : "=a"(kept), "=d"(more) : "c"(0));
+  return (kept & states_of_tiles) == states_of_tiles;
 #else
   return false;
 #endif
@@ -153,7 +172,8 @@ namespace detail {
 /// Something that holds for some sets.
 using SetTest = bool (*)(dispatch::Set) noexcept;
 
-inline constexpr std::array best_first{dispatch::Set::avx512, dispatch::Set::avx2, dispatch::Set::baseline};
+inline constexpr std::array best_first{dispatch::Set::amx, dispatch::Set::vnni, dispatch::Set::avx512,
+                                       dispatch::Set::avx2, dispatch::Set::baseline};
 
 /// The best set that is in the program and runs and, unless the name is empty, is called so.
 inline std::optional<dispatch::Set> find_set(std::string_view name, SetTest in_program, SetTest runs_here) noexcept {
