@@ -39,8 +39,8 @@
 ///              Else all sets use those of the baseline
 ///   objects    outside functions have no constructor that runs: it would run before the choice, on every processor
 ///   link order what the standard library makes of its own types is shared, and so is what xsimd has for avx512, vnni and
-///              amx; the linker keeps the first copy (core/namespace.hpp). The CMake function puts the target's own files in order. For a program that links
-///              static libraries, make such files one too, and link it last
+///              amx; the linker keeps the first copy (core/namespace.hpp). The CMake function puts the target's own files
+///              in order. For a program that links static libraries, make such files one too, and link it last
 #include <array>
 #include <cstdlib>
 #include <optional>
