@@ -24,7 +24,7 @@ enum class WeightLayout { out_in, in_out };
 
 /// y = W x, or y = W x + bias. T, float or double, is the type of x, y and the sums.
 ///   Cost: in * out multiply-adds a token, at about 80% of the machine's peak for many tokens; one token costs the time of
-///   reading the weights. A token has the same bits alone and among others, and whatever the executor.
+///   reading the weights. A token has the same bits alone and among others, and whatever the executor. Stack: 96 KiB at most.
 ///
 /// Its products are most of what a file that uses it compiles. A program of several files can compile them once: define
 /// AVIARY_LINEAR_SEPARATE for all of them, and write in one alone (in one for each instruction set, if it has several)

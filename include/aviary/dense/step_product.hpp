@@ -72,8 +72,8 @@ template <class P> class StepProduct {
   static constexpr int row_panels = std::max(1, 8 / packs);
   /// Rows and groups of a block: 32 KiB of steps.
   static constexpr Index block_rows = 64, block_groups = 1024;
-  /// Rows from which on the matrix unit is faster.
-  [[maybe_unused]] static constexpr Index tile_rows_from = 12;
+  /// Rows from which on the matrix unit is faster, for weights of S.
+  template <class S> static constexpr Index tile_rows_from = std::is_same_v<S, q4> ? 10 : 8;
 
   /// Rows of a block: groups lie side by side.
   struct Rows {
@@ -123,7 +123,7 @@ template <class P> class StepProduct {
                             Index first, Index last, [[maybe_unused]] bool tiles) noexcept {
 #if AVIARY_HAS_TILES
     if constexpr (L::lanes == 16)
-      if (tiles && count >= tile_rows_from) return rows_on_tiles(w, x, g, y, t, count, first, last);
+      if (tiles && count >= tile_rows_from<S>) return rows_on_tiles(w, x, g, y, t, count, first, last);
 #endif
     if (count == 1) return one_row<row_panels>(w, x, g, y, t, first, last);
     for (Index p = first; p < last; ++p)
