@@ -113,10 +113,10 @@ void add_all() {
 }
 
 /// Medians of rounds in which the model and what it is measured by take turns.
-void row(Format const& format) {
+void row(Format const& format, Problem& floats) {
   Problem problem(format);
   std::vector<float> const same_bytes(static_cast<std::size_t>(problem.bytes()) / sizeof(float), 1.0f);
-  std::vector<double> decode, to_read, of_eight, of_sixteen, prefill, of_peak;
+  std::vector<double> decode, to_read, of_eight, of_sixteen, prefill, of_floats, of_peak;
   for (int round = 0; round < 9; ++round) {
     double const read = bench::seconds([&] { bench::read(same_bytes.data(), static_cast<Index>(same_bytes.size())); });
     double const token = bench::seconds([&] { problem.decode(); });
@@ -124,16 +124,18 @@ void row(Format const& format) {
     double const sixteen = bench::seconds([&] { problem.decode(16); });
     double const peak = bench::peak_burst<float>();
     double const whole = bench::seconds([&] { problem.prefill(); });
+    double const with_floats = bench::seconds([&] { floats.prefill(); });
     decode.push_back(1 / token);
     to_read.push_back(token / read);
     of_eight.push_back(8 * token / eight);
     of_sixteen.push_back(16 * token / sixteen);
     prefill.push_back(static_cast<double>(prompt) / whole);
+    of_floats.push_back(with_floats / whole);
     of_peak.push_back(100 * problem.flops() / whole / peak);
   }
-  std::printf("%-12s %16.1f %22.2f %14.2f %12.2f %20.0f %12.1f\n", format.name, bench::median(decode),
+  std::printf("%-12s %16.1f %22.2f %14.2f %12.2f %20.0f %8.2f %12.1f\n", format.name, bench::median(decode),
               bench::median(to_read), bench::median(of_eight), bench::median(of_sixteen), bench::median(prefill),
-              bench::median(of_peak));
+              bench::median(of_floats), bench::median(of_peak));
   std::fflush(stdout);
 }
 
@@ -141,9 +143,10 @@ void short_table() {
   std::printf(
       "RWKV-7, %td layers of %td channels, vocabulary %td, one thread; medians of 9 rounds; FMA peak %.0f GFLOP/s\n",
       sizes.layers, sizes.channels, sizes.vocab, bench::peak<float>() / 1e9);
-  std::printf("%-12s %16s %22s %14s %12s %20s %12s\n", "", "decode, token/s", "x reading the weights", "x of 8 at once",
-              "x of 16", "prefill 512, token/s", "% of peak");
-  for (Format const& format : formats) row(format);
+  std::printf("%-12s %16s %22s %14s %12s %20s %8s %12s\n", "", "decode, token/s", "x reading the weights",
+              "x of 8 at once", "x of 16", "prefill 512, token/s", "x f32", "% of peak");
+  Problem floats(formats[0]);
+  for (Format const& format : formats) row(format, floats);
 }
 
 }  // namespace
