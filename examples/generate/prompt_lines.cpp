@@ -48,6 +48,11 @@ void read_json(std::string const& line, PromptLine& prompt) {
 
 }  // namespace
 
+PromptLine::PromptLine() = default;
+PromptLine::PromptLine(PromptLine&&) noexcept = default;
+PromptLine& PromptLine::operator=(PromptLine&&) noexcept = default;
+PromptLine::~PromptLine() = default;
+
 PromptLines::PromptLines(std::filesystem::path path)
     : path_(std::move(path)), is_json_(path_.extension() == ".jsonl" || path_.extension() == ".ndjson") {
   if (path_ == "-") return;

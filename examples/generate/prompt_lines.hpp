@@ -19,6 +19,12 @@ struct PromptLine {
   std::optional<std::string> text;
   std::vector<std::int32_t> tokens;
   std::string error;
+
+  // Not inline, or each instruction set would have its own.
+  PromptLine();
+  PromptLine(PromptLine&&) noexcept;
+  PromptLine& operator=(PromptLine&&) noexcept;
+  ~PromptLine();
 };
 
 /// The lines of a file, one prompt each. In files called *.jsonl or *.ndjson a line is JSON: a string, or an object with

@@ -7,7 +7,8 @@ cmake_minimum_required(VERSION 3.25)
 #   no inline function or constant whose name matches is in two sets (the linker would keep one for both), and each set has
 #   at least n of them. For avx512, vnni and amx xsimd has the same functions, and the first of these sets has the oldest
 #   instructions;
-#   no set needs anything of another, but for the tables of functions, which the baseline knows;
+#   no set needs anything of another, but for the tables of functions, which the baseline knows, and what is not inline of the
+#   baseline, which runs everywhere;
 #   nothing that the others do before main is for newer processors.
 function(aviary_check_sets_apart)
   cmake_parse_arguments(PARSE_ARGV 0 arg "" "NAMES;AT_LEAST" "BASELINE;OTHERS")
@@ -26,6 +27,9 @@ function(aviary_check_sets_apart)
     foreach(symbol IN LISTS defined)
       string(REGEX REPLACE "^. " "" name "${symbol}")
       set(compared FALSE)
+      if(set STREQUAL "BASELINE" AND symbol MATCHES "^[TDBR]")
+        set("everywhere_${name}" TRUE)
+      endif()
       if(symbol MATCHES "^[uVW]" AND name MATCHES "${arg_NAMES}")
         set(compared TRUE)
         math(EXPR count "${count} + 1")
@@ -64,6 +68,7 @@ function(aviary_check_sets_apart)
       string(REGEX REPLACE "^ . " "" name "${symbol}")
       if(DEFINED "home_of_${name}"
          AND NOT home_of_${name} STREQUAL set
+         AND NOT DEFINED "everywhere_${name}"
          AND NOT (set STREQUAL "BASELINE" AND name MATCHES "^_ZN6aviary8dispatch7EntriesI.*E5tableE$")
       )
         message(SEND_ERROR "sets_apart: ${set} needs ${name} of ${home_of_${name}}")
