@@ -52,7 +52,7 @@ template <Stored S> class NumberPanels {
 };
 
 /// The words that a group of 32 inputs has in a panel.
-template <class S> inline constexpr Index group_words = inputs_per_scale / PanelSlice<S>::in_word* panel_outputs;
+template <class S> inline constexpr Index group_words = panel_outputs* inputs_per_scale / PanelSlice<S>::in_word;
 
 /// Asks for a share of a group's weights, one of so many. (A tile of a matrix unit is loaded line by line, each of which waits
 /// for the memory: neither the processor nor other instructions run ahead of it.)

@@ -155,6 +155,16 @@ template <class S> struct PanelSlice {
   }
 };
 
+/// Copies the 32 columns from column `first` on to column `begin`, of as many rows as the smaller matrix has. Beyond its last
+/// column a matrix has zeros, and takes nothing.
+template <class P> void copy_panel(MatView<float> from, Index first, MatView<float> to, Index begin) noexcept {
+  ProductTile<P, 1, static_cast<int>(panel_outputs / simd::Pack<P>::lanes)> row;
+  for (Index r = 0; r < std::min(from.rows(), to.rows()); ++r) {
+    row.load(from, r, first);
+    row.store(to, r, begin);
+  }
+}
+
 /// y = x w for rows x and weights w in panels (see panels.hpp), with packs P. A product with one row reads all weights
 /// once, in the order in which they lie. One with more rows first copies blocks of x, and one with many blocks of w where it
 /// is stored in another type: few rows widen the weights in registers.

@@ -137,37 +137,33 @@ template <class P> class StepProduct {
   static void rows_on_tiles(WordPanels<S> const& w, Rows const& x, Index g, MatView<float> y, Index t, Index count,
                             Index first, Index last) noexcept {
     simd::Tiles<inputs_per_scale> tiles;
-    for (Index p = first; p < last; ++p)
-      for (Index r = 0; r < count; r += 32) {
-        PanelSlice<S> const next = w.slice(std::min(p + 1, last - 1), g * inputs_per_scale);
-        on_tiles(tiles, w.slice(p, g * inputs_per_scale), x.from(r), y, t + r, std::min(Index{32}, count - r), p,
+    for (Index p = first; p < last; ++p) {
+      auto const slice = w.slice(p, g * inputs_per_scale),
+                 next = w.slice(std::min(p + 1, last - 1), g * inputs_per_scale);
+      for (Index r = 0; r < count; r += 32)
+        on_tiles(tiles, slice, x.from(r), y.rows(t + r, std::min(Index{32}, count - r)), p,
                  [&](Index i) AVIARY_INLINE_LAMBDA { fetch_group(next, i, r / 32, (count + 31) / 32); });
-      }
+    }
   }
   /// While the unit adds up a group, for which fetch(group) is called first, the sums of the group before become floats.
   template <class S, class Fetch>
   static void on_tiles(simd::Tiles<inputs_per_scale>& tiles, PanelSlice<S> const& w, Rows const& x, MatView<float> y,
-                       Index t, Index count, Index p, Fetch const& fetch) noexcept {
+                       Index p, Fetch const& fetch) noexcept {
     alignas(64) std::int32_t parts[2][32 * to_size(panel_outputs)];
     alignas(64) std::uint32_t columns[8 * to_size(panel_outputs)];
     alignas(64) float numbers[32 * to_size(panel_outputs)];
     MatView<float> const sums(numbers, 32, panel_outputs);
-    using Row = ProductTile<P, 1, packs>;
-    bool const both = count > 16;
-    for (Index r = 0; r < count; ++r) {
-      Row row;
-      if (x.first)
-        row.clear();
-      else
-        row.load(y, t + r, p * panel_outputs);
-      row.store(sums, r, 0);
-    }
+    bool const both = y.rows() > 16;
+    if (x.first)
+      std::fill_n(numbers, y.rows() * panel_outputs, 0.0f);
+    else
+      copy_panel<P>(y, p * panel_outputs, sums, 0);
     auto const add = [&](Index g) AVIARY_INLINE_LAMBDA {
       P const scales[] = {simd::load<P>(w.scales + g * panel_outputs),
                           simd::load<P>(w.scales + g * panel_outputs + 16)};
       std::int32_t const* part = parts[g & 1];
       float* sum = numbers;
-      for (Index r = 0; r < count; ++r, part += panel_outputs, sum += panel_outputs) {
+      for (Index r = 0; r < y.rows(); ++r, part += panel_outputs, sum += panel_outputs) {
         P const scale(x.groups[r * x.size + g].scale);
         each<packs, 1>([&](int n, int) AVIARY_INLINE_LAMBDA {
           L::store(sum + 16 * n,
@@ -189,11 +185,7 @@ template <class P> class StepProduct {
       tiles.store(parts[g & 1], panel_outputs * 4, both);
     }
     add(x.size - 1);
-    for (Index r = 0; r < count; ++r) {
-      Row row;
-      row.load(sums, r, 0);
-      row.store(y, t + r, p * panel_outputs);
-    }
+    copy_panel<P>(sums, 0, y, p * panel_outputs);
   }
 #endif
 

@@ -25,7 +25,7 @@ template <class S, int terms> class TileProduct {
   static constexpr Index block_rows = 128 / terms, block_size = 32768, strip_panels = 32;
   /// Groups of 32 inputs that are widened at once.
   static constexpr Index widened_groups = 8;
-  static constexpr Index words_per_group = inputs_per_scale / 2 * panel_outputs;
+  static constexpr Index words_per_group = group_words<bf16>;
   static constexpr long bytes_per_group = inputs_per_scale * static_cast<long>(sizeof(bf16));
 
   using Tiles = simd::Tiles<bytes_per_group>;
@@ -37,14 +37,11 @@ template <class S, int terms> class TileProduct {
     Index first, size;  ///< groups
 
     Index stride() const noexcept { return terms * size * inputs_per_scale; }
-    bf16 const* group(Index row, Index g) const noexcept {
-      return numbers + row * stride() + terms * g * inputs_per_scale;
-    }
+    bf16* group(Index row, Index g) noexcept { return numbers + row * stride() + terms * g * inputs_per_scale; }
     void read(MatView<float const> x, Index padded) noexcept {
       for (Index r = 0; r < x.rows(); ++r)
-        for (Index g = 0; g < size; ++g)
-          split(x[r], (first + g) * inputs_per_scale, numbers + r * stride() + terms * g * inputs_per_scale);
-      std::fill(numbers + x.rows() * stride(), numbers + padded * stride(), bf16{0});
+        for (Index g = 0; g < size; ++g) split(x[r], (first + g) * inputs_per_scale, group(r, g));
+      std::fill(group(x.rows(), 0), group(padded, 0), bf16{0});
     }
   };
 
@@ -105,7 +102,7 @@ template <class S, int terms> class TileProduct {
       if (block.first == 0) {
         tiles.clear();
       } else {
-        if (!whole) copy(y.rows(r, count), p * panel_outputs, sums, 0);
+        if (!whole) copy_panel<P>(y.rows(r, count), p * panel_outputs, sums, 0);
         tiles.load(at, stride, both);
       }
       for (Index g = 0; g < block.size; g += widened_groups) {
@@ -126,16 +123,7 @@ template <class S, int terms> class TileProduct {
         }
       }
       tiles.store(at, stride, both);
-      if (!whole) copy(sums, 0, y.rows(r, count), p * panel_outputs);
-    }
-  }
-
-  /// Copies 32 columns from column `first` on to column `begin` of as many rows as the smaller matrix has.
-  static void copy(MatView<float> from, Index first, MatView<float> to, Index begin) noexcept {
-    ProductTile<P, 1, 2> row;
-    for (Index r = 0; r < std::min(from.rows(), to.rows()); ++r) {
-      row.load(from, r, first);
-      row.store(to, r, begin);
+      if (!whole) copy_panel<P>(sums, 0, y.rows(r, count), p * panel_outputs);
     }
   }
 };
