@@ -250,4 +250,30 @@ template <Index N = dynamic> class Sink : public detail::Sequence<N, void> {
   }
 };
 
+/// (heads, N) numbers to write that belong to no token: the gradient of a HeadSource. A default-constructed one says that they
+/// are not wanted.
+template <Index N = dynamic> class HeadSink : public Sink<N> {
+ public:
+  constexpr HeadSink() = default;
+  template <Stored T>
+  requires(!std::is_const_v<T>) constexpr HeadSink(T* data, Index heads) noexcept requires(N != dynamic)
+      : HeadSink(data, heads, N) {}
+  template <Stored T>
+  requires(!std::is_const_v<T>) constexpr HeadSink(T* data, Index heads, Index size) noexcept
+      : Sink<N>(data, 1, heads, size, 0, size) {}
+
+  /// An Eigen vector with all heads, or a matrix with one head in each column (if it is column-major) or row (if it is
+  /// row-major).
+  template <detail::HeadsOf<N, void> M>
+  constexpr HeadSink(M&& m) noexcept
+      : HeadSink(detail::lines_of(m), HeadSink::size_in(detail::lines_of(m).length, 1)) {}
+
+ private:
+  template <class T>
+  constexpr HeadSink(detail::Lines<T> lines, Index size) noexcept
+      : Sink<N>(lines.data, 1, lines.count * lines.length / size, size, 0, lines.count > 1 ? lines.stride : size) {
+    AVIARY_ASSERT(lines.length == (lines.count > 1 ? size : this->heads() * size));
+  }
+};
+
 }  // namespace AVIARY_NAMESPACE
