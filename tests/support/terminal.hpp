@@ -28,11 +28,20 @@ class Terminal {
   /// The file that programs write to.
   std::filesystem::path const& path() const noexcept { return path_; }
 
-  /// What was written so far; line ends come as "\r\n". At least one byte must have been.
+  /// What was written so far; line ends come as "\r\n". The system hands it over when it likes: a mark of our own says that all
+  /// has come.
   std::string text() const {
-    std::string text(1 << 16, '\0');
-    auto const n = ::read(master_, text.data(), text.size());
-    return text.substr(0, n > 0 ? static_cast<std::size_t>(n) : 0);
+    constexpr char mark = '\x1f';
+    std::string text;
+    if (::write(keep_open_, &mark, 1) != 1) return text;
+    char part[4096];
+    while (!text.ends_with(mark)) {
+      auto const n = ::read(master_, part, sizeof(part));
+      if (n <= 0) return text;
+      text.append(part, static_cast<std::size_t>(n));
+    }
+    text.pop_back();
+    return text;
   }
 
  private:
