@@ -42,6 +42,17 @@ struct ForgetfulRule {
   template <class Terms> AVIARY_HOST_DEVICE static constexpr Terms map(auto const& x) {
     return {.r = x.r, .p = x.w * x.e, .q = -(x.a * x.e), .k = x.k, .v = x.v};
   }
+
+  /// The chain rule of map, for gradients alone: what reaches the inputs from d, what reached the terms, and log_w through
+  /// the state. Where a field has one number, its gradient is the sum over the lanes.
+  template <class Gradients> AVIARY_HOST_DEVICE static constexpr Gradients pull(auto const& x, auto const& d) {
+    return {.r = d.r,
+            .k = d.k,
+            .v = d.v,
+            .log_w = d.log_w + x.w * x.e * d.p,
+            .e = x.w * d.p - x.a * d.q,
+            .a = -(x.e * d.q)};
+  }
 };
 
 template <class T, Index K, Index V = K> using Forgetful = aviary::MatrixMemory<ForgetfulRule, T, K, V>;

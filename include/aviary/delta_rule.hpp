@@ -31,6 +31,9 @@ struct DeltaNetRule {
   template <class Terms> AVIARY_HOST_DEVICE static constexpr Terms map(auto const& x) {
     return {.r = x.q, .p = x.k, .k = x.beta * x.k, .v = x.v};
   }
+  template <class Gradients> AVIARY_HOST_DEVICE static constexpr Gradients pull(auto const& x, auto const& d) {
+    return {.q = d.r, .k = d.p + x.beta * d.k, .v = d.v, .beta = x.k * d.k};
+  }
 };
 
 /// Decay: Axis::one (Gated DeltaNet) or Axis::key (KDA).
@@ -46,6 +49,9 @@ template <Axis decay> struct GatedDeltaRule {
   };
   template <class Terms> AVIARY_HOST_DEVICE static constexpr Terms map(auto const& x) {
     return {.r = x.q, .p = x.w * x.k, .k = x.beta * x.k, .v = x.v};
+  }
+  template <class Gradients> AVIARY_HOST_DEVICE static constexpr Gradients pull(auto const& x, auto const& d) {
+    return {.q = d.r, .k = x.w * d.p + x.beta * d.k, .v = d.v, .log_w = d.log_w + x.w * x.k * d.p, .beta = x.k * d.k};
   }
 };
 
@@ -63,6 +69,14 @@ struct GatedDeltaNet2Rule {
   template <class Terms> AVIARY_HOST_DEVICE static constexpr Terms map(auto const& x) {
     return {.r = x.q, .p = x.w * x.b * x.k, .k = x.k, .v = x.c * x.v};
   }
+  template <class Gradients> AVIARY_HOST_DEVICE static constexpr Gradients pull(auto const& x, auto const& d) {
+    return {.q = d.r,
+            .k = x.w * x.b * d.p + d.k,
+            .v = x.c * d.v,
+            .log_w = d.log_w + x.w * x.b * x.k * d.p,
+            .b = x.w * x.k * d.p,
+            .c = x.v * d.v};
+  }
 };
 
 struct CombaRule {
@@ -78,6 +92,10 @@ struct CombaRule {
   };
   template <class Terms> AVIARY_HOST_DEVICE static constexpr Terms map(auto const& x) {
     return {.r = x.q, .p = x.w * x.p, .k = x.beta * x.k, .v = x.v};
+  }
+  template <class Gradients> AVIARY_HOST_DEVICE static constexpr Gradients pull(auto const& x, auto const& d) {
+    return {
+        .q = d.r, .k = x.beta * d.k, .v = d.v, .log_w = d.log_w + x.w * x.p * d.p, .p = x.w * d.p, .beta = x.k * d.k};
   }
 };
 

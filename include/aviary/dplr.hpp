@@ -23,6 +23,9 @@ struct DplrRule {
   template <class Terms> AVIARY_HOST_DEVICE static constexpr Terms map(auto const& x) {
     return {.r = x.q, .p = x.alpha, .q = x.beta, .k = x.k, .v = x.v};
   }
+  template <class Gradients> AVIARY_HOST_DEVICE static constexpr Gradients pull(auto const&, auto const& d) {
+    return {.q = d.r, .log_w = d.log_w, .k = d.k, .v = d.v, .alpha = d.p, .beta = d.q};
+  }
 };
 
 struct IplrRule {
@@ -36,6 +39,9 @@ struct IplrRule {
   };
   template <class Terms> AVIARY_HOST_DEVICE static constexpr Terms map(auto const& x) {
     return {.r = x.q, .p = x.alpha, .q = x.beta, .k = x.k, .v = x.v};
+  }
+  template <class Gradients> AVIARY_HOST_DEVICE static constexpr Gradients pull(auto const&, auto const& d) {
+    return {.q = d.r, .k = d.k, .v = d.v, .alpha = d.p, .beta = d.q};
   }
 };
 

@@ -26,6 +26,9 @@ struct LinearAttentionRule {
   template <class Terms> AVIARY_HOST_DEVICE static constexpr Terms map(auto const& x) {
     return {.r = x.q, .k = x.k, .v = x.v};
   }
+  template <class Gradients> AVIARY_HOST_DEVICE static constexpr Gradients pull(auto const&, auto const& d) {
+    return {.q = d.r, .k = d.k, .v = d.v};
+  }
 };
 
 /// Decay: Axis::head_one (RetNet), Axis::one (simple GLA) or Axis::key (GLA).
@@ -40,6 +43,9 @@ template <Axis decay> struct GatedLinearAttentionRule {
   };
   template <class Terms> AVIARY_HOST_DEVICE static constexpr Terms map(auto const& x) {
     return {.r = x.q, .k = x.k, .v = x.v};
+  }
+  template <class Gradients> AVIARY_HOST_DEVICE static constexpr Gradients pull(auto const&, auto const& d) {
+    return {.q = d.r, .k = d.k, .v = d.v, .log_w = d.log_w};
   }
 };
 

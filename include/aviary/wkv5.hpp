@@ -25,6 +25,9 @@ template <Axis decay> struct Wkv5Rule {
   template <class Terms> AVIARY_HOST_DEVICE static constexpr Terms map(auto const& x) {
     return {.r = x.r, .k = x.k, .v = x.v, .u = x.u};
   }
+  template <class Gradients> AVIARY_HOST_DEVICE static constexpr Gradients pull(auto const&, auto const& d) {
+    return {.r = d.r, .log_w = d.log_w, .k = d.k, .v = d.v, .u = d.u};
+  }
 };
 
 /// Version 5.2: K decays and bonuses per head.

@@ -22,6 +22,9 @@ struct Wkv6Rule {
   template <class Terms> AVIARY_HOST_DEVICE static constexpr Terms map(auto const& x) {
     return {.r = x.r, .k = x.k, .v = x.v, .u = x.u};
   }
+  template <class Gradients> AVIARY_HOST_DEVICE static constexpr Gradients pull(auto const&, auto const& d) {
+    return {.r = d.r, .log_w = d.log_w, .k = d.k, .v = d.v, .u = d.u};
+  }
 };
 
 template <class T, Index K, Index V = K, Stored S = T> using Wkv6 = MatrixMemory<Wkv6Rule, T, K, V, S>;
@@ -38,6 +41,9 @@ struct FinchC2Rule {
   };
   template <class Terms> AVIARY_HOST_DEVICE static constexpr Terms map(auto const& x) {
     return {.r = x.r, .k = x.k - x.w * x.k, .v = x.v, .u = 0.f};
+  }
+  template <class Gradients> AVIARY_HOST_DEVICE static constexpr Gradients pull(auto const& x, auto const& d) {
+    return {.r = d.r, .log_w = d.log_w - x.w * x.k * d.k, .k = d.k - x.w * d.k, .v = d.v};
   }
 };
 

@@ -26,6 +26,9 @@ struct Wkv7Rule {
   template <class Terms> AVIARY_HOST_DEVICE static constexpr Terms map(auto const& x) {
     return {.r = x.r, .p = -x.kappa_hat, .q = x.a * x.kappa_hat, .k = x.k, .v = x.v};
   }
+  template <class Gradients> AVIARY_HOST_DEVICE static constexpr Gradients pull(auto const& x, auto const& d) {
+    return {.r = d.r, .log_w = d.log_w, .k = d.k, .v = d.v, .kappa_hat = x.a * d.q - d.p, .a = x.kappa_hat * d.q};
+  }
 };
 
 /// State, Token, Inputs; step, forward. Published names of (-kappa_hat, a*kappa_hat) are (a, b) or (z, a).
