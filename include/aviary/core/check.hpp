@@ -19,6 +19,8 @@ enum class Use {
   read_and_replace,  ///< of every token and head; the outputs may lie there
   write,             ///< of every token and head
   write_if_wanted,   ///< the same, or not given
+  write_for_heads,   ///< the same for all tokens, or not given
+  read_if_given,     ///< of every token and head, or not given
 };
 
 /// Rows of numbers of a call: their name, what was found, and the size that goes with it.
@@ -27,11 +29,17 @@ struct GivenRows {
   Use use;
   void const* data;
   Index tokens, heads, size, expected_size;
-  char const* unit;  ///< what `size` counts: "keys", "values" ...
+  char const* unit;                 ///< what `size` counts: "keys", "values" ...
+  GivenRows const* like = nullptr;  ///< the input whose gradient this is: it has as many heads
 
-  bool written() const noexcept { return use == Use::write || use == Use::write_if_wanted; }
-  bool wanted() const noexcept { return use != Use::write_if_wanted || data != nullptr; }
-  bool per_token() const noexcept { return use != Use::read_for_heads; }
+  bool may_be_left_out() const noexcept {
+    return use == Use::write_if_wanted || use == Use::write_for_heads || use == Use::read_if_given;
+  }
+  bool written() const noexcept {
+    return use == Use::write || use == Use::write_if_wanted || use == Use::write_for_heads;
+  }
+  bool wanted() const noexcept { return data != nullptr || !may_be_left_out(); }
+  bool per_token() const noexcept { return use != Use::read_for_heads && use != Use::write_for_heads; }
   bool for_divisors() const noexcept { return use == Use::read || use == Use::read_for_heads; }
 };
 
@@ -79,8 +87,11 @@ struct GivenCall {
 inline std::string wrong_rows(GivenCall const& call, GivenRows const& x) {
   if (x.per_token() && x.tokens != call.tokens)
     return call.sentence("%s has %td tokens, %s has %td", x.name, x.tokens, call.tokens_from, call.tokens);
+  if (x.like != nullptr && x.heads != x.like->heads)
+    return call.sentence("%s has %td heads, expected %td, the heads of %s", x.name, x.heads, x.like->heads,
+                         x.like->name);
   bool const divides = x.heads > 0 && call.heads % x.heads == 0;
-  if (x.heads != call.heads && !(x.for_divisors() && divides))
+  if (x.like == nullptr && x.heads != call.heads && !(x.for_divisors() && divides))
     return call.sentence("%s has %td heads, expected %s%td, the heads of %s", x.name, x.heads,
                          x.for_divisors() ? "a divisor of " : "", call.heads, call.heads_from);
   if (x.size != x.expected_size)

@@ -22,7 +22,7 @@ namespace AVIARY_NAMESPACE {
 
 /// What `forward` keeps: the states before tokens 0, every, 2 every ... of each sequence. The memory's
 /// tape_size(x, offsets, every) says how many states that is, (kept token, head) with the sequences one after another. With
-/// no states nothing is kept.
+/// no states nothing is kept. A memory may have more to keep of a token.
 template <class State> struct Tape {
   Index every = 16;
   std::span<State> states = {};
@@ -32,8 +32,8 @@ namespace detail {
 
 /// Takes a sequence in stretches of at most `most` tokens, which also end where the tape keeps a state. f(t, n, kept) runs
 /// tokens t ... t + n - 1; before them it keeps the states of all heads as entry `kept` of the tape, unless that is -1.
-template <class State, class F>
-void for_stretches(Packing const& packing, Index sequence, Tape<State> const& tape, Index most, F&& f) {
+template <class Tape, class F>
+void for_stretches(Packing const& packing, Index sequence, Tape const& tape, Index most, F&& f) {
   Index const begin = packing.begin(sequence), end = packing.end(sequence);
   bool const keeps = !tape.states.empty();
   Index const kept = keeps ? packing.kept_before(sequence, tape.every) : 0;

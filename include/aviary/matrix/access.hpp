@@ -1,11 +1,22 @@
 #pragma once
 /// How kernels read the tokens of a call, field by field of its rule, and write its outputs.
+#include "aviary/core/tape.hpp"
 #include "aviary/matrix/rule.hpp"
 
 namespace AVIARY_NAMESPACE::detail {
 
 /// Keys and values that a head has at most: a token's scratch lies on the stack.
 inline constexpr Index largest_head = 1024;
+
+/// A tape, with room for what the tokens wrote because of what they read, (tokens, heads, V), if that is wanted: z = S p with
+/// Erase::rank_one, v - z along_key. With it `backward` need not read the states for it once more.
+template <class State, Index V> struct TapeWithReadings {
+  Index every = 16;
+  std::span<State> states = {};
+  Sink<V> readings = {};
+};
+template <class R, class State, Index V>
+using TapeOf = std::conditional_t<erases<R>(), TapeWithReadings<State, V>, Tape<State>>;
 
 /// @name The sizes of a call's inputs
 ///@{

@@ -74,8 +74,9 @@ template <class M> class MatrixCheck {
     auto const shape = MatrixShape::of<M>(call.x, call.y, call.states.size(), call.offsets);
     GivenCall given = shape.call(M::name, "forward", "states");
     if (std::string words = shape.wrong_sizes(given); !words.empty()) return words;
-    auto rows = given_fields<R, 1>(call.x, shape.keys, shape.values);
-    rows.back() = given_rows("y", Use::write_if_wanted, call.y, shape.values, "values");
+    auto rows = given_fields<R, 2>(call.x, shape.keys, shape.values);
+    rows[fields] = given_rows("y", Use::write_if_wanted, call.y, shape.values, "values");
+    rows.back() = given_readings(call.tape, Use::write_if_wanted, shape);
     Index const kept = Packing{call.offsets, shape.tokens}.kept_before(shape.sequences, call.tape.every);
     GivenSize const size{shape.keys, shape.values};
     GivenStates const states[]{
@@ -83,6 +84,49 @@ template <class M> class MatrixCheck {
         owned("tape", call.tape.states, kept * shape.heads, size)};
     given.rows = rows, given.states = states, given.offsets = call.offsets;
     return wrong_call_with_tape(given, call.tape.every);
+  }
+
+  static std::string backward(typename M::BackwardCall const& call) {
+    using StateGradient = typename M::StateGradient;
+    Packing const packing{call.offsets, call.dy.tokens()};
+    MatrixShape const shape{call.dy.tokens(),
+                            packing.sequences(),
+                            call.dy.heads(),
+                            M::keys == dynamic ? input_size<R, Axis::key>(call.x) : M::keys,
+                            M::values == dynamic ? call.dy.size() : M::values,
+                            true};
+    GivenCall given = shape.call(M::name, "backward", "states");
+    given.tokens_from = given.heads_from = "dy";
+    if (std::string words = shape.wrong_sizes(given); !words.empty()) return words;
+    auto const read = given_fields<R, 2>(call.x, shape.keys, shape.values);
+    std::array<GivenRows, to_size(2 * fields + 2)> rows{};
+    std::copy(read.begin(), read.end(), rows.begin());
+    rows[fields] = given_rows("dy", Use::read_all_heads, call.dy, shape.values, "values");
+    rows[fields + 1] = given_readings(call.tape, Use::read_if_given, shape);
+    char names[to_size(fields)][sizeof(MemberName::text) + 3];
+    int f = 0;
+    std::string words;
+    for_each_field<R>(call.dx, [&]<Axis A>(AxisTag<A>, auto const& sink) {
+      GivenRows const& of = rows[to_size(f)];
+      std::snprintf(names[f], sizeof(names[f]), "dx.%s", of.name);
+      rows[to_size(fields + 2 + f)] = given_rows(names[f], per_token(A) ? Use::write_if_wanted : Use::write_for_heads,
+                                                 sink, of.expected_size, of.unit);
+      rows[to_size(fields + 2 + f)].like = &of;
+      ++f;
+    });
+    GivenSize const size{shape.keys, shape.values};
+    Index const owned_states = shape.sequences * shape.heads;
+    Index const kept = packing.kept_before(shape.sequences, call.tape.every) * shape.heads;
+    GivenStates const states[]{owned("tape", call.tape.states, kept, size),
+                               owned("dstates", std::span<StateGradient>(call.dstates), owned_states, size)};
+    given.rows = rows, given.offsets = call.offsets;
+    given.states = std::span(states).first(call.dstates.empty() ? 1 : 2);
+    if (call.tape.every <= 0) return given.sentence("tape.every is %td, expected at least 1", call.tape.every);
+    if (words = wrong_call(given); !words.empty()) return words;
+    Index const room = static_cast<Index>(call.workspace.size());
+    Index const needed = static_cast<Index>(M::backward_workspace(call.x, shape.heads, call.offsets, call.tape.every));
+    if (room < needed) return given.sentence("workspace has %td numbers, expected at least %td", room, needed);
+    return {};
   }
 
   static std::string summarize(typename M::SummarizeCall const& call) {
@@ -134,6 +178,13 @@ template <class M> class MatrixCheck {
   }
 
  private:
+  /// The readings of a tape, if it may have them.
+  template <class Tape> static GivenRows given_readings(Tape const& tape, Use use, MatrixShape const& shape) {
+    if constexpr (requires { tape.readings; })
+      return given_rows("tape.readings", use, tape.readings, shape.values, "values");
+    else
+      return {"tape.readings", Use::write_if_wanted, nullptr, 0, 0, 0, 0, "values"};
+  }
   /// Of states and segments that go together.
   static std::string together(char const* verb, GivenSize size, std::initializer_list<GivenStates> parts) {
     GivenCall given = MatrixShape{0, 0, 0, size.first, size.second, true}.call(M::name, verb, "");

@@ -140,6 +140,7 @@ template <class M, class P, Index L> class Chunked {
       negate(p_);
       add_product<P>(u, Coefficients<T>(Rows(p_)), as_matrix(s));
       chunk::solve<P>(Rows(p_k), u);
+      put(turn, turn.call.tape.readings, u);
       chunk::advance<P>(as_matrix(s), decay, Rows(r_), y, write(r_k, k_, u));
     } else {
       Matrix const r_q = pairs_of(r_, q_);
@@ -152,10 +153,10 @@ template <class M, class P, Index L> class Chunked {
       add_product<P>(z, Coefficients<T>(Rows(p_)), as_matrix(s));
       add_product<P>(z, Coefficients<T>(Rows(p_k)), Rows(u));
       chunk::solve<P>(Rows(p_q), z);
+      put(turn, turn.call.tape.readings, z);
       chunk::advance<P>(as_matrix(s), decay, Rows(r_), y, write(r_k, k_, u), write(r_q, q_, z));
     }
-    if (!turn.call.y) return;
-    for (Index m = 0; m < n; ++m) turn.call.y.put(turn.token + m, turn.head, 0, values, &y(m, 0));
+    put(turn, turn.call.y, y);
   }
 
  private:
@@ -163,6 +164,10 @@ template <class M, class P, Index L> class Chunked {
     Matrix const m(workspace_.data() + used_, rows, columns);
     used_ += rows * columns;
     return m;
+  }
+  static void put(Turn<M> const& turn, Sink<M::values> const& to, Matrix rows) noexcept {
+    if (!to) return;
+    for (Index m = 0; m < rows.rows(); ++m) to.put(turn.token + m, turn.head, 0, rows.columns(), &rows(m, 0));
   }
   static void clear(Matrix m) noexcept { std::fill(m.data(), m.data() + m.rows() * m.columns(), T(0)); }
   static void negate(Matrix m) noexcept {

@@ -23,6 +23,12 @@ template <class M> struct Turn {
   typename M::View next_state;
 };
 
+/// Whether tokens of memory M read before they write, and where a group of N has what token m wrote because of it.
+template <class M> inline constexpr bool readings = M::Rule::erase != Erase::none;
+template <class M> constexpr int reading(int tokens, int m) noexcept {
+  return M::Rule::erase == Erase::rank_one ? tokens + m : m;
+}
+
 /// Takes tokens through a state in groups: what `forward` does with a turn.
 template <class M, class P> class Stepped {
   using T = typename M::T;
@@ -86,6 +92,11 @@ template <class M, class P> class Stepped {
       Passes::run(s.s, s.stride(), s.keys(), group, y, turn.first, turn.last,
                   plan.ahead(Passes::count(turn.last - turn.first)));
       plan.move();
+      if constexpr (readings<M>)
+        if (auto const& kept = turn.call.tape.readings)
+          for (int m = 0; m < N; ++m)
+            kept.put(t + m, turn.head, turn.first, std::min(values, turn.last) - turn.first,
+                     group.value(reading<M>(N, m)) + turn.first);
       if (sink && !in_place)
         for (int m = 0; m < N; ++m)
           sink.put(t + m, turn.head, turn.first, std::min(values, turn.last) - turn.first, y[m] + turn.first);

@@ -54,19 +54,34 @@ template <Present P> AVIARY_HOST_DEVICE constexpr P operator+(Absent, P const& x
 template <Present P> AVIARY_HOST_DEVICE constexpr P operator-(P const& x, Absent) { return x; }
 template <Present P> AVIARY_HOST_DEVICE constexpr P operator-(Absent, P const& x) { return -x; }
 
-/// x.w of a rule that has no field log_w. It becomes any number, and says so when it does.
-struct NoDecay {
+/// What a rule has not. It becomes any number, and Why says so when it does.
+template <class Why> struct Lacking {
   template <class U> AVIARY_HOST_DEVICE constexpr operator U() const {
-    static_assert(never<U>, "aviary: the map of a rule uses x.w, which is exp(log_w): give the rule a field log_w");
+    Why::template refuse<U>();
     return U();
   }
-  template <Present U> AVIARY_HOST_DEVICE friend constexpr U operator*(NoDecay w, U const&) { return w; }
-  template <Present U> AVIARY_HOST_DEVICE friend constexpr U operator*(U const&, NoDecay w) { return w; }
-  template <Present U> AVIARY_HOST_DEVICE friend constexpr U operator+(NoDecay w, U const&) { return w; }
-  template <Present U> AVIARY_HOST_DEVICE friend constexpr U operator+(U const&, NoDecay w) { return w; }
-  template <Present U> AVIARY_HOST_DEVICE friend constexpr U operator-(NoDecay w, U const&) { return w; }
-  template <Present U> AVIARY_HOST_DEVICE friend constexpr U operator-(U const&, NoDecay w) { return w; }
+  template <Present U> AVIARY_HOST_DEVICE friend constexpr U operator*(Lacking x, U const&) { return x; }
+  template <Present U> AVIARY_HOST_DEVICE friend constexpr U operator*(U const&, Lacking x) { return x; }
+  template <Present U> AVIARY_HOST_DEVICE friend constexpr U operator+(Lacking x, U const&) { return x; }
+  template <Present U> AVIARY_HOST_DEVICE friend constexpr U operator+(U const&, Lacking x) { return x; }
+  template <Present U> AVIARY_HOST_DEVICE friend constexpr U operator-(Lacking x, U const&) { return x; }
+  template <Present U> AVIARY_HOST_DEVICE friend constexpr U operator-(U const&, Lacking x) { return x; }
 };
+struct WithoutDecay {
+  template <class U> static constexpr void refuse() {
+    static_assert(never<U>, "aviary: the map of a rule uses x.w, which is exp(log_w): give the rule a field log_w");
+  }
+};
+struct WithoutTerm {
+  template <class U> static constexpr void refuse() {
+    static_assert(never<U>,
+                  "aviary: the pull of a rule uses the gradient of a term that its traits leave out. d.p goes with an "
+                  "erasure, d.q with Erase::rank_one, d.u with Read::before, and d.log_w with a field log_w");
+  }
+};
+/// x.w of a rule that has no field log_w, and the gradient of a term that its map does not give.
+using NoDecay = Lacking<WithoutDecay>;
+using NoGradient = Lacking<WithoutTerm>;
 
 /// A term that its lane has: map must give it, along the right axis.
 template <class P> struct Term {
@@ -104,6 +119,30 @@ struct NoTerm {
   }
 };
 
+/// What reaches a field in lanes that have it: pull must give it. A field that is one number gets a sum over lanes of both
+/// kinds, to which those that say nothing about it add 0.
+template <class P, bool one> struct Gradient {
+  P value;
+
+  template <class Missing = void> AVIARY_HOST_DEVICE constexpr Gradient() : value() {
+    static_assert(never<Missing>,
+                  "aviary: the pull of a rule leaves out a field. It gives the gradients of all of them");
+  }
+  template <class U> AVIARY_HOST_DEVICE constexpr Gradient(U const& x) : value(converted(x)) {}
+
+ private:
+  template <class U> AVIARY_HOST_DEVICE static constexpr P converted(U const& x) {
+    if constexpr (std::is_convertible_v<U, P>) {
+      return x;
+    } else if constexpr (one && std::is_same_v<U, Absent>) {
+      return P(0);
+    } else {
+      static_assert(never<U>, "aviary: the pull of a rule gives a gradient along another axis than its field's");
+      return P();
+    }
+  }
+};
+
 }  // namespace lane
 
 namespace detail {
@@ -127,11 +166,17 @@ template <Index K, Index V> struct InputFields {
   using Per = std::conditional_t<per_token(A), Source<axis_size<A, K, V>>, HeadSource<axis_size<A, K, V>>>;
 };
 
-/// A lane of P along keys or along values: the fields and the terms that it has.
+template <Index K, Index V> struct GradientFields {
+  template <Axis A>
+  using Per = std::conditional_t<per_token(A), Sink<axis_size<A, K, V>>, HeadSink<axis_size<A, K, V>>>;
+};
+
+/// A lane of P along keys or along values: the fields, the terms and the gradients of fields that it has.
 template <class P, bool keys> struct Lane {
   template <Axis A> static constexpr bool has = one_number(A) || along_key(A) == keys;
   template <Axis A> using Per = std::conditional_t<has<A>, P, lane::Absent>;
   template <Axis A> using Term = std::conditional_t<has<A>, lane::Term<P>, lane::Absent>;
+  template <Axis A> using Gradient = std::conditional_t<has<A>, lane::Gradient<P, one_number(A)>, lane::Absent>;
 };
 
 /// Out{f(axis, member)...} over the fields of rule R.
@@ -200,6 +245,24 @@ template <class R, class P, bool keys> struct Terms {
   [[no_unique_address]] KeyIf<R::read == Read::before> u = {};
 };
 
+/// What `pull` sees of one lane beside the model's inputs: the gradients of the terms, and what reaches log_w through the state.
+/// With Erase::along_key k stands for the correction as well.
+template <class R, class P, bool keys> struct TermGradients {
+  using Key = std::conditional_t<keys, P, lane::Absent>;
+  template <bool there> using KeyIf = std::conditional_t<there, Key, lane::NoGradient>;
+  Key r;
+  [[no_unique_address]] KeyIf<R::erase != Erase::none> p;
+  [[no_unique_address]] KeyIf<R::erase == Erase::rank_one> q;
+  Key k;
+  std::conditional_t<keys, lane::Absent, P> v;
+  [[no_unique_address]] KeyIf<R::read == Read::before> u;
+  [[no_unique_address]] KeyIf<gate_of<R> != Gate::none> log_w;
+};
+
+/// What it makes of them: the gradients of the model's inputs.
+template <class R, class P, bool keys>
+using FieldGradients = typename R::template Fields<Lane<P, keys>::template Gradient>;
+
 }  // namespace detail
 
 /// @name What a rule must have
@@ -226,6 +289,12 @@ concept HasProperDecay = !requires(detail::Axes<R> fields) {
   fields.w;
 }
 &&(!requires(detail::Axes<R> fields) { fields.log_w; } || gate_of<R> != Gate::none);
+/// `backward` alone needs it.
+template <class R>
+concept HasPull = requires(detail::LaneFields<R, float, true> const& x,
+                           detail::TermGradients<R, float, true> const& d) {
+  R::template pull<detail::FieldGradients<R, float, true>>(x, d);
+};
 ///@}
 
 namespace detail {

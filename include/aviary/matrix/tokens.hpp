@@ -79,44 +79,43 @@ template <class M> class InputRows {
   bool all_are_T_ = true;
 };
 
-/// The tokens of one head, from that on to which the rows were moved.
-template <class M, class P> class HeadTokens {
+/// The rows of one head, from that token on to which the inputs were moved.
+template <class M> class HeadRows {
   using R = typename M::Rule;
   using T = typename M::T;
   using Groups = GroupsOf<M>;
-  static constexpr int fields = InputRows<M>::fields, most = Groups::template tokens<P>;
 
  public:
-  HeadTokens(InputRows<M> const& inputs, Index head, Index keys, Index values) noexcept
+  static constexpr int fields = InputRows<M>::fields;
+
+  HeadRows(InputRows<M> const& inputs, Index head, Index keys, Index values) noexcept
       : inputs_(inputs), keys_(keys), values_(values), row_(Groups::row(keys, values)) {
     for (int f = 0; f < fields; ++f) rows_[f] = inputs.rows(f, head);
   }
+  Index row() const noexcept { return row_; }
+  Extent<M::keys> keys() const noexcept { return keys_; }
+  Extent<M::values> values() const noexcept { return values_; }
 
-  /// f(Constant<N>{}, 0, n) for the whole groups among `count` tokens, if groups of more than one fit into the scratch, and
-  /// f(Constant<1>{}, n, count) for the rest.
-  template <class F> AVIARY_INLINE void in_groups(Index count, F&& f) const noexcept {
-    Index n = 0;
-    if constexpr (most > 1)
-      if (count >= most && (Groups::is_static || row_ <= Groups::longest_in_groups)) {
-        n = count - count % most;
-        f(Constant<most>{}, Index{0}, n);
-      }
-    if (n < count) f(Constant<1>{}, n, count);
+  /// To a later token.
+  void move(Index tokens) noexcept {
+    for (RowCursor& rows : rows_) rows.move(tokens);
   }
-  /// The next N tokens; N is what `in_groups` says.
-  template <int N> AVIARY_INLINE typename Groups::template Group<N> next() noexcept {
+  /// f(tokens) with an array of the next N tokens, of which the call has `count`: those after them are `zeros`. Rows that hold
+  /// other numbers than T are converted into `converted`, which has room for N rows of each field.
+  template <int N, class F>
+  AVIARY_INLINE void next(Index count, [[maybe_unused]] T const* zeros, T* converted, F&& f) noexcept {
     T const* at[to_size(fields)][to_size(N)];
-    for (int f = 0; f < fields; ++f) rows_[f].next(N, at[f]);
+    for (int i = 0; i < fields; ++i) rows_[i].next(count, at[i]);
+    for (int i = 0; i < fields; ++i)
+      for (Index m = count; m < N; ++m) at[i][m] = zeros;
     if (!inputs_.all_are_T())
-      for (int f = 0; f < fields; ++f)
-        for (int m = 0; m < N; ++m) convert_row(f, f * N + m, at[f][m]);
-    typename Groups::template Group<N> const group(numbers_, row_);
+      for (int i = 0; i < fields; ++i)
+        for (Index m = 0; m < count; ++m) convert_row(i, converted + (i * N + m) * row_, at[i][m]);
     [&]<int... m>(std::integer_sequence<int, m...>) AVIARY_INLINE_LAMBDA {
       typename M::Token const tokens[]{make_token<N>(&at[0][m])...};
-      prepare<R, P>(tokens, group, group.pair_products(), keys_, values_);
+      f(tokens);
     }
     (std::make_integer_sequence<int, N>{});
-    return group;
   }
 
  private:
@@ -131,28 +130,62 @@ template <class M, class P> class HeadTokens {
         return VecView<T const, axis_size<A, M::keys, M::values>>(row, A == Axis::value ? values_ : keys_);
     });
   }
-  /// A row that holds other numbers than T is converted into scratch.
-  AVIARY_NO_INLINE void convert_row(int f, int slot, T const*& row) noexcept {
+  /// A row that holds other numbers than T is converted.
+  AVIARY_NO_INLINE void convert_row(int f, T* to, T const*& row) noexcept {
     if (inputs_.format(f) == format_of<T>) return;
-    T* const to = converted_ + slot * row_;
     with_type(inputs_.format(f), static_cast<void const*>(row),
               [&](auto const* from) noexcept { convert(from, to, inputs_.size(f)); });
     row = to;
   }
-
-  static constexpr Index numbers =
-      std::max(Groups::template Group<1>::length(Groups::longest_row),
-               Groups::template Group<most>::length(std::min(Groups::longest_row, Groups::longest_in_groups)));
-  static constexpr Index row_numbers =
-      std::max(Groups::longest_row, most* std::min(Groups::longest_row, Groups::longest_in_groups));
 
   InputRows<M> const& inputs_;
   RowCursor rows_[to_size(fields)];
   [[no_unique_address]] Extent<M::keys> keys_;
   [[no_unique_address]] Extent<M::values> values_;
   [[no_unique_address]] Extent<Groups::fixed_row> row_;
+};
+
+/// The tokens of one head, from that on to which the inputs were moved, prepared in scratch of its own.
+template <class M, class P> class HeadTokens {
+  using R = typename M::Rule;
+  using T = typename M::T;
+  using Groups = GroupsOf<M>;
+  static constexpr int most = Groups::template tokens<P>;
+
+ public:
+  HeadTokens(InputRows<M> const& inputs, Index head, Index keys, Index values) noexcept
+      : rows_(inputs, head, keys, values) {}
+
+  /// f(Constant<N>{}, 0, n) for the whole groups among `count` tokens, if groups of more than one fit into the scratch, and
+  /// f(Constant<1>{}, n, count) for the rest.
+  template <class F> AVIARY_INLINE void in_groups(Index count, F&& f) const noexcept {
+    Index n = 0;
+    if constexpr (most > 1)
+      if (count >= most && (Groups::is_static || rows_.row() <= Groups::longest_in_groups)) {
+        n = count - count % most;
+        f(Constant<most>{}, Index{0}, n);
+      }
+    if (n < count) f(Constant<1>{}, n, count);
+  }
+  /// The next N tokens; N is what `in_groups` says.
+  template <int N> AVIARY_INLINE typename Groups::template Group<N> next() noexcept {
+    typename Groups::template Group<N> const group(numbers_, rows_.row());
+    rows_.template next<N>(N, nullptr, converted_, [&](auto const& tokens) AVIARY_INLINE_LAMBDA {
+      prepare<R, P>(tokens, group, group.pair_products(), rows_.keys(), rows_.values());
+    });
+    return group;
+  }
+
+ private:
+  static constexpr Index numbers =
+      std::max(Groups::template Group<1>::length(Groups::longest_row),
+               Groups::template Group<most>::length(std::min(Groups::longest_row, Groups::longest_in_groups)));
+  static constexpr Index row_numbers =
+      std::max(Groups::longest_row, most* std::min(Groups::longest_row, Groups::longest_in_groups));
+
+  HeadRows<M> rows_;
   alignas(alignment) T numbers_[to_size(numbers)];
-  alignas(alignment) T converted_[to_size(fields * row_numbers)];
+  alignas(alignment) T converted_[to_size(HeadRows<M>::fields * row_numbers)];
 };
 
 }  // namespace AVIARY_NAMESPACE::detail

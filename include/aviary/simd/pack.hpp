@@ -290,6 +290,52 @@ AVIARY_HOST_DEVICE AVIARY_INLINE void sums(P const* x, typename Pack<P>::value_t
   }
 }
 
+#if !AVIARY_DEVICE_COMPILER && defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define AVIARY_HAS_SHUFFLE 1
+#endif
+#endif
+
+namespace detail {
+#if defined(AVIARY_HAS_SHUFFLE)
+/// The lanes of a and b by turns: those of their first halves, or of their second.
+template <int half, class P, int... i>
+AVIARY_INLINE P interleaved(P const& a, P const& b, std::integer_sequence<int, i...>) noexcept {
+  constexpr int n = sizeof...(i);
+  return P(__builtin_shufflevector(a.data, b.data, (half * n / 2 + i / 2 + i % 2 * n)...));
+}
+#endif
+}  // namespace detail
+
+/// Lane i of row j becomes lane j of row i, for as many rows as lanes.
+template <class P> AVIARY_HOST_DEVICE AVIARY_INLINE void transpose(P* rows) noexcept {
+  constexpr int n = static_cast<int>(Pack<P>::lanes);
+  if constexpr (n > 1) {
+#if defined(AVIARY_HAS_SHUFFLE)
+    using Lanes = std::make_integer_sequence<int, n>;
+    P next[to_size(n)];
+    AVIARY_UNROLL(4)
+    for (int stage = 1; stage < n; stage *= 2) {
+      AVIARY_UNROLL(8)
+      for (int i = 0; i < n / 2; ++i) {
+        next[2 * i] = detail::interleaved<0>(rows[i], rows[i + n / 2], Lanes());
+        next[2 * i + 1] = detail::interleaved<1>(rows[i], rows[i + n / 2], Lanes());
+      }
+      AVIARY_UNROLL(16)
+      for (int i = 0; i < n; ++i) rows[i] = next[i];
+    }
+#else
+    using T = typename Pack<P>::value_type;
+    T numbers[to_size(n)][to_size(n)], column[to_size(n)];
+    for (int j = 0; j < n; ++j) Pack<P>::store(numbers[j], rows[j]);
+    for (int i = 0; i < n; ++i) {
+      for (int j = 0; j < n; ++j) column[j] = numbers[j][i];
+      rows[i] = Pack<P>::load(column);
+    }
+#endif
+  }
+}
+
 /// Asks for the line of memory at an address, which may be any, into second-level cache or into the first.
 /// (Inlined always: g++ takes a function with nothing but this in it for one without effect, and drops its calls.)
 AVIARY_HOST_DEVICE AVIARY_INLINE void prefetch_far([[maybe_unused]] std::uintptr_t address) noexcept {
