@@ -185,6 +185,11 @@ template <class M, class P> class BackwardPass {
       for (Index h = first; h < last; ++h) {
         auto const& state = call_.tape.states[to_size((kept + n) * room_.heads + h)];
         Lanes::read(state.view(), at(room_.states), room_.stride, 0, room_.values);
+        bool const wraps = h + 1 == last;  // what comes next may not be there: it is only fetched
+        next_ = {wraps ? first : h + 1, wraps ? t - every : t, wraps ? adjoint(0) : adjoint(h + 1 - first), nullptr};
+        if (Index const following = (kept + n - wraps) * room_.heads + next_.head; following >= 0)
+          next_.state = call_.tape.states[to_size(following)].view().s;
+        if (next_.token < begin) next_.token = begin;
         interval(h, t, count, adjoint(h - first));
       }
     }
@@ -226,7 +231,8 @@ template <class M, class P> class BackwardPass {
     for (Index first = 0; first < room_.values; first += backward_values) {
       Index const last = std::min(first + backward_values, room_.values);
       step_forwards(groups, first, last);
-      for (Index g = groups; g-- > 0;) step_back(head, g, t + g * N, std::min<Index>(count - g * N, N), d, first, last);
+      for (Index g = groups; g-- > 0;)
+        step_back(head, g, groups, t + g * N, std::min<Index>(count - g * N, N), d, first, last);
     }
     if (wants_keys_)
       for (Index g = groups; g-- > 0;) pull_keys(head, g, t + g * N, std::min<Index>(count - g * N, N));
@@ -271,6 +277,7 @@ template <class M, class P> class BackwardPass {
 
   /// What the tokens read and so wrote, unless the tape kept it, and the states before the groups.
   void step_forwards(Index groups, Index first, Index last) noexcept {
+    Fetches nothing;
     for (Index g = 0; g < groups; ++g) {
       Group const x = group(g);
       if constexpr (erases)
@@ -281,7 +288,7 @@ template <class M, class P> class BackwardPass {
       if (g + 1 < groups)
         Lanes::template update<form.gate, form.constant_decay, Group::writes>(
             state_before(g), state_before(g + 1), room_.stride, keys_, first, last, decay_of(x), x.value(0), x.write(0),
-            x.row(), nullptr, nullptr, false);
+            x.row(), nullptr, nullptr, false, nothing);
     }
   }
   static T const* decay_of([[maybe_unused]] Group x) noexcept {
@@ -315,9 +322,11 @@ template <class M, class P> class BackwardPass {
   }
 
   /// Takes values [first, last) of d back over a group of `count` tokens from token t on, and adds up their shares.
-  void step_back(Index head, Index g, Index t, Index count, T* d, Index first, Index last) noexcept {
+  void step_back(Index head, Index g, Index groups, Index t, Index count, T* d, Index first, Index last) noexcept {
     Group const x = group(g);
     bool const more = first > 0;
+    Fetches fetches;
+    if (!more) plan_fetches(g, groups, fetches);
     for (int m = 0; m < N; ++m) {
       std::fill_n(of_read(m) + first, last - first, T(0));
       if (m < count) copy_part(call_.dy, t + m, head, first, last, of_read(m) + first);
@@ -329,13 +338,37 @@ template <class M, class P> class BackwardPass {
     if (wants_keys_) {
       add_pairs(g, x, first, last, more);
       Lanes::template weighted_sums<Group::reads>(state_before(g), room_.stride, keys_, first, last, of_read(0),
-                                                  x.row(), to, room_.stride, more);
+                                                  x.row(), to, room_.stride, more, fetches);
       Lanes::template weighted_sums<Group::writes>(d, room_.stride, keys_, first, last, x.value(0), x.row(),
-                                                   to + Group::reads * room_.stride, room_.stride, more);
+                                                   to + Group::reads * room_.stride, room_.stride, more, fetches);
     }
     Lanes::template update<form.gate, form.constant_decay, Group::reads>(
         d, d, room_.stride, keys_, first, last, decay_of(x), of_read(0), x.read(0), x.row(), state_before(g),
-        gated && wants_keys_ ? to + (Room::sum_rows - 1) * room_.stride : nullptr, more);
+        gated && wants_keys_ ? to + (Room::sum_rows - 1) * room_.stride : nullptr, more, fetches);
+  }
+  /// What the head that comes next needs for the same group of its interval, and a share of its states.
+  void plan_fetches(Index g, Index groups, Fetches& fetches) const noexcept {
+    Index const token = next_.token + g * N;
+    auto const add = [&](RowCursor const& rows, Index bytes) {
+      if (bytes >= alignment)
+        for (int m = 0; m < N; ++m) fetches.add(rows.at() + m * rows.step(), bytes);
+    };
+    auto const add_sequence = [&](auto const& x) {
+      if (x.data() != nullptr)
+        add(x.rows(token, next_.head * x.heads() / room_.heads), x.size() * static_cast<Index>(size_of(x.format())));
+    };
+    for_each_field<R>(call_.x, [&](auto, auto const& field) { add_sequence(field); });
+    for_each_field<R>(call_.dx, [&](auto, auto const& sink) { add_sequence(sink); });
+    add_sequence(call_.dy);
+    if constexpr (erases) add_sequence(call_.tape.readings);
+    using S = typename M::StateNumber;
+    Index const of_state = room_.keys * padded<S>(room_.values) / groups,
+                of_gradient = room_.values * room_.stride / groups;
+    if (next_.state != nullptr) fetches.add(next_.state + g * of_state, of_state * static_cast<Index>(sizeof(S)));
+    fetches.add(next_.adjoint + g * of_gradient, of_gradient * static_cast<Index>(sizeof(T)));
+    fetches.share_out(Lanes::template loops_of_sums<Group::reads>(keys_) +
+                      Lanes::template loops_of_sums<Group::writes>(keys_) +
+                      Lanes::template loops_of_update<Group::reads>(keys_));
   }
   static void copy_part(Source<M::values> const& from, Index token, Index head, Index first, Index last,
                         T* to) noexcept {
@@ -425,6 +458,7 @@ template <class M, class P> class BackwardPass {
                                     bool more) noexcept {
     P numbers[to_size(N * fields)];
     unroll<N * fields>([&](auto n) AVIARY_INLINE_LAMBDA { numbers[int(n)] = P(T(0)); });
+    find_places(head, t, count);
     Rows tokens = rows(head, t);
     tokens.template next<N>(count, at(room_.zeros), at(room_.converted), [&](auto const& x) AVIARY_INLINE_LAMBDA {
       T scalar_w[to_size(N)] = {};
@@ -438,7 +472,7 @@ template <class M, class P> class BackwardPass {
           Gradients<false> const of_fields = R::template pull<Gradients<false>>(lanes, d);
           int f = 0;
           for_each_field<R>(of_fields, [&]<Axis A>(AxisTag<A>, auto const& lane) AVIARY_INLINE_LAMBDA {
-            if constexpr (A == Axis::value) L::store(gradient(f, m) + i, lane.value);
+            if constexpr (A == Axis::value) L::store(to_[f * N + m] + i, lane.value);
             if constexpr (one_number(A)) numbers[f * N + m] = numbers[f * N + m] + lane.value;
             ++f;
           });
@@ -455,6 +489,7 @@ template <class M, class P> class BackwardPass {
   AVIARY_NO_INLINE void pull_keys(Index head, Index g, Index t, Index count) noexcept {
     P numbers[to_size(N * fields)];
     unroll<N * fields>([&](auto n) AVIARY_INLINE_LAMBDA { numbers[int(n)] = P(T(0)); });
+    find_places(head, t, count);
     Rows tokens = rows(head, t);
     tokens.template next<N>(count, at(room_.zeros), at(room_.converted), [&](auto const& x) AVIARY_INLINE_LAMBDA {
       T scalar_w[to_size(N)] = {};
@@ -485,6 +520,7 @@ template <class M, class P> class BackwardPass {
       constexpr int n = Group::pair(read, write);
       return L::fma(P(pair[n]), x_, to);
     };
+    E e[to_size(N)];
     P k[to_size(N)], r[to_size(N)], w[to_size(N)];
     [[maybe_unused]] P p[to_size(N)], q[to_size(N)], u[to_size(N)];
     P dr[to_size(N)], dk[to_size(N)];
@@ -495,14 +531,14 @@ template <class M, class P> class BackwardPass {
     [[maybe_unused]] P since(T(1));
     unroll<N>([&](auto token) AVIARY_INLINE_LAMBDA {
       constexpr int m = token;
-      E const e = lanes_of<R, P, true>(x[m], j, scalar_w[m]);
-      TermsOf const t = R::template map<TermsOf>(e);
+      e[m] = lanes_of<R, P, true>(x[m], j, scalar_w[m]);
+      TermsOf const t = R::template map<TermsOf>(e[m]);
       r[m] = t.r.value;
       k[m] = t.k.value;
       if constexpr (erases) p[m] = t.p.value;
       if constexpr (rank_one) q[m] = t.q.value;
       if constexpr (!after) u[m] = t.u.value;
-      if constexpr (gated) w[m] = e.w;
+      if constexpr (gated) w[m] = e[m].w;
       P of_r = row(m);
       [[maybe_unused]] P of_p(T(0));
       if constexpr (erases) of_p = row(N + m);
@@ -587,11 +623,10 @@ template <class M, class P> class BackwardPass {
         d.k = L::fma(own * u[m], r[m], d.k);
         d.u = own * r[m] * k[m];
       }
-      Gradients<true> const of_fields =
-          R::template pull<Gradients<true>>(lanes_of<R, P, true>(x[m], j, scalar_w[m]), d);
+      Gradients<true> const of_fields = R::template pull<Gradients<true>>(e[m], d);
       int f = 0;
       for_each_field<R>(of_fields, [&]<Axis A>(AxisTag<A>, auto const& lane) AVIARY_INLINE_LAMBDA {
-        if constexpr (along_key(A)) L::store(gradient(f, m) + j, lane.value);
+        if constexpr (along_key(A)) L::store(to_[f * N + m] + j, lane.value);
         if constexpr (one_number(A)) numbers[f * N + m] = numbers[f * N + m] + lane.value;
         ++f;
       });
@@ -601,6 +636,17 @@ template <class M, class P> class BackwardPass {
 
   /// @name Where gradients go
   ///@{
+  /// Where the gradients of a group are put by whole packs: at once where they belong if that may be, else in scratch.
+  void find_places(Index head, Index t, Index count) noexcept {
+    int f = 0;
+    for_each_field<R>(call_.dx, [&]<Axis A>(AxisTag<A>, auto const& sink) {
+      bool const in_place = per_token(A) && !one_number(A) && sink && room_.shared_size[f] == 0 &&
+                            sink.format() == format_of<T> && sink.size() % L::lanes == 0;
+      for (int m = 0; m < N; ++m)
+        to_[f * N + m] = in_place && m < count ? sink.template row<T>(t + m, head) : gradient(f, m);
+      ++f;
+    });
+  }
   /// Hands over the gradients of a group that lie along values, or all others.
   template <Axis which> void put_fields(Index head, Index t, Index count, Index first, Index last) noexcept {
     int f = 0;
@@ -614,6 +660,7 @@ template <class M, class P> class BackwardPass {
           } else {
             for (Index m = 0; m < count; ++m) {
               T const* const row = gradient(f, static_cast<int>(m));
+              if (to_[f * N + m] != row) continue;  // it is there
               if (room_.shared_size[f] == 0)
                 sink.put(t + m, head, from, to - from, row + from);
               else
@@ -670,6 +717,13 @@ template <class M, class P> class BackwardPass {
   }
   ///@}
 
+  /// What is worked on next.
+  struct Next {
+    Index head, token;
+    T const* adjoint;
+    typename M::StateNumber const* state;
+  };
+
   Call const& call_;
   Packing const& packing_;
   Room const& room_;
@@ -678,6 +732,8 @@ template <class M, class P> class BackwardPass {
   T* scratch_;
   T* head_sums_;
   Index sequence_, interval_ = 0;
+  Next next_ = {};
+  T* to_[to_size(fields * N)];
   bool wants_[to_size(fields)] = {}, wants_keys_ = false, wants_values_ = false;
 };
 

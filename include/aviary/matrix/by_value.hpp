@@ -2,11 +2,41 @@
 /// A state with one row for each value, its keys along the lanes: the transpose of a State. `backward` adds up over values what
 /// lies along keys, which takes no sum across lanes here.
 #include <algorithm>
+#include <cstdint>
 
 #include "aviary/matrix/group.hpp"
 #include "aviary/matrix/state.hpp"
 
 namespace AVIARY_NAMESPACE::detail {
+
+/// Memory that is wanted soon, a few lines for each turn of the loops over values.
+class Fetches {
+ public:
+  static constexpr Index lines = 4, bytes = lines * alignment;
+
+  /// Adds memory that may lie anywhere. What is too much is left out.
+  void add(void const* memory, Index size) noexcept {
+    for (Index i = 0; i < size && n_ < most; i += bytes)
+      at_[n_++] = reinterpret_cast<std::uintptr_t>(memory) + to_size(i);
+  }
+  /// All of it is to be fetched by so many loops.
+  void share_out(Index loops) noexcept { each_ = (n_ + loops - 1) / loops; }
+  /// body(i) for values [first, last).
+  template <class Body> AVIARY_INLINE void over(Index first, Index last, Body&& body) noexcept {
+    Index i = first;
+    for (Index end = std::min(next_ + std::min(each_, (last - first) / lines), n_); next_ < end; ++next_)
+      for (Index line = 0; line < lines; ++line, ++i) {
+        body(i);
+        simd::prefetch_far(at_[next_] + to_size(line * alignment));
+      }
+    for (; i < last; ++i) body(i);
+  }
+
+ private:
+  static constexpr Index most = 192;
+  Index n_ = 0, next_ = 0, each_ = 0;
+  std::uintptr_t at_[to_size(most)];
+};
 
 /// Products of such a state with rows of numbers, in packs P. Rows lie `row` numbers apart, the rows of a state `stride`.
 template <class P, class T, Index K> struct ByValue {
@@ -15,6 +45,13 @@ template <class P, class T, Index K> struct ByValue {
   /// Sums that are kept in registers at once, and rows of numbers that share what is loaded.
   static constexpr int sums = L::registers >= 32 ? 16 : L::registers >= 16 ? 8 : 4;
   static constexpr int together = 4;
+
+  /// Loops over values that weighted_sums and update make.
+  template <int N> static constexpr Index loops_of_sums(Index keys) noexcept {
+    constexpr int rows = sums >= 2 * N ? N : together;
+    return N / rows * loops<rows>(keys);
+  }
+  template <int N> static constexpr Index loops_of_update(Index keys) noexcept { return loops<N>(keys); }
 
   /// to(i, j) = from(j, i): keys x values of any stored format become values [first, last) x keys, with zeros up to the end of
   /// a pack.
@@ -49,28 +86,45 @@ template <class P, class T, Index K> struct ByValue {
       }
   }
 
-  /// to[m](i) = sum over j of rows[m](j) s(i, j), for N rows and values [first, last).
+  /// to[m](i) = sum over j of rows[m](j) s(i, j), for N rows and values [first, last), with zeros up to the end of a pack. Blocks
+  /// of the state are turned round, so that values lie along the lanes: sums across them would cost more.
   template <int N>
-  static void dots(T const* s, Index stride, Keys keys, Index first, Index last, T const* rows, T* to,
-                   Index row) noexcept {
-    static_assert(N % together == 0);
-    constexpr Index values = sums / together;
-    for (int m = 0; m < N; m += together) {
-      Index i = first;
-      for (; i + values <= last; i += values)
-        block_of_dots<values>(s + i * stride, stride, keys, rows + m * row, to + m * row + i, row);
-      for (; i < last; ++i) block_of_dots<1>(s + i * stride, stride, keys, rows + m * row, to + m * row + i, row);
+  static AVIARY_NO_INLINE void dots(T const* s, Index stride, Keys keys, Index first, Index last, T const* rows, T* to,
+                                    Index row) noexcept {
+    constexpr int n = static_cast<int>(L::lanes), at_once = L::registers >= 32 ? 8 : 4;
+    if constexpr (N > at_once) {
+      dots<at_once>(s, stride, keys, first, last, rows, to, row);
+      dots<N - at_once>(s, stride, keys, first, last, rows + at_once * row, to + at_once * row, row);
+    } else {
+      for (Index i = first; i < last; i += n) {
+        P sum[to_size(N)];
+        unroll<N>([&](auto m) AVIARY_INLINE_LAMBDA { sum[int(m)] = P(T(0)); });
+        for (Index j = 0; j < keys; j += n) {
+          P block[to_size(n)];
+          if (i + n <= last)
+            unroll<n>([&](auto v) AVIARY_INLINE_LAMBDA { block[int(v)] = L::load(s + (i + v) * stride + j); });
+          else
+            for (int v = 0; v < n; ++v) block[v] = i + v < last ? L::load(s + (i + v) * stride + j) : P(T(0));
+          simd::transpose(block);
+          unroll<n>([&](auto k) AVIARY_INLINE_LAMBDA {
+            unroll<N>([&](auto m) AVIARY_INLINE_LAMBDA {
+              sum[int(m)] = L::fma(P(rows[m * row + j + k]), block[int(k)], sum[int(m)]);
+            });
+          });
+        }
+        unroll<N>([&](auto m) AVIARY_INLINE_LAMBDA { L::store(to + m * row + i, sum[int(m)]); });
+      }
     }
   }
 
   /// to[m](j) = sum over i in [first, last) of weights[m](i) s(i, j), for N rows; with `more` it is added to what is there.
   template <int N>
   static void weighted_sums(T const* s, Index stride, Keys keys, Index first, Index last, T const* weights, Index row,
-                            T* to, Index to_row, bool more) noexcept {
+                            T* to, Index to_row, bool more, Fetches& fetches) noexcept {
     constexpr int rows = sums >= 2 * N ? N : together;
     static_assert(N % rows == 0);
     for (int m = 0; m < N; m += rows)
-      block_of_sums<rows>(s, stride, keys, first, last, weights + m * row, row, to + m * to_row, to_row, more);
+      block_of_sums<rows>(s, stride, keys, first, last, weights + m * row, row, to + m * to_row, to_row, more, fetches);
   }
 
   /// to(i, j) = s(i, j) w(j) + sum over m of weights[m](i) rows[m](j), for values [first, last); `to` may be s. With a constant
@@ -78,8 +132,8 @@ template <class P, class T, Index K> struct ByValue {
   /// `balance`, unless that is null.
   template <Gate gate, bool constant_decay, int N>
   static AVIARY_NO_INLINE void update(T const* s, T* to, Index stride, Keys keys, Index first, Index last, T const* w,
-                                      T const* weights, T const* rows, Index row, T const* other, T* balance,
-                                      bool more) noexcept {
+                                      T const* weights, T const* rows, Index row, T const* other, T* balance, bool more,
+                                      Fetches& fetches) noexcept {
     simd::for_packs<P, K, packs_of<N>()>(0, keys, [&]<class Q>(Index j) AVIARY_INLINE_LAMBDA {
       using W = simd::Pack<Q>;
       Q row_of[to_size(N)];
@@ -95,52 +149,36 @@ template <class P, class T, Index K> struct ByValue {
         return x;
       };
       if (balance == nullptr) {
-        for (Index i = first; i < last; ++i) updated(i);
+        fetches.over(first, last, [&](Index i) AVIARY_INLINE_LAMBDA { updated(i); });
       } else {
         Q sum = more ? W::load(balance + j) : Q(T(0)), next(T(0));
-        for (Index i = first; i < last; ++i) next = W::fma(W::load(other + i * stride + j), updated(i), next);
+        fetches.over(first, last, [&](Index i) AVIARY_INLINE_LAMBDA {
+          next = W::fma(W::load(other + i * stride + j), updated(i), next);
+        });
         W::store(balance + j, more ? sum + next : next);
       }
     });
   }
 
  private:
-  template <int rows> static constexpr int packs_of() noexcept { return sums / rows > 0 ? sums / rows : 1; }
-
-  template <Index values>
-  static AVIARY_NO_INLINE void block_of_dots(T const* s, Index stride, Keys keys, T const* rows, T* to,
-                                             Index row) noexcept {
-    constexpr int n = static_cast<int>(values) * together;
-    P sum[to_size(n)];
-    unroll<n>([&](auto m) AVIARY_INLINE_LAMBDA { sum[int(m)] = P(T(0)); });
-    for (Index j = 0; j < keys; j += L::lanes) {
-      P of_state[to_size(values)];
-      unroll<values>([&](auto i) AVIARY_INLINE_LAMBDA { of_state[int(i)] = L::load(s + i * stride + j); });
-      unroll<together>([&](auto m) AVIARY_INLINE_LAMBDA {
-        P const x = L::load(rows + m * row + j);
-        unroll<values>([&](auto i) AVIARY_INLINE_LAMBDA {
-          constexpr int at = m * static_cast<int>(values) + i;
-          sum[at] = L::fma(x, of_state[int(i)], sum[at]);
-        });
-      });
-    }
-    constexpr int room = (n + static_cast<int>(L::lanes) - 1) / static_cast<int>(L::lanes) * static_cast<int>(L::lanes);
-    T numbers[to_size(room)];
-    simd::sums<n>(sum, numbers);
-    for (int m = 0; m < together; ++m) std::copy_n(numbers + m * values, values, to + m * row);
+  template <int rows> static constexpr Index loops(Index keys) noexcept {
+    constexpr Index columns = simd::side_by_side<P, K, packs_of<rows>()>() * L::lanes;
+    return (keys + columns - 1) / columns;
   }
+  template <int rows> static constexpr int packs_of() noexcept { return sums / rows > 0 ? sums / rows : 1; }
 
   template <int N>
   static AVIARY_NO_INLINE void block_of_sums(T const* s, Index stride, Keys keys, Index first, Index last,
-                                             T const* weights, Index row, T* to, Index to_row, bool more) noexcept {
+                                             T const* weights, Index row, T* to, Index to_row, bool more,
+                                             Fetches& fetches) noexcept {
     simd::for_packs<P, K, packs_of<N>()>(0, keys, [&]<class Q>(Index j) AVIARY_INLINE_LAMBDA {
       using W = simd::Pack<Q>;
       Q sum[to_size(N)];
       unroll<N>([&](auto m) AVIARY_INLINE_LAMBDA { sum[int(m)] = Q(T(0)); });
-      for (Index i = first; i < last; ++i) {
+      fetches.over(first, last, [&](Index i) AVIARY_INLINE_LAMBDA {
         Q const x = W::load(s + i * stride + j);
         unroll<N>([&](auto m) AVIARY_INLINE_LAMBDA { sum[int(m)] = W::fma(Q(weights[m * row + i]), x, sum[int(m)]); });
-      }
+      });
       unroll<N>([&](auto m) AVIARY_INLINE_LAMBDA {
         T* const at = to + m * to_row + j;
         W::store(at, more ? W::load(at) + sum[int(m)] : sum[int(m)]);
