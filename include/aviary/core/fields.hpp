@@ -21,7 +21,8 @@ template <class S, class... Members> consteval int count_members() {
 
 /// f(members...) of an aggregate of N members. (A lambda inside f may not capture a structured binding in clang 14: hence
 /// a call.)
-template <int N, class S, class F> AVIARY_HOST_DEVICE constexpr decltype(auto) with_members(S&& s, F&& f) {
+template <int N, class S, class F>
+AVIARY_HOST_DEVICE AVIARY_INLINE constexpr decltype(auto) with_members(S&& s, F&& f) {
   static_assert(N >= 1 && N <= 10, "aviary: a rule has 1 to 10 fields");
   if constexpr (N == 1) {
     auto& [a] = s;

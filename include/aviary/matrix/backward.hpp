@@ -1,14 +1,8 @@
 #pragma once
-/// Gradients of packed sequences through all heads. A sequence is taken from its last kept state to its first: the tokens of
-/// an interval between two of them are prepared, the states before its groups are computed forwards again, and its groups are
-/// walked back. A group of four tokens reads its state and the state's gradient once each. With the names of group.hpp, W what
-/// the tokens write (v - S p along k, or v along k and z = S p along q), and D the gradient of the state after the group:
-///
-///     dW_s = D k_s + sum over m of (pair products) dy_m and dz_m      what a written row was worth
-///     D    = D diag(w) + sum over m of (dy_m r_m^T + dz_m p_m^T)
-///     dr_m = S dy_m,  dp_m = S dz_m,  dk_s = D W_s                    each times its decays, and the pairs' share
-///
-/// States are never computed backwards: that would multiply rounding errors by 1 / w at every token.
+/// Gradients of packed sequences through all heads. A sequence is taken from its last kept state to its first: the tokens of an
+/// interval between two of them are prepared, the states before its groups of four are computed forwards again, and its groups
+/// are walked back, each of which reads its state and the state's gradient once. States are never computed backwards: that would
+/// multiply rounding errors by 1 / w at every token.
 #include <algorithm>
 #include <atomic>
 #include <numeric>
@@ -16,153 +10,189 @@
 
 #include "aviary/core/executor.hpp"
 #include "aviary/core/packing.hpp"
+#include "aviary/matrix/adjoint.hpp"
 #include "aviary/matrix/by_value.hpp"
 #include "aviary/matrix/tokens.hpp"
 
 namespace AVIARY_NAMESPACE::detail {
 
-/// Tokens of a group on the way back, and values whose share in sums over values is added up by itself. Both decide about bits:
-/// they are the same for every executor.
-inline constexpr int backward_tokens = 4;
-inline constexpr Index backward_values = 64;
-
-/// The most heads of a call that a task must take together: what value heads share is theirs alone.
-template <class R, class Inputs> Index heads_together(Inputs const& x, Index heads) noexcept {
-  Index together = 1;
-  for_each_field<R>(
-      x, [&](auto, auto const& field) { together = std::lcm(together, heads / std::max<Index>(field.heads(), 1)); });
-  return std::max<Index>(together, 1);
-}
-
 struct AnyNumber {
   template <class... Tags> constexpr bool operator()(Tags...) const { return (one_number(Tags::value) || ...); }
 };
 
-/// Where things lie in the workspace of a call: first sums that tasks hand over, then the scratch of each worker.
+/// Where things lie in the workspace of a call.
 template <class M> struct BackwardRoom {
   using R = typename M::Rule;
   using T = typename M::T;
   using Groups = GroupsOf<M>;
-  using Group = typename Groups::template Group<backward_tokens>;
-  static constexpr int N = backward_tokens, fields = field_count<R>;
+  /// Tokens of a group, and values whose share in sums over values is added up by itself. Both decide about bits: they are the
+  /// same for every executor.
+  static constexpr int N = 4;
+  static constexpr Index stretch = 64;
+  /// Tokens of a round, when several tasks share the values of a head: their sums are added up after it.
+  static constexpr Index round_tokens = 128;
+
+  using Group = typename Groups::template Group<N>;
+  using Sums = ValueSums<R, T, N>;
+  static constexpr int fields = field_count<R>;
   static constexpr bool own_values = R::erase == Erase::along_key && R::read == Read::before;
-  /// Rows of sums over values: of the group's read rows, its written rows, and the balance of columns.
-  static constexpr int sum_rows = Group::reads + Group::writes + (gate_of<R> != Gate::none);
 
-  Index keys, values, row, stride;  // of rows of tokens, and of states by value
-  Index heads, groups, stretches, tokens;
-  Index group, sums, head_sums;                                                           // sizes of one of each
-  Index states, prepared, zeros, dy, raw, parts, gradients, converted, shared, adjoints;  // where they begin
-  Index shared_size[to_size(fields)] = {};
-  Index head_sum_at[to_size(fields)] = {};
-  Index size;
+  Index sequences, heads, keys, values, row, stride, every;
+  Index tokens, groups, stretches;        ///< of an interval; of the values of a head
+  Index group, sums, head_sums, adjoint;  ///< the size of one of each
+  Index states, prepared, zeros, dy, dw, of_values, gradients, converted, shared, adjoints, scratch;  ///< of a worker
+  Index shared_size[to_size(fields)] = {}, head_sum[to_size(fields)] = {};
 
-  /// @param x  the inputs of a call of so many heads     @param every  tokens from one kept state to the next
+  /// Of a call with these inputs and so many heads.
   template <class Inputs>
-  BackwardRoom(Inputs const& x, Index head_count, std::span<Index const> offsets, Index every) noexcept
-      : keys(M::keys == dynamic ? input_size<R, Axis::key>(x) : M::keys),
+  BackwardRoom(Inputs const& x, Index head_count, std::span<Index const> offsets, Index tape_every) noexcept
+      : heads(head_count),
+        keys(M::keys == dynamic ? input_size<R, Axis::key>(x) : M::keys),
         values(M::values == dynamic ? input_size<R, Axis::value>(x) : M::values),
         row(Groups::row_of(keys, values)),
         stride(padded<T>(keys)),
-        heads(head_count) {
+        every(tape_every),
+        tokens(0),
+        stretches((values + stretch - 1) / stretch),
+        group(Group::length(row) + (own_values ? N * row : 0)),
+        sums(Sums::size(stride)),
+        head_sums(0),
+        adjoint(values * stride) {
     Packing const packing{offsets, input_tokens<R>(x)};
-    tokens = 0;
-    for (Index s = 0; s < packing.sequences(); ++s)
-      tokens = std::max(tokens, std::min(every, packing.end(s) - packing.begin(s)));
+    sequences = packing.sequences();
+    for (Index s = 0; s < sequences; ++s) tokens = std::max(tokens, std::min(every, packing.end(s) - packing.begin(s)));
     groups = (tokens + N - 1) / N;
-    stretches = (values + backward_values - 1) / backward_values;
-    group = Group::length(row) + (own_values ? N * row : 0);
-    sums = sum_rows * stride + padded<T>(Group::pairs) + padded<T>(N * fields);
-    Index at = 0;
-    auto const take = [&](Index n) {
-      Index const from = at;
-      at += padded<T>(n);
-      return from;
-    };
-    head_sums = 0;
     int f = 0;
     for_each_field<R>(x, [&]<Axis A>(AxisTag<A>, auto const& field) {
       if constexpr (!per_token(A)) {
-        head_sum_at[f] = head_sums;
+        head_sum[f] = head_sums;
         head_sums += padded<T>(field.size());
       } else if (field.heads() < heads) {
         shared_size[f] = tokens * row;
       }
       ++f;
     });
-    states = take(groups * values * stride);
+    scratch = 0;
+    auto const take = [&](Index n) {
+      Index const from = scratch;
+      scratch += padded<T>(n);
+      return from;
+    };
+    states = take(groups * adjoint);
     prepared = take(groups * group);
     zeros = take(row);
     dy = take(Group::reads * row);
-    raw = take(Group::writes * row);
-    parts = take(groups * sums);
+    dw = take(Group::writes * row);
+    of_values = take(groups * sums);
     gradients = take(fields * N * row);
     converted = take(fields * N * row);
-    shared = at;
+    shared = scratch;
     for (Index const n : shared_size) take(n);
-    adjoints = take(heads * values * stride);
-    size = at;
+    adjoints = take(heads * adjoint);
   }
-  /// Sums of fields that a head has once, of each sequence and head.
-  Index of_heads(Index sequences) const noexcept { return sequences * heads * head_sums; }
-  Index total(Index sequences, Index workers) const noexcept { return of_heads(sequences) + workers * size; }
+
+  /// Sums of fields that a head has once, of each sequence and head. They come first.
+  Index of_heads() const noexcept { return sequences * heads * head_sums; }
+  /// What tasks hand over that share the values of heads: gradients of states, and sums.
+  Index handed_over() const noexcept { return heads * (adjoint + intervals() * groups * stretches * sums); }
+  /// Intervals of a round.
+  Index intervals() const noexcept { return std::max<Index>(round_tokens / std::max<Index>(every, 1), 1); }
+  Index total(Index workers) const noexcept {
+    return of_heads() + workers * scratch + (workers > 1 && stretches > 1 ? handed_over() : 0);
+  }
 };
 
-/// A worker: some heads of one sequence, from its end to its beginning.
+/// A worker of a call: it takes some heads of one sequence, and all their values or a stretch of them, over intervals of a tape.
 template <class M, class P> class BackwardPass {
   using R = typename M::Rule;
   using T = typename M::T;
   using Call = typename M::BackwardCall;
   using Room = BackwardRoom<M>;
   using Group = typename Room::Group;
+  using Sums = typename Room::Sums;
+  static constexpr int N = Room::N, fields = field_count<R>;
+  using Adjoint = detail::Adjoint<R, P, T, GroupsOf<M>::fixed_row, N>;
   using Lanes = ByValue<P, T, M::keys>;
   using L = simd::Pack<P>;
-  using Rows = HeadRows<M>;
-  static constexpr int N = backward_tokens, fields = field_count<R>;
   static constexpr Form form = form_of<R>;
-  static constexpr bool gated = form.gate != Gate::none, after = form.read == Read::after;
-  static constexpr bool erases = Group::erases, rank_one = Group::rank_one;
+  static constexpr bool gated = form.gate != Gate::none, erases = Group::erases, rank_one = Group::rank_one;
   static constexpr bool has_numbers = with_members<fields>(Axes<R>{}, AnyNumber{});
 
  public:
   template <class E> static void run(Call const& call, E& executor) {
-    Packing const packing{call.offsets, input_tokens<R>(call.x)};
-    Index const heads = call.dy.heads(), sequences = packing.sequences();
+    Index const heads = call.dy.heads();
     Room const room(call.x, heads, call.offsets, call.tape.every);
-    T* const workspace = call.workspace.data();
-    T* const of_workers = workspace + room.of_heads(sequences);
-    std::fill(workspace, of_workers, T(0));
+    Packing const packing{call.offsets, call.dy.tokens()};
+    T* const head_sums = call.workspace.data();
+    T* const scratch = head_sums + room.of_heads();
+    std::fill(head_sums, scratch, T(0));
 
-    Index const together = heads_together<R>(call.x, heads);
+    Index const together = heads_together(call.x, heads), units = heads / together;
     Index const multiplies = 12 * packing.tokens * heads * room.keys * room.values;
-    Index const free = static_cast<Index>(call.workspace.size()) - room.of_heads(sequences);
-    Index const workers = std::min(tasks_worth(executor, multiplies), free / std::max<Index>(room.size, 1));
-    Cut const cut = Cut::of(sequences, heads / together, 1, 1, workers);
-    Index const items = sequences * cut.head_tasks, each = cut.heads_per_task * together;
-    std::atomic<Index> next = 0;
-    if (items > 0)
-      run_tasks(executor, std::clamp<Index>(workers, 1, items), [&](Index worker) noexcept {
-        for (Index item; (item = next.fetch_add(1, std::memory_order_relaxed)) < items;) {
-          Index const first = item % cut.head_tasks * each;
-          BackwardPass pass{call, packing, room, workspace, of_workers + worker * room.size, item / cut.head_tasks};
-          pass.run_heads(first, std::min(heads, first + each));
+    Index const numbers = static_cast<Index>(call.workspace.size());
+    Index workers = tasks_worth(executor, multiplies);
+    while (workers > 1 && room.total(workers) > numbers) --workers;
+    auto const pass = [&](Index worker, Index sequence) {
+      return BackwardPass(call, packing, room, head_sums, scratch + worker * room.scratch, sequence);
+    };
+    if (workers > room.sequences * units && room.stretches > 1) {
+      T* const handed_over = scratch + workers * room.scratch;
+      for (Index s = 0; s < room.sequences; ++s) {
+        for (Index last = intervals_of(packing, s, room.every), first; last > 0; last = first) {
+          first = std::max<Index>(last - room.intervals(), 0);
+          share_out(executor, workers, units * room.stretches, [&](Index worker, Index item) {
+            Index const h = item / room.stretches * together, value = item % room.stretches * Room::stretch;
+            pass(worker, s).walk_values(h, h + together, first, last, value, handed_over);
+          });
+          share_out(executor, workers, units, [&](Index worker, Index unit) {
+            pass(worker, s).pull_round(unit * together, (unit + 1) * together, first, last, handed_over);
+          });
         }
+      }
+    } else {
+      Cut const cut = Cut::of(room.sequences, units, 1, 1, workers);
+      Index const each = cut.heads_per_task * together;
+      share_out(executor, workers, room.sequences * cut.head_tasks, [&](Index worker, Index item) {
+        Index const first = item % cut.head_tasks * each;
+        pass(worker, item / cut.head_tasks).walk(first, std::min(heads, first + each));
       });
-    put_head_gradients(call, room, sequences, workspace);
+    }
+    put_head_gradients(call, room, head_sums);
   }
 
  private:
+  /// f(worker, item) for all items, which workers take as they come.
+  template <class E, class F> static void share_out(E& executor, Index workers, Index items, F const& f) {
+    if (items <= 0) return;
+    std::atomic<Index> next = 0;
+    run_tasks(executor, std::clamp<Index>(workers, 1, items), [&](Index worker) noexcept {
+      for (Index item; (item = next.fetch_add(1, std::memory_order_relaxed)) < items;) f(worker, item);
+    });
+  }
+  /// Heads that a task must take together: what they share of a field is theirs alone.
+  static Index heads_together(typename M::Inputs const& x, Index heads) noexcept {
+    Index together = 1;
+    for_each_field<R>(x, [&](auto, auto const& field) { together = std::lcm(together, heads / field.heads()); });
+    return together;
+  }
+  static Index intervals_of(Packing const& packing, Index sequence, Index every) noexcept {
+    return (packing.end(sequence) - packing.begin(sequence) + every - 1) / every;
+  }
+
   BackwardPass(Call const& call, Packing const& packing, Room const& room, T* head_sums, T* scratch,
                Index sequence) noexcept
       : call_(call),
-        packing_(packing),
         room_(room),
         inputs_(call.x, room.heads),
         keys_(room.keys),
         scratch_(scratch),
+        of_values_(scratch + room.of_values),
         head_sums_(head_sums + sequence * room.heads * room.head_sums),
-        sequence_(sequence) {
-    std::fill(scratch + room.prepared, scratch + room.parts, T(0));  // rows are read to the end of a pack
+        sequence_(sequence),
+        begin_(packing.begin(sequence)),
+        end_(packing.end(sequence)),
+        kept_(packing.kept_before(sequence, room.every)) {
+    std::fill(scratch + room.prepared, scratch + room.of_values, T(0));  // rows are read to the end of a pack
     int f = 0;
     for_each_field<R>(call.dx, [&]<Axis A>(AxisTag<A>, auto const& sink) {
       wants_[f++] = static_cast<bool>(sink);
@@ -170,125 +200,156 @@ template <class M, class P> class BackwardPass {
     });
   }
 
-  void run_heads(Index first, Index last) noexcept {
-    Index const begin = packing_.begin(sequence_), end = packing_.end(sequence_), every = call_.tape.every;
-    Index const kept = packing_.kept_before(sequence_, every);
-    for (Index h = first; h < last; ++h) {
-      T* const d = adjoint(h - first);
-      if (call_.dstates.empty())
-        std::fill(d, d + room_.values * room_.stride, T(0));
-      else
-        Lanes::read(state_gradient(h), d, room_.stride, 0, room_.values);
-    }
-    for (Index n = (end - begin + every - 1) / every; n-- > 0;) {
-      Index const t = begin + n * every, count = std::min(end - t, every);
+  /// Heads [first, last) over all of the sequence.
+  void walk(Index first, Index last) noexcept {
+    T* const adjoints = scratch_ + room_.adjoints;
+    for (Index h = first; h < last; ++h) read_gradient(h, adjoints + (h - first) * room_.adjoint, 0, room_.values);
+    for (Index n = (end_ - begin_ + room_.every - 1) / room_.every; n-- > 0;)
       for (Index h = first; h < last; ++h) {
-        auto const& state = call_.tape.states[to_size((kept + n) * room_.heads + h)];
-        Lanes::read(state.view(), at(room_.states), room_.stride, 0, room_.values);
-        bool const wraps = h + 1 == last;  // what comes next may not be there: it is only fetched
-        next_ = {wraps ? first : h + 1, wraps ? t - every : t, wraps ? adjoint(0) : adjoint(h + 1 - first), nullptr};
-        if (Index const following = (kept + n - wraps) * room_.heads + next_.head; following >= 0)
-          next_.state = call_.tape.states[to_size(following)].view().s;
-        if (next_.token < begin) next_.token = begin;
-        interval(h, t, count, adjoint(h - first));
+        open(n);
+        T* const d = adjoints + (h - first) * room_.adjoint;
+        plan_next(n, h, first, last, adjoints);
+        read_state(h, n, 0, room_.values);
+        prepare_groups(h);
+        for (Index value = 0; value < room_.values; value += Room::stretch)
+          step(h, d, value, std::min(value + Room::stretch, room_.values), value > 0);
+        pull_keys(h);
+        put_shared<Axis::value>(h, 0, room_.values);
+        put_shared<Axis::key>(h, 0, room_.keys);
       }
-    }
-    if (!call_.dstates.empty())
-      for (Index h = first; h < last; ++h)
-        Lanes::write(adjoint(h - first), room_.stride, state_gradient(h), 0, room_.values);
+    for (Index h = first; h < last; ++h) write_gradient(h, adjoints + (h - first) * room_.adjoint, 0, room_.values);
   }
+
+  /// @name The same in rounds of intervals [first, last), when other tasks have other values
+  ///@{
+  /// A stretch of values: gradients along values, and its share in sums over values.
+  void walk_values(Index first_head, Index last_head, Index first, Index last, Index value, T* handed_over) noexcept {
+    Index const end = std::min(value + Room::stretch, room_.values);
+    auto const d = [&](Index h) { return handed_over + h * room_.adjoint; };
+    if (last == (end_ - begin_ + room_.every - 1) / room_.every)
+      for (Index h = first_head; h < last_head; ++h) read_gradient(h, d(h), value, end);
+    for (Index n = last; n-- > first;)
+      for (Index h = first_head; h < last_head; ++h) {
+        open(n);
+        of_values_ = handed_sums(handed_over, h, n - first, value / Room::stretch);
+        plan_next(n, h, first_head, last_head, handed_over + first_head * room_.adjoint);
+        read_state(h, n, value, end);
+        prepare_groups(h);
+        step(h, d(h), value, end, false);
+        put_shared<Axis::value>(h, value, end);
+      }
+    if (first == 0)
+      for (Index h = first_head; h < last_head; ++h) write_gradient(h, d(h), value, end);
+  }
+  /// Adds up the shares, and goes on to gradients along keys.
+  void pull_round(Index first_head, Index last_head, Index first, Index last, T* handed_over) noexcept {
+    for (Index n = last; n-- > first;)
+      for (Index h = first_head; h < last_head; ++h) {
+        open(n);
+        of_values_ = handed_sums(handed_over, h, n - first, 0);
+        for (Index stretch = 1; stretch < room_.stretches; ++stretch) {
+          T* const more = handed_sums(handed_over, h, n - first, stretch);
+          for (Index g = 0; g < groups_; ++g) sums(g).add(Sums{more + g * room_.sums, room_.stride});
+        }
+        pull_keys(h);
+        put_shared<Axis::key>(h, 0, room_.keys);
+      }
+  }
+  T* handed_sums(T* handed_over, Index head, Index interval, Index stretch) const noexcept {
+    T* const all = handed_over + room_.heads * room_.adjoint;
+    return all + ((head * room_.intervals() + interval) * room_.stretches + stretch) * room_.groups * room_.sums;
+  }
+  ///@}
+
+  /// Interval n is worked on.
+  void open(Index n) noexcept {
+    token_ = begin_ + n * room_.every;
+    tokens_ = std::min(end_ - token_, room_.every);
+    groups_ = (tokens_ + N - 1) / N;
+  }
+  Index tokens_of(Index g) const noexcept { return std::min<Index>(tokens_ - g * N, N); }
+  Index token_of(Index g) const noexcept { return token_ + g * N; }
 
   T* at(Index place) const noexcept { return scratch_ + place; }
-  T* adjoint(Index n) const noexcept { return at(room_.adjoints) + n * room_.values * room_.stride; }
-  T* state_before(Index g) const noexcept { return at(room_.states) + g * room_.values * room_.stride; }
+  T* state_before(Index g) const noexcept { return at(room_.states) + g * room_.adjoint; }
   Group group(Index g) const noexcept { return Group(at(room_.prepared) + g * room_.group, room_.row); }
-  /// v of each token, where the passes put something else.
-  T* own_value(Index g, int m) const noexcept {
-    return at(room_.prepared) + g * room_.group + Group::length(room_.row) + m * room_.row;
-  }
-  /// Gradients of what the tokens of a group read: dy, then dz.
-  T* of_read(int n) const noexcept { return at(room_.dy) + n * room_.row; }
-  /// Gradients of what they write.
-  T* of_written(int n) const noexcept { return at(room_.raw) + n * room_.row; }
-  T* sums(Index g) const noexcept { return at(room_.parts) + g * room_.sums; }
-  T* pair_sums(Index g) const noexcept { return sums(g) + Room::sum_rows * room_.stride; }
-  T* number_sums(Index g) const noexcept { return pair_sums(g) + padded<T>(Group::pairs); }
+  /// The values of a group, where it has something else in their place.
+  T* own_values(Index g) const noexcept { return at(room_.prepared) + g * room_.group + Group::length(room_.row); }
+  Sums sums(Index g) const noexcept { return {of_values_ + g * room_.sums, room_.stride}; }
   T* gradient(int f, int m) const noexcept { return at(room_.gradients) + (f * N + m) * room_.row; }
-  auto state_gradient(Index h) const noexcept { return call_.dstates[to_size(sequence_ * room_.heads + h)].view(); }
 
-  /// The rows of a head from a token on.
-  Rows rows(Index head, Index token) const noexcept {
-    Rows rows(inputs_, head, room_.keys, room_.values);
-    rows.move(token);
-    return rows;
+  /// @name States and their gradients, turned round
+  ///@{
+  void read_state(Index head, Index interval, Index first, Index last) const noexcept {
+    auto const& state = call_.tape.states[to_size((kept_ + interval) * room_.heads + head)];
+    Lanes::read(state.view(), state_before(0), room_.stride, first, last);
+  }
+  auto state_gradient(Index head) const noexcept {
+    return call_.dstates[to_size(sequence_ * room_.heads + head)].view();
+  }
+  void read_gradient(Index head, T* d, Index first, Index last) const noexcept {
+    if (call_.dstates.empty())
+      std::fill(d + first * room_.stride, d + last * room_.stride, T(0));
+    else
+      Lanes::read(state_gradient(head), d, room_.stride, first, last);
+  }
+  void write_gradient(Index head, T const* d, Index first, Index last) const noexcept {
+    if (!call_.dstates.empty()) Lanes::write(d, room_.stride, state_gradient(head), first, last);
+  }
+  ///@}
+
+  /// f(tokens) with the tokens of a group of a head.
+  template <class F> AVIARY_INLINE void with_tokens(Index head, Index g, F&& f) const noexcept {
+    HeadRows<M> rows(inputs_, head, room_.keys, room_.values);
+    rows.move(token_of(g));
+    rows.template next<N>(tokens_of(g), at(room_.zeros), at(room_.converted), f);
   }
 
-  /// Tokens [t, t + count) of a head; d becomes the gradient of the state before them.
-  void interval(Index head, Index t, Index count, T* d) noexcept {
-    Index const groups = (count + N - 1) / N;
-    interval_ = t;
-    prepare_groups(head, t, count);
-    for (Index first = 0; first < room_.values; first += backward_values) {
-      Index const last = std::min(first + backward_values, room_.values);
-      step_forwards(groups, first, last);
-      for (Index g = groups; g-- > 0;)
-        step_back(head, g, groups, t + g * N, std::min<Index>(count - g * N, N), d, first, last);
-    }
-    if (wants_keys_)
-      for (Index g = groups; g-- > 0;) pull_keys(head, g, t + g * N, std::min<Index>(count - g * N, N));
-    put_shared(head, t, count);
-  }
-
-  void prepare_groups(Index head, Index t, Index count) noexcept {
-    Rows tokens = rows(head, t);
-    for (Index g = 0; g * N < count; ++g) {
-      Index const n = std::min<Index>(count - g * N, N);
+  AVIARY_NO_INLINE void prepare_groups(Index head) const noexcept {
+    for (Index g = 0; g < groups_; ++g) {
       Group const to = group(g);
-      tokens.template next<N>(n, at(room_.zeros), at(room_.converted), [&](auto const& x) AVIARY_INLINE_LAMBDA {
-        prepare<R, P>(x, to, to.pair_products(), keys_, tokens.values());
+      Index const count = tokens_of(g);
+      with_tokens(head, g, [&](auto const& x) AVIARY_INLINE_LAMBDA {
+        prepare<R, P>(x, to, to.pair_products(), keys_, Extent<M::values>(room_.values));
         if constexpr (constant_decay<R>)
-          if (n < N) shorten_decay(x[0], to, n);
+          if (count < N) Adjoint::shorten_decay(x[0], to, keys_, count);
       });
-      if constexpr (Room::own_values)
-        for (int m = 0; m < N; ++m) std::copy_n(to.value(m), room_.row, own_value(g, m));
+      if constexpr (Room::own_values) std::copy_n(to.value(0), N * room_.row, own_values(g));
       if constexpr (erases)
         if (call_.tape.readings)
-          for (int m = 0; m < N; ++m) {
-            T* const reading = to.value((rank_one ? N : 0) + m);
-            if (m < n)
-              copy_row(call_.tape.readings, t + g * N + m, head, reading);
-            else
-              std::fill_n(reading, room_.values, T(0));
-          }
+          for (int m = 0; m < N; ++m)
+            read_or_clear(call_.tape.readings, g, m, head, 0, room_.values, to.value((rank_one ? N : 0) + m));
     }
   }
-  /// A constant decay is of as many tokens as there are.
-  template <class Token> AVIARY_NO_INLINE void shorten_decay(Token const& x, Group to, Index n) const noexcept {
-    if constexpr (form.gate == Gate::scalar)
-      simd::store_part(to.w(), 0, 1, L::expm1(P(x.log_w.value * T(n))));
-    else
-      for (Index j = 0; j < keys_; j += L::lanes) L::store(to.w() + j, L::expm1(load_lanes<P>(x.log_w, j) * P(T(n))));
+  /// Numbers [first, last) of token m of a group; zeros if there is no such token.
+  template <class Sequence>
+  void read_or_clear(Sequence const& from, Index g, int m, Index head, Index first, Index last, T* to) const noexcept {
+    if (m >= tokens_of(g)) return void(std::fill(to + first, to + last, T(0)));
+    with_type(from.format(), static_cast<void const*>(from.rows(token_of(g) + m, head).at()),
+              [&](auto const* row) noexcept { convert(row + first, to + first, last - first); });
   }
-  template <class Sequence> static void copy_row(Sequence const& from, Index token, Index head, T* to) noexcept {
-    auto const row = from.rows(token, head).at();
-    with_type(from.format(), static_cast<void const*>(row),
-              [&](auto const* numbers) noexcept { convert(numbers, to, from.size()); });
+
+  /// Values [first, last) of a head over the interval, whose groups are prepared, and of d, the gradient of its state.
+  void step(Index head, T* d, Index first, Index last, bool more) noexcept {
+    step_forwards(first, last);
+    for (Index g = groups_; g-- > 0;) step_back(head, g, d, first, last, more);
   }
 
   /// What the tokens read and so wrote, unless the tape kept it, and the states before the groups.
-  void step_forwards(Index groups, Index first, Index last) noexcept {
-    Fetches nothing;
-    for (Index g = 0; g < groups; ++g) {
+  void step_forwards(Index first, Index last) const noexcept {
+    Fetches none;
+    for (Index g = 0; g < groups_; ++g) {
       Group const x = group(g);
       if constexpr (erases)
         if (!call_.tape.readings) {
-          Lanes::template dots<N>(state_before(g), room_.stride, keys_, first, last, x.read(N), of_written(0), x.row());
-          for (Index i = first; i < last; i += L::lanes) read_group(x, i);
+          T* const z = at(room_.dw);
+          Lanes::template dots<N>(state_before(g), room_.stride, keys_, first, last, x.read(N), z, x.row());
+          for (Index i = first; i < last; i += L::lanes) Adjoint::read(x, z, i);
         }
-      if (g + 1 < groups)
+      if (g + 1 < groups_)
         Lanes::template update<form.gate, form.constant_decay, Group::writes>(
             state_before(g), state_before(g + 1), room_.stride, keys_, first, last, decay_of(x), x.value(0), x.write(0),
-            x.row(), nullptr, nullptr, false, nothing);
+            x.row(), nullptr, nullptr, false, none);
     }
   }
   static T const* decay_of([[maybe_unused]] Group x) noexcept {
@@ -297,407 +358,108 @@ template <class M, class P> class BackwardPass {
     else
       return nullptr;
   }
-  /// The readings of the tokens in the lanes from value i on, and what is written because of them.
-  void read_group(Group x, Index i) const noexcept {
-    T const* const products = x.pair_products();
-    P written[to_size(Group::writes)];
-    unroll<N>([&](auto token) AVIARY_INLINE_LAMBDA {
-      constexpr int m = token;
-      P z = L::load(of_written(m) + i);
-      unroll<m>([&](auto earlier) AVIARY_INLINE_LAMBDA {
-        constexpr int s = earlier;
-        z = L::fma(written[s], P(products[Group::pair(N + m, s)]), z);
-        if constexpr (rank_one) z = L::fma(written[N + s], P(products[Group::pair(N + m, N + s)]), z);
-      });
-      P const v = L::load(x.value(m) + i);
-      if constexpr (rank_one) {
-        written[m] = v;
-        written[N + m] = z;
-        L::store(x.value(N + m) + i, z);
-      } else {
-        written[m] = v - z;
-        L::store(x.value(m) + i, written[m]);
-      }
-    });
-  }
 
-  /// Takes values [first, last) of d back over a group of `count` tokens from token t on, and adds up their shares.
-  void step_back(Index head, Index g, Index groups, Index t, Index count, T* d, Index first, Index last) noexcept {
+  /// Values [first, last) of d back over a group.
+  void step_back(Index head, Index g, T* d, Index first, Index last, bool more) noexcept {
     Group const x = group(g);
-    bool const more = first > 0;
+    Sums const to = sums(g);
+    T *const dy = at(room_.dy), *const dw = at(room_.dw);
     Fetches fetches;
-    if (!more) plan_fetches(g, groups, fetches);
-    for (int m = 0; m < N; ++m) {
-      std::fill_n(of_read(m) + first, last - first, T(0));
-      if (m < count) copy_part(call_.dy, t + m, head, first, last, of_read(m) + first);
-    }
-    Lanes::template dots<Group::writes>(d, room_.stride, keys_, first, last, x.write(0), of_written(0), x.row());
-    for (Index i = first; i < last; i += L::lanes) pull_group(g, x, i);
-    if (wants_values_ || (has_numbers && wants_keys_)) pull_values(head, g, t, count, first, last, more);
-    T* const to = sums(g);
+    if (!more) plan_fetches(g, fetches);
+    for (int m = 0; m < N; ++m) read_or_clear(call_.dy, g, m, head, first, last, dy + m * x.row());
+    Lanes::template dots<Group::writes>(d, room_.stride, keys_, first, last, x.write(0), dw, x.row());
+    for (Index i = first; i < last; i += L::lanes) Adjoint::reach(x, dy, dw, i);
+    if (wants_values_ || (has_numbers && wants_keys_)) pull_values(head, g, first, last, more);
     if (wants_keys_) {
-      add_pairs(g, x, first, last, more);
-      Lanes::template weighted_sums<Group::reads>(state_before(g), room_.stride, keys_, first, last, of_read(0),
-                                                  x.row(), to, room_.stride, more, fetches);
+      Adjoint::add_pairs(x, dy, own_values(g), first, last, to, more);
+      Lanes::template weighted_sums<Group::reads>(state_before(g), room_.stride, keys_, first, last, dy, x.row(),
+                                                  to.read(0), room_.stride, more, fetches);
       Lanes::template weighted_sums<Group::writes>(d, room_.stride, keys_, first, last, x.value(0), x.row(),
-                                                   to + Group::reads * room_.stride, room_.stride, more, fetches);
+                                                   to.written(0), room_.stride, more, fetches);
     }
     Lanes::template update<form.gate, form.constant_decay, Group::reads>(
-        d, d, room_.stride, keys_, first, last, decay_of(x), of_read(0), x.read(0), x.row(), state_before(g),
-        gated && wants_keys_ ? to + (Room::sum_rows - 1) * room_.stride : nullptr, more, fetches);
-  }
-  /// What the head that comes next needs for the same group of its interval, and a share of its states.
-  void plan_fetches(Index g, Index groups, Fetches& fetches) const noexcept {
-    Index const token = next_.token + g * N;
-    auto const add = [&](RowCursor const& rows, Index bytes) {
-      if (bytes >= alignment)
-        for (int m = 0; m < N; ++m) fetches.add(rows.at() + m * rows.step(), bytes);
-    };
-    auto const add_sequence = [&](auto const& x) {
-      if (x.data() != nullptr)
-        add(x.rows(token, next_.head * x.heads() / room_.heads), x.size() * static_cast<Index>(size_of(x.format())));
-    };
-    for_each_field<R>(call_.x, [&](auto, auto const& field) { add_sequence(field); });
-    for_each_field<R>(call_.dx, [&](auto, auto const& sink) { add_sequence(sink); });
-    add_sequence(call_.dy);
-    if constexpr (erases) add_sequence(call_.tape.readings);
-    using S = typename M::StateNumber;
-    Index const of_state = room_.keys * padded<S>(room_.values) / groups,
-                of_gradient = room_.values * room_.stride / groups;
-    if (next_.state != nullptr) fetches.add(next_.state + g * of_state, of_state * static_cast<Index>(sizeof(S)));
-    fetches.add(next_.adjoint + g * of_gradient, of_gradient * static_cast<Index>(sizeof(T)));
-    fetches.share_out(Lanes::template loops_of_sums<Group::reads>(keys_) +
-                      Lanes::template loops_of_sums<Group::writes>(keys_) +
-                      Lanes::template loops_of_update<Group::reads>(keys_));
-  }
-  static void copy_part(Source<M::values> const& from, Index token, Index head, Index first, Index last,
-                        T* to) noexcept {
-    auto const part = from.template part<T>(token, head, first, last - first, to);
-    if (part.data() != to) std::copy_n(part.data(), last - first, to);
+        d, d, room_.stride, keys_, first, last, decay_of(x), dy, x.read(0), x.row(), state_before(g),
+        gated && wants_keys_ ? to.balance() : nullptr, more, fetches);
   }
 
-  /// From what reaches the written rows through d to the gradients of v and of the readings, in the lanes from value i on.
-  void pull_group(Index, Group x, Index i) const noexcept {
-    T const* const products = x.pair_products();
-    P read[to_size(Group::reads)];
-    unroll<N>([&](auto m) AVIARY_INLINE_LAMBDA { read[int(m)] = L::load(of_read(m) + i); });
-    unroll<N>([&](auto turn) AVIARY_INLINE_LAMBDA {
-      constexpr int s = N - 1 - turn;
-      auto const met = [&](auto row, auto write, P const& sum) AVIARY_INLINE_LAMBDA {
-        constexpr int pair = Group::pair(row, write);
-        return L::fma(read[int(row)], P(products[pair]), sum);
-      };
-      auto const reached = [&](auto write) AVIARY_INLINE_LAMBDA {
-        P sum = L::load(of_written(write) + i);
-        if constexpr (after) sum = met(Constant<s>{}, write, sum);
-        unroll<N - 1 - s>([&](auto later) AVIARY_INLINE_LAMBDA {
-          constexpr int m = s + 1 + later;
-          sum = met(Constant<m>{}, write, sum);
-          if constexpr (erases) sum = met(Constant<N + m>{}, write, sum);
-        });
-        return sum;
-      };
-      P dv = reached(Constant<s>{});
-      if constexpr (form.erase == Erase::along_key) read[N + s] = -dv;
-      if constexpr (rank_one) read[N + s] = reached(Constant<N + s>{});
-      if constexpr (erases) L::store(of_read(N + s) + i, read[N + s]);
-      if constexpr (!after) dv = met(Constant<s>{}, Constant<s>{}, dv);
-      L::store(of_written(s) + i, dv);
+  AVIARY_NO_INLINE void pull_values(Index head, Index g, Index first, Index last, bool more) noexcept {
+    find_places(head, g);
+    with_tokens(head, g, [&](auto const& x) AVIARY_INLINE_LAMBDA {
+      Adjoint::pull_values(x, at(room_.dw), room_.row, first, last, places_, sums(g), more);
     });
+    put_fields<Axis::value>(head, g, first, last);
   }
-
-  /// The gradients of the pair products: each is of a row that reads and one that is written.
-  AVIARY_NO_INLINE void add_pairs(Index g, Group x, Index first, Index last, bool more) noexcept {
-    P sum[to_size(Group::pairs)];
-    unroll<Group::pairs>([&](auto n) AVIARY_INLINE_LAMBDA { sum[int(n)] = P(T(0)); });
-    for (Index i = first; i < last; i += L::lanes) {
-      P written[to_size(Group::writes)];
-      unroll<Group::writes>([&](auto n) AVIARY_INLINE_LAMBDA { written[int(n)] = L::load(x.value(n) + i); });
-      unroll<N>([&](auto token) AVIARY_INLINE_LAMBDA {
-        constexpr int m = token;
-        P const dy = L::load(of_read(m) + i);
-        auto const add = [&](auto read, auto write, P const& a, P const& b) AVIARY_INLINE_LAMBDA {
-          constexpr int n = Group::pair(read, write);
-          sum[n] = L::fma(a, b, sum[n]);
-        };
-        if constexpr (Room::own_values)
-          add(Constant<m>{}, Constant<m>{}, dy, L::load(own_value(g, m) + i));
-        else
-          add(Constant<m>{}, Constant<m>{}, dy, written[m]);
-        if constexpr (after && rank_one) add(Constant<m>{}, Constant<N + m>{}, dy, written[N + m]);
-        [[maybe_unused]] P dz = dy;
-        if constexpr (erases) dz = L::load(of_read(N + m) + i);
-        unroll<m>([&](auto earlier) AVIARY_INLINE_LAMBDA {
-          constexpr int s = earlier;
-          add(Constant<m>{}, Constant<s>{}, dy, written[s]);
-          if constexpr (erases) add(Constant<N + m>{}, Constant<s>{}, dz, written[s]);
-          if constexpr (rank_one) {
-            add(Constant<m>{}, Constant<N + s>{}, dy, written[N + s]);
-            add(Constant<N + m>{}, Constant<N + s>{}, dz, written[N + s]);
-          }
-        });
-      });
+  AVIARY_NO_INLINE void pull_keys(Index head) noexcept {
+    if (!wants_keys_) return;
+    for (Index g = groups_; g-- > 0;) {
+      find_places(head, g);
+      with_tokens(head, g, [&](auto const& x) AVIARY_INLINE_LAMBDA { Adjoint::pull_keys(x, keys_, sums(g), places_); });
+      put_fields<Axis::key>(head, g, 0, room_.keys);
     }
-    T total[to_size(padded<T>(Group::pairs))];
-    simd::sums<Group::pairs>(sum, total);
-    T* const to = pair_sums(g);
-    for (int n = 0; n < Group::pairs; ++n) to[n] = more ? to[n] + total[n] : total[n];
   }
-
-  /// @name The rule's chain rule
-  ///@{
-  template <bool along_keys> using Gradients = FieldGradients<R, P, along_keys>;
-
-  /// The log decay of each token, if that is one number, as a decay.
-  template <class Token> static void scalar_decays_of([[maybe_unused]] Token const* x, [[maybe_unused]] T* w) noexcept {
-    if constexpr (form.gate == Gate::scalar) scalar_decays<P, T, N>(x, w);
-  }
-
-  /// Values [first, last): gradients of what lies along values, and the share of values in those of numbers.
-  AVIARY_NO_INLINE void pull_values(Index head, Index g, Index t, Index count, Index first, Index last,
-                                    bool more) noexcept {
-    P numbers[to_size(N * fields)];
-    unroll<N * fields>([&](auto n) AVIARY_INLINE_LAMBDA { numbers[int(n)] = P(T(0)); });
-    find_places(head, t, count);
-    Rows tokens = rows(head, t);
-    tokens.template next<N>(count, at(room_.zeros), at(room_.converted), [&](auto const& x) AVIARY_INLINE_LAMBDA {
-      T scalar_w[to_size(N)] = {};
-      scalar_decays_of(x, scalar_w);
-      for (Index i = first; i < last; i += L::lanes)
-        unroll<N>([&](auto token) AVIARY_INLINE_LAMBDA {
-          constexpr int m = token;
-          TermGradients<R, P, false> d{};
-          d.v = L::load(of_written(m) + i);
-          auto const lanes = lanes_of<R, P, false>(x[m], i, scalar_w[m]);
-          Gradients<false> const of_fields = R::template pull<Gradients<false>>(lanes, d);
-          int f = 0;
-          for_each_field<R>(of_fields, [&]<Axis A>(AxisTag<A>, auto const& lane) AVIARY_INLINE_LAMBDA {
-            if constexpr (A == Axis::value) L::store(to_[f * N + m] + i, lane.value);
-            if constexpr (one_number(A)) numbers[f * N + m] = numbers[f * N + m] + lane.value;
-            ++f;
-          });
-        });
-    });
-    T total[to_size(padded<T>(N * fields))];
-    simd::sums<N * fields>(numbers, total);
-    T* const to = number_sums(g);
-    for (int n = 0; n < N * fields; ++n) to[n] = more ? to[n] + total[n] : total[n];
-    put_fields<Axis::value>(head, t, count, first, last);
-  }
-
-  /// Keys: from sums over values to the gradients of all that lies along keys, and of numbers.
-  AVIARY_NO_INLINE void pull_keys(Index head, Index g, Index t, Index count) noexcept {
-    P numbers[to_size(N * fields)];
-    unroll<N * fields>([&](auto n) AVIARY_INLINE_LAMBDA { numbers[int(n)] = P(T(0)); });
-    find_places(head, t, count);
-    Rows tokens = rows(head, t);
-    tokens.template next<N>(count, at(room_.zeros), at(room_.converted), [&](auto const& x) AVIARY_INLINE_LAMBDA {
-      T scalar_w[to_size(N)] = {};
-      scalar_decays_of(x, scalar_w);
-      for (Index j = 0; j < keys_; j += L::lanes) pull_lanes(x, scalar_w, g, j, numbers);
-    });
-    if constexpr (has_numbers) {
-      T total[to_size(padded<T>(N * fields))];
-      simd::sums<N * fields>(numbers, total);
-      T const* const of_values = number_sums(g);
-      int f = 0;
-      for_each_field<R>(call_.dx, [&]<Axis A>(AxisTag<A>, auto const&) {
-        if constexpr (one_number(A))
-          for (int m = 0; m < N; ++m) *gradient(f, m) = total[f * N + m] + of_values[f * N + m];
-        ++f;
-      });
-    }
-    put_fields<Axis::key>(head, t, count, 0, room_.keys);
-  }
-
-  template <class Token> void pull_lanes(Token const* x, T const* scalar_w, Index g, Index j, P* numbers) noexcept {
-    using E = LaneFields<R, P, true>;
-    using TermsOf = Terms<R, P, true>;
-    T const* const sum = sums(g) + j;
-    T const* const pair = pair_sums(g);
-    auto const row = [&](int n) AVIARY_INLINE_LAMBDA { return L::load(sum + n * room_.stride); };
-    auto const share = [&](auto read, auto write, P const& x_, P const& to) AVIARY_INLINE_LAMBDA {
-      constexpr int n = Group::pair(read, write);
-      return L::fma(P(pair[n]), x_, to);
-    };
-    E e[to_size(N)];
-    P k[to_size(N)], r[to_size(N)], w[to_size(N)];
-    [[maybe_unused]] P p[to_size(N)], q[to_size(N)], u[to_size(N)];
-    P dr[to_size(N)], dk[to_size(N)];
-    [[maybe_unused]] P dp[to_size(N)], dq[to_size(N)];
-
-    // Forwards: gradients of what reads. written: k and q of the tokens before, decayed up to here.
-    P written[to_size(Group::writes)];
-    [[maybe_unused]] P since(T(1));
-    unroll<N>([&](auto token) AVIARY_INLINE_LAMBDA {
-      constexpr int m = token;
-      e[m] = lanes_of<R, P, true>(x[m], j, scalar_w[m]);
-      TermsOf const t = R::template map<TermsOf>(e[m]);
-      r[m] = t.r.value;
-      k[m] = t.k.value;
-      if constexpr (erases) p[m] = t.p.value;
-      if constexpr (rank_one) q[m] = t.q.value;
-      if constexpr (!after) u[m] = t.u.value;
-      if constexpr (gated) w[m] = e[m].w;
-      P of_r = row(m);
-      [[maybe_unused]] P of_p(T(0));
-      if constexpr (erases) of_p = row(N + m);
-      if constexpr (gated && m > 0) {
-        of_r = of_r * since;
-        if constexpr (erases) of_p = of_p * since;
-      }
-      unroll<m>([&](auto earlier) AVIARY_INLINE_LAMBDA {
-        constexpr int s = earlier;
-        of_r = share(Constant<m>{}, Constant<s>{}, written[s], of_r);
-        if constexpr (erases) of_p = share(Constant<N + m>{}, Constant<s>{}, written[s], of_p);
-        if constexpr (rank_one) {
-          of_r = share(Constant<m>{}, Constant<N + s>{}, written[N + s], of_r);
-          of_p = share(Constant<N + m>{}, Constant<N + s>{}, written[N + s], of_p);
-        }
-        if constexpr (gated) {
-          written[s] = written[s] * w[m];
-          if constexpr (rank_one) written[N + s] = written[N + s] * w[m];
-        }
-      });
-      if constexpr (after) {
-        if constexpr (gated) of_r = of_r * w[m];
-        of_r = share(Constant<m>{}, Constant<m>{}, k[m], of_r);
-        if constexpr (rank_one) of_r = share(Constant<m>{}, Constant<N + m>{}, q[m], of_r);
-      }
-      dr[m] = of_r;
-      if constexpr (erases) dp[m] = of_p;
-      written[m] = k[m];
-      if constexpr (rank_one) written[N + m] = q[m];
-      if constexpr (gated) since = m > 0 ? since * w[m] : w[m];
-    });
-
-    // Backwards: gradients of what is written, as far as it goes through states.
-    unroll<N>([&](auto m) AVIARY_INLINE_LAMBDA {
-      dk[int(m)] = row(Group::reads + m);
-      if constexpr (rank_one) dq[int(m)] = row(Group::reads + N + m);
-    });
-    unroll<N>([&](auto turn) AVIARY_INLINE_LAMBDA {
-      constexpr int m = N - 1 - turn;
-      P reads = r[m];
-      if constexpr (after) {
-        dk[m] = share(Constant<m>{}, Constant<m>{}, r[m], dk[m]);
-        if constexpr (rank_one) dq[m] = share(Constant<m>{}, Constant<N + m>{}, r[m], dq[m]);
-        if constexpr (gated) reads = r[m] * w[m];
-      }
-      unroll<m>([&](auto earlier) AVIARY_INLINE_LAMBDA {
-        constexpr int s = earlier;
-        if constexpr (gated) dk[s] = dk[s] * w[m];
-        dk[s] = share(Constant<m>{}, Constant<s>{}, reads, dk[s]);
-        if constexpr (erases) dk[s] = share(Constant<N + m>{}, Constant<s>{}, p[m], dk[s]);
-        if constexpr (rank_one) {
-          if constexpr (gated) dq[s] = dq[s] * w[m];
-          dq[s] = share(Constant<m>{}, Constant<N + s>{}, reads, dq[s]);
-          dq[s] = share(Constant<N + m>{}, Constant<N + s>{}, p[m], dq[s]);
-        }
-      });
-    });
-
-    // Forwards once more: decays by the balance of a column, the sum over values of a state times its gradient. What a token
-    // changes of it is known from the other gradients.
-    [[maybe_unused]] P balance(T(0));
-    if constexpr (gated) balance = row(Room::sum_rows - 1);
-    unroll<N>([&](auto token) AVIARY_INLINE_LAMBDA {
-      constexpr int m = token;
-      TermGradients<R, P, true> d{};
-      if constexpr (gated) {
-        P of_decay = balance;
-        if constexpr (erases) of_decay = of_decay - p[m] * dp[m];
-        if constexpr (!after) of_decay = of_decay - r[m] * dr[m];
-        balance = L::fma(k[m], dk[m], of_decay);
-        if constexpr (rank_one) balance = L::fma(q[m], dq[m], balance);
-        if constexpr (after) balance = balance - r[m] * dr[m];
-        d.log_w = L::select(w[m] == P(T(0)), P(T(0)), of_decay);
-      }
-      d.r = dr[m];
-      d.k = dk[m];
-      if constexpr (erases) d.p = dp[m];
-      if constexpr (rank_one) d.q = dq[m];
-      if constexpr (!after) {
-        P const own = P(pair[Group::pair(m, m)]);
-        d.r = L::fma(own * u[m], k[m], d.r);
-        d.k = L::fma(own * u[m], r[m], d.k);
-        d.u = own * r[m] * k[m];
-      }
-      Gradients<true> const of_fields = R::template pull<Gradients<true>>(e[m], d);
-      int f = 0;
-      for_each_field<R>(of_fields, [&]<Axis A>(AxisTag<A>, auto const& lane) AVIARY_INLINE_LAMBDA {
-        if constexpr (along_key(A)) L::store(to_[f * N + m] + j, lane.value);
-        if constexpr (one_number(A)) numbers[f * N + m] = numbers[f * N + m] + lane.value;
-        ++f;
-      });
-    });
-  }
-  ///@}
 
   /// @name Where gradients go
   ///@{
-  /// Where the gradients of a group are put by whole packs: at once where they belong if that may be, else in scratch.
-  void find_places(Index head, Index t, Index count) noexcept {
+  /// f(number, axis, sink) for the fields that lie along values, or for all others, whose gradients are wanted.
+  template <Axis along, class F> void for_wanted(F&& f) const noexcept {
+    int n = 0;
+    for_each_field<R>(call_.dx, [&]<Axis A>(AxisTag<A> axis, auto const& sink) {
+      if constexpr ((A == Axis::value) == (along == Axis::value))
+        if (wants_[n]) f(n, axis, sink);
+      ++n;
+    });
+  }
+  /// Where packs are put: at once where they belong if that may be, else in scratch.
+  void find_places(Index head, Index g) noexcept {
     int f = 0;
     for_each_field<R>(call_.dx, [&]<Axis A>(AxisTag<A>, auto const& sink) {
       bool const in_place = per_token(A) && !one_number(A) && sink && room_.shared_size[f] == 0 &&
                             sink.format() == format_of<T> && sink.size() % L::lanes == 0;
       for (int m = 0; m < N; ++m)
-        to_[f * N + m] = in_place && m < count ? sink.template row<T>(t + m, head) : gradient(f, m);
+        places_[f * N + m] =
+            in_place && m < tokens_of(g) ? sink.template row<T>(token_of(g) + m, head) : gradient(f, m);
       ++f;
     });
   }
-  /// Hands over the gradients of a group that lie along values, or all others.
-  template <Axis which> void put_fields(Index head, Index t, Index count, Index first, Index last) noexcept {
-    int f = 0;
-    Index shared = room_.shared;
-    for_each_field<R>(call_.dx, [&]<Axis A>(AxisTag<A>, auto const& sink) {
-      if constexpr ((A == Axis::value) == (which == Axis::value))
-        if (wants_[f]) {
-          Index const from = one_number(A) ? 0 : first, to = one_number(A) ? 1 : last;
-          if constexpr (!per_token(A)) {
-            add_to_head(f, head, count, to);
-          } else {
-            for (Index m = 0; m < count; ++m) {
-              T const* const row = gradient(f, static_cast<int>(m));
-              if (to_[f * N + m] != row) continue;  // it is there
-              if (room_.shared_size[f] == 0)
-                sink.put(t + m, head, from, to - from, row + from);
-              else
-                add_shared(at(shared) + (t + m - interval_) * room_.row, row, from, to,
-                           head % share(sink.heads()) == 0);
-            }
-          }
+  /// Hands over what is in scratch.
+  template <Axis along> void put_fields(Index head, Index g, Index first, Index last) noexcept {
+    for_wanted<along>([&]<Axis A>(int f, AxisTag<A>, auto const& sink) {
+      Index const from = one_number(A) ? 0 : first, to = one_number(A) ? 1 : last;
+      if constexpr (!per_token(A)) {
+        T* const sum = head_sums_ + head * room_.head_sums + room_.head_sum[f];
+        for (Index m = tokens_of(g); m-- > 0;) add_row(sum, gradient(f, static_cast<int>(m)), 0, to, false);
+      } else {
+        for (int m = 0; m < tokens_of(g); ++m) {
+          T const* const row = gradient(f, m);
+          if (places_[f * N + m] != row) continue;
+          if (room_.shared_size[f] == 0)
+            sink.put(token_of(g) + m, head, from, to - from, row + from);
+          else
+            add_row(shared_row(f, g * N + m), row, from, to, head % (room_.heads / sink.heads()) == 0);
         }
-      shared += padded<T>(room_.shared_size[f]);
-      ++f;
+      }
     });
   }
-  Index share(Index field_heads) const noexcept { return room_.heads / field_heads; }
-  static void add_shared(T* to, T const* from, Index first, Index last, bool is_first) noexcept {
+  static void add_row(T* to, T const* from, Index first, Index last, bool is_first) noexcept {
     for (Index i = first; i < last; ++i) to[i] = is_first ? from[i] : to[i] + from[i];
   }
-  /// After the last of the heads that share a field.
-  void put_shared(Index head, Index t, Index count) noexcept {
-    int f = 0;
-    Index shared = room_.shared;
-    for_each_field<R>(call_.dx, [&]<Axis A>(AxisTag<A>, auto const& sink) {
-      if (wants_[f] && room_.shared_size[f] > 0 && (head + 1) % share(sink.heads()) == 0)
-        for (Index m = 0; m < count; ++m)
-          sink.put(t + m, head / share(sink.heads()), 0, sink.size(), at(shared) + m * room_.row);
-      shared += padded<T>(room_.shared_size[f]);
-      ++f;
+  /// The sum over the heads that share a field, of a token of the interval.
+  T* shared_row(int f, Index token) const noexcept {
+    Index place = room_.shared;
+    for (int before = 0; before < f; ++before) place += padded<T>(room_.shared_size[before]);
+    return at(place) + token * room_.row;
+  }
+  /// After the last of these heads.
+  template <Axis along> void put_shared(Index head, Index first, Index last) const noexcept {
+    for_wanted<along>([&]<Axis A>(int f, AxisTag<A>, auto const& sink) {
+      Index const share = room_.heads / sink.heads();
+      if (room_.shared_size[f] == 0 || (head + 1) % share != 0) return;
+      Index const from = one_number(A) ? 0 : first, to = one_number(A) ? 1 : last;
+      for (Index m = 0; m < tokens_; ++m) sink.put(token_ + m, head / share, from, to - from, shared_row(f, m) + from);
     });
   }
-  void add_to_head(int f, Index head, Index count, Index size) noexcept {
-    T* const to = head_sums_ + head * room_.head_sums + room_.head_sum_at[f];
-    for (Index m = count; m-- > 0;) {
-      T const* const row = gradient(f, static_cast<int>(m));
-      for (Index i = 0; i < size; ++i) to[i] += row[i];
-    }
-  }
   /// Sums over sequences, and over the heads that share a field, in their order.
-  static void put_head_gradients(Call const& call, Room const& room, Index sequences, T* head_sums) noexcept {
+  static void put_head_gradients(Call const& call, Room const& room, T* head_sums) noexcept {
     int f = 0;
     for_each_field<R>(call.dx, [&]<Axis A>(AxisTag<A>, auto const& sink) {
       if constexpr (!per_token(A))
@@ -705,35 +467,63 @@ template <class M, class P> class BackwardPass {
           for (Index h = 0; h < sink.heads(); ++h) {
             Index const share = room.heads / sink.heads();
             auto const sum = [&](Index n) {
-              return head_sums + (n / share * room.heads + h * share + n % share) * room.head_sums +
-                     room.head_sum_at[f];
+              return head_sums + (n / share * room.heads + h * share + n % share) * room.head_sums + room.head_sum[f];
             };
-            for (Index n = 1; n < sequences * share; ++n) add_shared(sum(0), sum(n), 0, sink.size(), false);
+            for (Index n = 1; n < room.sequences * share; ++n) add_row(sum(0), sum(n), 0, sink.size(), false);
             T const none(0);
-            for (Index i = 0; i < sink.size(); ++i) sink.put(0, h, i, 1, sequences > 0 ? sum(0) + i : &none);
+            for (Index i = 0; i < sink.size(); ++i) sink.put(0, h, i, 1, room.sequences > 0 ? sum(0) + i : &none);
           }
       ++f;
     });
   }
   ///@}
 
-  /// What is worked on next.
+  /// @name What is fetched while something else is done
+  ///@{
+  void plan_next(Index n, Index head, Index first, Index last, T const* adjoints) noexcept {
+    bool const wraps = head + 1 == last;  // what comes next may not be there
+    Index const next = wraps ? first : head + 1, interval = std::max<Index>(n - wraps, 0);
+    next_ = {next, begin_ + interval * room_.every, adjoints + (next - first) * room_.adjoint,
+             call_.tape.states[to_size((kept_ + interval) * room_.heads + next)].view().s};
+  }
+  /// What that head needs for the same group of its interval, and a share of its states.
+  void plan_fetches(Index g, Fetches& fetches) const noexcept {
+    auto const add = [&](auto const& x) {
+      Index const bytes = x.size() * static_cast<Index>(size_of(x.format()));
+      if (x.data() == nullptr || bytes < alignment) return;
+      RowCursor const rows = x.rows(next_.token + g * N, next_.head * x.heads() / room_.heads);
+      for (int m = 0; m < N; ++m) fetches.add(rows.at() + m * rows.step(), bytes);
+    };
+    for_each_field<R>(call_.x, [&](auto, auto const& field) { add(field); });
+    for_each_field<R>(call_.dx, [&](auto, auto const& sink) { add(sink); });
+    add(call_.dy);
+    if constexpr (erases) add(call_.tape.readings);
+    auto const add_share = [&](auto const* numbers, Index count) {
+      Index const bytes = count * static_cast<Index>(sizeof(*numbers)) / groups_;
+      fetches.add(reinterpret_cast<std::byte const*>(numbers) + g * bytes, bytes);
+    };
+    add_share(next_.state, room_.keys * padded<typename M::StateNumber>(room_.values));
+    add_share(next_.adjoint, room_.adjoint);
+    fetches.share_out(Lanes::template loops_of_sums<Group::reads>(keys_) +
+                      Lanes::template loops_of_sums<Group::writes>(keys_) +
+                      Lanes::template loops_of_update<Group::reads>(keys_));
+  }
   struct Next {
     Index head, token;
     T const* adjoint;
     typename M::StateNumber const* state;
   };
+  ///@}
 
   Call const& call_;
-  Packing const& packing_;
   Room const& room_;
   InputRows<M> inputs_;
   [[no_unique_address]] Extent<M::keys> keys_;
-  T* scratch_;
-  T* head_sums_;
-  Index sequence_, interval_ = 0;
+  T *scratch_, *of_values_, *head_sums_;
+  Index sequence_, begin_, end_, kept_;
+  Index token_ = 0, tokens_ = 0, groups_ = 0;  // of the interval
   Next next_ = {};
-  T* to_[to_size(fields * N)];
+  T* places_[to_size(fields * N)];
   bool wants_[to_size(fields)] = {}, wants_keys_ = false, wants_values_ = false;
 };
 

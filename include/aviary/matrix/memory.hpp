@@ -142,9 +142,7 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   /// tape: some 200 KiB in float at 64 x 64 and every = 16, and 16 KiB more for each head.
   static std::size_t backward_workspace(Inputs const& x, Index heads, std::span<Index const> offsets = {},
                                         Index every = 16, Index concurrency = 1) noexcept {
-    detail::Packing const packing{offsets, detail::input_tokens<R>(x)};
-    return to_size(
-        detail::BackwardRoom<MatrixMemory>(x, heads, offsets, every).total(packing.sequences(), concurrency));
+    return to_size(detail::BackwardRoom<MatrixMemory>(x, heads, offsets, every).total(concurrency));
   }
 
   /// What `forward` does, in chunks of L tokens as matrix products: see chunk.hpp for when that pays. Agrees with forward
