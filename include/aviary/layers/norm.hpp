@@ -34,6 +34,22 @@ template <class T> class GroupNorm {
                        VecView<T const>(bias_).segment(at, size), eps_, y[t].segment(at, size));
   }
 
+  /// The gradients, with x as it was before the norm, and dy what reached y: dx (tokens, channels), which may be dy or x;
+  /// dweight and dbias (channels) are added to, row by row in order.
+  /// Error: see standardize_gradient; sums over rows are plain.
+  void backward(MatView<T const> x, MatView<T const> dy, MatView<T> dx, VecView<T> dweight,
+                VecView<T> dbias) const noexcept {
+    AVIARY_ASSERT(x.columns() == channels() && dy.columns() == channels() && dx.columns() == channels());
+    AVIARY_ASSERT(x.rows() == dy.rows() && x.rows() == dx.rows());
+    AVIARY_ASSERT(dweight.size() == channels() && dbias.size() == channels());
+    Index const size = channels() / heads_;
+    for (Index t = 0; t < x.rows(); ++t)
+      for (Index at = 0; at < channels(); at += size)
+        standardize_gradient<T>(x[t].segment(at, size), VecView<T const>(weight_).segment(at, size), eps_,
+                                dy[t].segment(at, size), dx[t].segment(at, size), dweight.segment(at, size),
+                                dbias.segment(at, size));
+  }
+
  private:
   AlignedVector<T> weight_, bias_;
   Index heads_;

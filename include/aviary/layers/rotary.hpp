@@ -27,17 +27,21 @@ class Rotary {
   Index head_size() const noexcept { return 2 * static_cast<Index>(frequencies_.size()); }
 
   /// Turns x (tokens, C) in place. Row t is at position `position` + t. C is a multiple of the head size.
-  template <class T> void operator()(MatView<T> x, Index position) const noexcept {
+  template <class T> void operator()(MatView<T> x, Index position) const noexcept { turn(x, position, T(1)); }
+
+  /// The gradient, in place: what reached the turned rows becomes what reaches them before, the same turns the other way.
+  template <class T> void backward(MatView<T> d, Index position) const noexcept { turn(d, position, T(-1)); }
+
+ private:
+  template <class T> void turn(MatView<T> x, Index position, T direction) const noexcept {
     AVIARY_ASSERT(x.columns() % head_size() == 0);
     for (Index t = 0; t < x.rows(); ++t)
       for (Index i = 0; i < head_size(); i += 2) {
         double const angle = static_cast<double>(position + t) * frequencies_[to_size(i / 2)];
-        T const c = static_cast<T>(std::cos(angle)), s = static_cast<T>(std::sin(angle));
+        T const c = static_cast<T>(std::cos(angle)), s = direction * static_cast<T>(std::sin(angle));
         for (Index at = i; at < x.columns(); at += head_size()) turn(x(t, at), x(t, at + 1), c, s);
       }
   }
-
- private:
   template <class T> static void turn(T& x, T& y, T c, T s) noexcept {
     T const turned = c * x - s * y;
     y = s * x + c * y;
