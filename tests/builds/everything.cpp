@@ -138,10 +138,15 @@ template <class T> void layers(MatView<T> x, VecView<T> row, WeightMatrix const&
   shift(MatView<T const>(x), MatView<T const>(x), x);
   LayerNorm<T> const norm(row, row);
   norm(MatView<T const>(x), x);
+  norm.backward(MatView<T const>(x), MatView<T const>(x), x, row, row);
   GroupNorm<T>(row, row, 2)(MatView<T const>(x), x);
   Rotary(8)(x, 0);
+  Rotary(8).backward(x, 0);
   normalize_max(row), normalize_plus(row), normalize_rms(row);
+  normalize_max_gradient<T>(row, row, row), normalize_plus_gradient<T>(row, row, row);
+  normalize_rms_gradient<T>(row, row, row);
   normalize_heads(x, 8);
+  normalize_heads_gradient<T>(x, 8, x, x);
   std::vector<int> const ids(3);
   Embedding<T>{weight}(ids, x);
 }

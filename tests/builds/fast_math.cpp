@@ -113,6 +113,8 @@ TEST_CASE("fast_math: elementwise functions") {
   is_close([](auto const& e) { return activation::tanh(e); });
   is_close([](auto const& e) { return log_w_of_exponential(e); });
   is_close([](auto const& e) { return log_w_of_sigmoid(e); });
+  is_close([](auto const& e) { return sigmoid_gradient(e, std::remove_cvref_t<decltype(e)>(1)); });
+  is_close([](auto const& e) { return softplus_gradient(e, std::remove_cvref_t<decltype(e)>(1)); });
 }
 
 TEST_CASE("fast_math: numbers in 16 bits") {

@@ -89,7 +89,7 @@ template <class P> struct Exponential {
   // ln 2 in two parts: products of the first with whole numbers are exact.
   static constexpr T ln_2 = sizeof(T) == 4 ? T(0.693359375) : T(6.93147180369123816490e-01);
   static constexpr T ln_2_low = sizeof(T) == 4 ? T(-2.12194440054690583e-4) : T(1.90821492927058770002e-10);
-  static constexpr T lowest = T(std::numeric_limits<T>::min_exponent - 1) * std::numbers::ln2_v<T>;
+  static constexpr T lowest = aviary::detail::log_of_smallest<T>;
   static constexpr T highest = (T(std::numeric_limits<T>::max_exponent) - T(0.5)) * std::numbers::ln2_v<T>;
   AVIARY_HOST_DEVICE static AVIARY_INLINE P infinity() noexcept { return P(std::numeric_limits<T>::infinity()); }
 
@@ -117,6 +117,11 @@ template <class P> struct Exponential {
 
 #if !AVIARY_DEVICE_COMPILER
 namespace AVIARY_NAMESPACE::detail {
-template <class T, class A> struct Elementary<xsimd::batch<T, A>> : simd::Exponential<xsimd::batch<T, A>> {};
+template <class T, class A> struct Elementary<xsimd::batch<T, A>> : simd::Exponential<xsimd::batch<T, A>> {
+  using P = xsimd::batch<T, A>;
+  static AVIARY_INLINE P select(typename P::batch_bool_type const& condition, P const& yes, P const& no) noexcept {
+    return xsimd::select(condition, yes, no);
+  }
+};
 }  // namespace AVIARY_NAMESPACE::detail
 #endif
