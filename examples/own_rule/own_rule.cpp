@@ -43,8 +43,8 @@ struct ForgetfulRule {
     return {.r = x.r, .p = x.w * x.e, .q = -(x.a * x.e), .k = x.k, .v = x.v};
   }
 
-  /// The chain rule of map, for gradients alone: what reaches the inputs from d, what reached the terms, and log_w through
-  /// the state. Where a field has one number, its gradient is the sum over the lanes.
+  /// The chain rule of map, for gradients alone: what reaches the inputs from d, what reached the terms, and log_w
+  /// through the state. Where a field has one number, its gradient is the sum over the lanes.
   template <class Gradients> AVIARY_HOST_DEVICE static constexpr Gradients pull(auto const& x, auto const& d) {
     return {.r = d.r,
             .k = d.k,

@@ -1,5 +1,5 @@
-/// Gradients of the generic recurrence against central differences of its forward pass. In each single number of the inputs
-/// outputs and states are linear, but for a constant: differences over any step are exact up to rounding.
+/// Gradients of the generic recurrence against central differences of its forward pass. In each single number of the
+/// inputs outputs and states are linear, but for a constant: differences over any step are exact up to rounding.
 #include <doctest/doctest.h>
 
 #include <optional>

@@ -2,10 +2,10 @@
 /// Elementwise functions of the models, for a number or, where simd/pack.hpp is included, for a SIMD batch of numbers. Errors
 /// are for float arguments; one ulp is 2^-23 of the value at most.
 ///
-/// Beside every function NAME of y = NAME(x) stands its gradient, NAME_gradient(x, dy): what reaches x from dy, what reached y.
-/// Where y tells as much as x, there is NAME_gradient_of_value(y, dy) as well, for those who have kept y alone. Of several
-/// arguments the gradients come together, in a struct with their names. Errors are those of the derivative, as of a function
-/// of the numbers given. For infinite x all are finite but that of squared_relu.
+/// Beside every function NAME of y = NAME(x) stands its gradient, NAME_gradient(x, dy): what reaches x from dy, what
+/// reached y. Where y tells as much as x, there is NAME_gradient_of_value(y, dy) as well, for those who have kept y
+/// alone. Of several arguments the gradients come together, in a struct with their names. Errors are those of the
+/// derivative, as of a function of the numbers given. For infinite x all are finite but that of squared_relu.
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -59,8 +59,8 @@ template <class P> struct Sigmoids {
   }
 };
 
-/// The gradient of log_w = -exp(..) with respect to the exponent: log_w dy. It is 0 where w = exp(log_w) is, because dy has
-/// the factor w: not -infinity times 0, nor a large log_w times the rounding of dy.
+/// The gradient of log_w = -exp(..) with respect to the exponent: log_w dy. It is 0 where w = exp(log_w) is, because dy
+/// has the factor w: not -infinity times 0, nor a large log_w times the rounding of dy.
 template <class P> AVIARY_HOST_DEVICE inline P gradient_of_exponent(P const& log_w, P const& dy) noexcept {
   return Elementary<P>::select(log_w < P(log_of_smallest<Number<P>>), P(0), log_w * dy);
 }
@@ -71,7 +71,7 @@ template <class P> AVIARY_HOST_DEVICE inline P sigmoid(P const& x) noexcept {
   return P(1) / (P(1) + detail::Elementary<P>::exp(-x));
 }
 
-/// dy sigmoid(x) sigmoid(-x).  Error: 6 ulp, for |x| up to 86; beyond about 87, where it is no normal float, batches give 0.
+/// dy sigmoid(x) sigmoid(-x).  Error: 6 ulp for |x| up to 86; beyond about 87, where it is no normal float, it may be 0.
 template <class P> AVIARY_HOST_DEVICE inline P sigmoid_gradient(P const& x, P const& dy) noexcept {
   detail::Sigmoids<P> const s(x);
   return s.upper * s.lower * dy;
@@ -95,7 +95,8 @@ template <class P> AVIARY_HOST_DEVICE inline P tanh_gradient_of_value(P const& y
 /// x sigmoid(x), also called swish.  Error: 5 ulp.
 template <class P> AVIARY_HOST_DEVICE inline P silu(P const& x) noexcept { return x * sigmoid(x); }
 
-/// dy sigmoid(x) (1 + x sigmoid(-x)), which is 0 near x = -1.278.  Error: 6 ulp of sigmoid(x) + |x| sigmoid(x) sigmoid(-x).
+/// dy sigmoid(x) (1 + x sigmoid(-x)), which is 0 near x = -1.278.
+/// Error: 6 ulp of dy sigmoid(x) (1 + |x| sigmoid(-x)).
 template <class P> AVIARY_HOST_DEVICE inline P silu_gradient(P const& x, P const& dy) noexcept {
   using E = detail::Elementary<P>;
   P const z = detail::within_exponents(x);
@@ -206,8 +207,8 @@ AVIARY_HOST_DEVICE inline P log_w_of_bounded_sigmoid(P const& x, P const& a_log,
   return lower_bound * sigmoid(detail::Elementary<P>::exp(a_log) * (x + dt_bias));
 }
 
-/// x and dt_bias: dy exp(a_log) lower_bound sigmoid(z) sigmoid(-z), z = exp(a_log) (x + dt_bias).  a_log: the same with z for
-/// exp(a_log). (lower_bound is no number that is trained.)
+/// x and dt_bias: dy exp(a_log) lower_bound sigmoid(z) sigmoid(-z), z = exp(a_log) (x + dt_bias).  a_log: the same with
+/// z for exp(a_log). (lower_bound is no number that is trained.)
 /// Error: 10 ulp, and 2 |z| more, which the rounding of z costs.
 template <class P>
 AVIARY_HOST_DEVICE inline DecayGradients<P> log_w_of_bounded_sigmoid_gradient(P const& x, P const& a_log,

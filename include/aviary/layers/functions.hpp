@@ -16,8 +16,8 @@
 /// The gates and the scale are functions of a number or of a SIMD batch of numbers, in core/math.hpp. The normalisations
 /// take a row. To apply a gate to a whole row, use simd::transform.
 ///
-/// Beside every normalisation NAME stands NAME_gradient, as in core/math.hpp: it takes the row before the normalisation and
-/// dy, what reached the row after it, and writes dx, what reaches the row before it. dx may be dy, or x.
+/// Beside every normalisation NAME stands NAME_gradient, as in core/math.hpp: it takes the row before the normalisation
+/// and dy, what reached the row after it, and writes dx, what reaches the row before it. dx may be dy, or x.
 #include <algorithm>
 #include <cmath>
 #include <type_traits>
@@ -76,7 +76,7 @@ template <class T> void normalize_max(VecView<T> x, T least = T(1e-12)) noexcept
   detail::scale(x, T(1) / std::max(std::sqrt(detail::sum_of_squares<T>(x)), least));
 }
 
-/// dx = (dy - y (y . dy)) / |x|, y = x / |x|; dy / least where |x| is not above that: zeros have a gradient, and a large one.
+/// dx = (dy - y (y . dy)) / |x|, y = x / |x|; dy / least where |x| is not above that. So zeros have a large gradient.
 /// Error: (n + 10) eps |dy| / |x| for a row of n numbers.
 template <class T>
 void normalize_max_gradient(VecView<T const> x, VecView<T const> dy, VecView<T> dx, T least = T(1e-12)) noexcept {
@@ -129,8 +129,8 @@ void standardize(VecView<T const> x, VecView<T const> weight, VecView<T const> b
 
 /// With z = (x - mean(x)) scale, scale = 1 / sqrt(var(x) + eps) and g = weight dy:
 ///   dx = scale (g - mean(g) - z mean(g z))      dweight += dy z      dbias += dy
-/// Error of dx: (n + 10) eps' scale max |g| for a row of n numbers, eps' that of T, and what the mean's own rounding costs
-/// where it is large beside the deviation.
+/// Error of dx: (n + 10) eps' scale max |g| for a row of n numbers, eps' that of T, and what the mean's own rounding
+/// costs where it is large beside the deviation.
 /// @param dweight, dbias  (n), added to, so that rows in turn give their sum. They overlap nothing else
 template <class T>
 void standardize_gradient(VecView<T const> x, VecView<T const> weight, T eps, VecView<T const> dy, VecView<T> dx,

@@ -34,8 +34,8 @@ template <class T> class GroupNorm {
                        VecView<T const>(bias_).segment(at, size), eps_, y[t].segment(at, size));
   }
 
-  /// The gradients, with x as it was before the norm, and dy what reached y: dx (tokens, channels), which may be dy or x;
-  /// dweight and dbias (channels) are added to, row by row in order.
+  /// The gradients, with x as it was before the norm, and dy what reached y: dx (tokens, channels), which may be dy or
+  /// x; dweight and dbias (channels) are added to, row by row in order.
   /// Error: see standardize_gradient; sums over rows are plain.
   void backward(MatView<T const> x, MatView<T const> dy, MatView<T> dx, VecView<T> dweight,
                 VecView<T> dbias) const noexcept {

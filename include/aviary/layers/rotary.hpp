@@ -29,7 +29,7 @@ class Rotary {
   /// Turns x (tokens, C) in place. Row t is at position `position` + t. C is a multiple of the head size.
   template <class T> void operator()(MatView<T> x, Index position) const noexcept { turn(x, position, T(1)); }
 
-  /// The gradient, in place: what reached the turned rows becomes what reaches them before, the same turns the other way.
+  /// The gradient, in place: what reached the turned rows becomes what reaches them before. It turns the other way.
   template <class T> void backward(MatView<T> d, Index position) const noexcept { turn(d, position, T(-1)); }
 
  private:

@@ -13,7 +13,7 @@
 /// S is V x K here, as in the papers: row i belongs to value i. (The states of the kernels lie the other way round.)
 /// w is the decay factor itself, not its logarithm; q carries the minus sign of an erasure.
 ///
-/// Its gradients, token by token, the last one first. D is what reaches S' from the tokens after this one, E is all of it:
+/// Its gradients, token by token from the last one. D is what reaches S' from the tokens after this one, E is all of it:
 ///
 ///     E  = D
 ///     dr = S'^T dy          E  = E + dy r^T                                       without u
@@ -90,8 +90,9 @@ template <class T = double> struct Recurrence : detail::Memory<detail::Recurrenc
     std::optional<VecView<T>> u = {};                                          // (K), the sum over tokens
   };
 
-  /// The gradients of forward(s, x, y), from dy (tokens, V), what reaches the outputs, and ds (V x K), what reaches the last
-  /// state. s is the state before the first token. ds becomes what reaches s, and dx is overwritten; they overlap no input.
+  /// The gradients of forward(s, x, y), from dy (tokens, V), what reaches the outputs, and ds (V x K), what reaches the
+  /// last state. s is the state before the first token. ds becomes what reaches s, and dx is overwritten; they overlap
+  /// no input.
   /// Throws std::invalid_argument when the sizes disagree, or a gradient is wanted of an input that x leaves out.
   /// Cost: about 40 K V flops a token, allocations, and room for the states before all tokens: no step is inverted.
   static void backward(MatView<T const> s, Inputs const& x, MatView<T const> dy, MatView<T> ds, Gradients const& dx) {
