@@ -8,8 +8,9 @@
 ///     D    = D diag(w) + sum over m of (dy_m r_m^T + dz_m p_m^T)           the gradient of the state before it
 ///     dr_m = S dy_m,  dp_m = S dz_m,  dk_s = D W_s                         each times its decays, and the pairs' share
 ///
-/// The gradient of a decay follows from the others: the sum over values of a column of the state times its gradient, the
-/// balance, changes by r dr, p dp, k dk and q dq alone as a token goes by. Each group starts from its own balance.
+/// The gradient of log_w is the sum of all products that the decay is a factor of, each times its own gradient: of decayed rows,
+/// of pairs that span the token, and of the state that goes through the group. Nothing is a difference of other gradients, so
+/// that it keeps its digits where w is small, and is 0 where w is.
 #include <algorithm>
 
 #include "aviary/matrix/group.hpp"
@@ -21,7 +22,8 @@ namespace AVIARY_NAMESPACE::detail {
 template <class R, class T, int N> struct ValueSums {
   using Of = Group<form_of<R>, T, dynamic, N>;
   static constexpr int fields = field_count<R>;
-  /// Rows: of the read rows of the group, of the written ones, and the balance.
+  /// Rows: of the read rows of the group, of the written ones, and the sums over values of the state before the group times the
+  /// gradient of the one after it.
   static constexpr int rows = Of::reads + Of::writes + (gate_of<R> != Gate::none);
 
   T* numbers;
@@ -29,7 +31,7 @@ template <class R, class T, int N> struct ValueSums {
 
   T* read(int n) const noexcept { return numbers + n * stride; }
   T* written(int n) const noexcept { return read(Of::reads + n); }
-  T* balance() const noexcept { return read(rows - 1); }
+  T* columns() const noexcept { return read(rows - 1); }
   T* pairs() const noexcept { return read(rows); }
   T* fields_of_one() const noexcept { return pairs() + padded<T>(Of::pairs); }
   static constexpr Index size(Index stride) noexcept {
@@ -230,9 +232,10 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
     P k[to_size(N)], r[to_size(N)], dk[to_size(N)], dr[to_size(N)];
     [[maybe_unused]] P w[to_size(N)], p[to_size(N)], q[to_size(N)], u[to_size(N)], dp[to_size(N)], dq[to_size(N)];
 
-    // Forwards: gradients of what reads. written: k and q of the tokens before, decayed up to here.
+    // Forwards: gradients of what reads. written: k and q of the tokens before, decayed up to here; decayed, of_log_w: the same, and
+    // the share of what reads in the gradients of log_w, token by token.
     P written[to_size(Of::writes)];
-    [[maybe_unused]] P since(T(1));
+    [[maybe_unused]] P since(T(1)), decayed[to_size(N)][to_size(Of::writes)], reads[to_size(N)], probes[to_size(N)];
     unroll<N>([&](auto token) AVIARY_INLINE_LAMBDA {
       constexpr int m = token;
       e[m] = lanes_of<R, P, true>(x[m], j, scalar_w[m]);
@@ -249,6 +252,11 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
         dr[m] = dr[m] * since;
         if constexpr (erases) dp[m] = dp[m] * since;
       }
+      if constexpr (gated) {  // what they are of the state before the group
+        reads[m] = r[m] * dr[m];
+        if constexpr (after) reads[m] = reads[m] * w[m];
+        if constexpr (erases) probes[m] = p[m] * dp[m];
+      }
       unroll<m>([&](auto earlier) AVIARY_INLINE_LAMBDA {
         constexpr int s = earlier;
         dr[m] = share(Constant<m>{}, Constant<s>{}, written[s], dr[m]);
@@ -258,8 +266,8 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
           dp[m] = share(Constant<N + m>{}, Constant<N + s>{}, written[N + s], dp[m]);
         }
         if constexpr (gated) {
-          written[s] = written[s] * w[m];
-          if constexpr (rank_one) written[N + s] = written[N + s] * w[m];
+          decayed[m][s] = written[s] = written[s] * w[m];
+          if constexpr (rank_one) decayed[m][N + s] = written[N + s] = written[N + s] * w[m];
         }
       });
       if constexpr (after) {
@@ -272,46 +280,41 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
       if constexpr (gated) since = m > 0 ? since * w[m] : w[m];
     });
 
-    // Backwards: gradients of what is written, as far as it goes through states.
+    // Backwards: gradients of what is written, and of decays.
     unroll<N>([&](auto m) AVIARY_INLINE_LAMBDA {
       dk[int(m)] = L::load(sums.written(m) + j);
       if constexpr (rank_one) dq[int(m)] = L::load(sums.written(N + m) + j);
     });
+    [[maybe_unused]] P of_state(
+        T(0));  // what goes through the decay of the token as a part of the state before the group
+    if constexpr (gated) of_state = L::load(sums.columns() + j) * since;
     unroll<N>([&](auto turn) AVIARY_INLINE_LAMBDA {
       constexpr int m = N - 1 - turn;
-      P reads = r[m];
+      TermGradients<R, P, true> d{};
       if constexpr (after) {
+        if constexpr (gated) of_state = of_state + reads[m];
         dk[m] = share(Constant<m>{}, Constant<m>{}, r[m], dk[m]);
         if constexpr (rank_one) dq[m] = share(Constant<m>{}, Constant<N + m>{}, r[m], dq[m]);
-        if constexpr (gated) reads = r[m] * w[m];
       }
+      [[maybe_unused]] P of_decay = of_state;
       unroll<m>([&](auto earlier) AVIARY_INLINE_LAMBDA {
         constexpr int s = earlier;
-        if constexpr (gated) dk[s] = dk[s] * w[m];
-        dk[s] = share(Constant<m>{}, Constant<s>{}, reads, dk[s]);
-        if constexpr (erases) dk[s] = share(Constant<N + m>{}, Constant<s>{}, p[m], dk[s]);
-        if constexpr (rank_one) {
-          if constexpr (gated) dq[s] = dq[s] * w[m];
-          dq[s] = share(Constant<m>{}, Constant<N + s>{}, reads, dq[s]);
-          dq[s] = share(Constant<N + m>{}, Constant<N + s>{}, p[m], dq[s]);
-        }
+        auto const back = [&](auto write, P& gradient) AVIARY_INLINE_LAMBDA {
+          if constexpr (after) gradient = share(Constant<m>{}, write, r[m], gradient);
+          if constexpr (gated) {
+            of_decay = L::fma(decayed[m][int(write)], gradient, of_decay);
+            gradient = gradient * w[m];
+          }
+          if constexpr (!after) gradient = share(Constant<m>{}, write, r[m], gradient);
+          if constexpr (erases) gradient = share(Constant<N + m>{}, write, p[m], gradient);
+        };
+        back(Constant<s>{}, dk[s]);
+        if constexpr (rank_one) back(Constant<N + s>{}, dq[s]);
       });
-    });
-
-    // Forwards once more: decays, by the balance, and the rule's own chain rule.
-    [[maybe_unused]] P balance(T(0));
-    if constexpr (gated) balance = L::load(sums.balance() + j);
-    unroll<N>([&](auto token) AVIARY_INLINE_LAMBDA {
-      constexpr int m = token;
-      TermGradients<R, P, true> d{};
       if constexpr (gated) {
-        P of_decay = balance;
-        if constexpr (erases) of_decay = of_decay - p[m] * dp[m];
-        if constexpr (!after) of_decay = of_decay - r[m] * dr[m];
-        balance = L::fma(k[m], dk[m], of_decay);
-        if constexpr (rank_one) balance = L::fma(q[m], dq[m], balance);
-        if constexpr (after) balance = balance - r[m] * dr[m];
-        d.log_w = L::select(w[m] == P(T(0)), P(T(0)), of_decay);
+        if constexpr (erases) of_state = of_state + probes[m];
+        if constexpr (!after) of_state = of_state + reads[m];
+        d.log_w = of_decay;
       }
       d.r = dr[m];
       d.k = dk[m];

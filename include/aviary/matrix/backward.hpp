@@ -379,7 +379,7 @@ template <class M, class P> class BackwardPass {
     }
     Lanes::template update<form.gate, form.constant_decay, Group::reads>(
         d, d, room_.stride, keys_, first, last, decay_of(x), dy, x.read(0), x.row(), state_before(g),
-        gated && wants_keys_ ? to.balance() : nullptr, more, fetches);
+        gated && wants_keys_ ? to.columns() : nullptr, more, fetches);
   }
 
   AVIARY_NO_INLINE void pull_values(Index head, Index g, Index first, Index last, bool more) noexcept {

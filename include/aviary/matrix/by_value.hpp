@@ -128,12 +128,12 @@ template <class P, class T, Index K> struct ByValue {
   }
 
   /// to(i, j) = s(i, j) w(j) + sum over m of weights[m](i) rows[m](j), for values [first, last); `to` may be s. With a constant
-  /// decay w is its distance from 1. The products of what is written with the numbers of `other`, summed over values, go to
-  /// `balance`, unless that is null.
+  /// decay w is its distance from 1. The products of s with the numbers of `other`, summed over values, go to `products`, unless
+  /// that is null.
   template <Gate gate, bool constant_decay, int N>
   static AVIARY_NO_INLINE void update(T const* s, T* to, Index stride, Keys keys, Index first, Index last, T const* w,
-                                      T const* weights, T const* rows, Index row, T const* other, T* balance, bool more,
-                                      Fetches& fetches) noexcept {
+                                      T const* weights, T const* rows, Index row, T const* other, T* products,
+                                      bool more, Fetches& fetches) noexcept {
     simd::for_packs<P, K, packs_of<N>()>(0, keys, [&]<class Q>(Index j) AVIARY_INLINE_LAMBDA {
       using W = simd::Pack<Q>;
       Q row_of[to_size(N)];
@@ -142,20 +142,21 @@ template <class P, class T, Index K> struct ByValue {
       if constexpr (gate == Gate::vector) decay = W::load(w + j);
       if constexpr (gate == Gate::scalar) decay = Q(*w);
       auto const updated = [&](Index i) AVIARY_INLINE_LAMBDA {
-        Q x = W::load(s + i * stride + j);
+        Q const from = W::load(s + i * stride + j);
+        Q x = from;
         if constexpr (gate != Gate::none) x = constant_decay ? W::fma(x, decay, x) : x * decay;
         unroll<N>([&](auto m) AVIARY_INLINE_LAMBDA { x = W::fma(Q(weights[m * row + i]), row_of[int(m)], x); });
         W::store(to + i * stride + j, x);
-        return x;
+        return from;
       };
-      if (balance == nullptr) {
+      if (products == nullptr) {
         fetches.over(first, last, [&](Index i) AVIARY_INLINE_LAMBDA { updated(i); });
       } else {
-        Q sum = more ? W::load(balance + j) : Q(T(0)), next(T(0));
+        Q next(T(0));
         fetches.over(first, last, [&](Index i) AVIARY_INLINE_LAMBDA {
           next = W::fma(W::load(other + i * stride + j), updated(i), next);
         });
-        W::store(balance + j, more ? sum + next : next);
+        W::store(products + j, more ? W::load(products + j) + next : next);
       }
     });
   }
