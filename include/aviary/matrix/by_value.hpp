@@ -177,7 +177,7 @@ template <class P, class T, Index K> struct ByValue {
       Q sum[to_size(N)];
       unroll<N>([&](auto m) AVIARY_INLINE_LAMBDA { sum[int(m)] = Q(T(0)); });
       fetches.over(first, last, [&](Index i) AVIARY_INLINE_LAMBDA {
-        Q const x = W::load(s + i * stride + j);
+        Q const x = W::opaque(W::load(s + i * stride + j));  // loaded once: g++ would do so for every sum
         unroll<N>([&](auto m) AVIARY_INLINE_LAMBDA { sum[int(m)] = W::fma(Q(weights[m * row + i]), x, sum[int(m)]); });
       });
       unroll<N>([&](auto m) AVIARY_INLINE_LAMBDA {

@@ -184,6 +184,7 @@ template <class Q, int... n> struct Pack<Side<Q, std::integer_sequence<int, n...
   static AVIARY_INLINE P fma(P const& a, P const& b, P const& c) noexcept {
     return {Parts{}, L::fma(a.part[n], b.part[n], c.part[n])...};
   }
+  static AVIARY_INLINE P opaque(P const& x) noexcept { return {Parts{}, L::opaque(x.part[n])...}; }
   /// Numbers of any other format.
   template <class S> static AVIARY_INLINE P load_stored(S const* p) noexcept {
     return {Parts{}, simd::load<Q>(p + n * L::lanes)...};
