@@ -2,6 +2,7 @@
 /// The shapes of a call, checked in words.
 #include <array>
 
+#include "aviary/channel/backward.hpp"
 #include "aviary/channel/segment.hpp"
 #include "aviary/core/check.hpp"
 
@@ -19,6 +20,32 @@ template <class M> class ChannelCheck {
     GivenStates const states[]{owned("states", call.states, sequences, shape.channels),
                                owned("tape", call.tape.states, kept, shape.channels)};
     return wrong_call_with_tape(given("forward", shape.from, shape.packing, rows, states), call.tape.every);
+  }
+
+  static std::string backward(typename M::BackwardCall const& call) {
+    Index const channels = call.dy.size(), every = call.tape.every;
+    Packing const packing{call.offsets, call.dy.tokens()};
+    auto const& x = call.x;
+    auto const& dx = call.dx;
+    GivenRows const rows[]{given_rows("dy", Use::read, call.dy, channels, unit),
+                           given_rows("log_w", Use::read_for_heads, x.log_w, channels, unit),
+                           given_rows("k", Use::read, x.k, channels, unit),
+                           given_rows("v", Use::read, x.v, channels, unit),
+                           given_rows("u", Use::read_for_heads, x.u, channels, unit),
+                           given_rows("dx.log_w", Use::write_for_heads, dx.log_w, channels, unit),
+                           given_rows("dx.k", Use::write_if_wanted, dx.k, channels, unit),
+                           given_rows("dx.v", Use::write_if_wanted, dx.v, channels, unit),
+                           given_rows("dx.u", Use::write_for_heads, dx.u, channels, unit)};
+    Index const sequences = packing.sequences();
+    GivenStates const states[]{owned("tape", call.tape.states, packing.kept_before(sequences, every), channels),
+                               owned("dstates", call.dstates, call.dstates.empty() ? 0 : sequences, channels)};
+    GivenCall const all = given("backward", "dy", packing, rows, states);
+    if (every <= 0) return all.sentence("tape.every is %td, expected at least 1", every);
+    if (std::string words = wrong_call(all); !words.empty()) return words;
+    Index const found = static_cast<Index>(call.workspace.size()),
+                needed = ChannelWorkspace<typename M::T>(packing, channels, every).size();
+    if (found < needed) return all.sentence("workspace has %td numbers, expected at least %td", found, needed);
+    return {};
   }
 
   static std::string summarize(typename M::SummarizeCall const& call) {

@@ -30,9 +30,10 @@ template <class T> struct ChannelScratch {
 /// The rows of a tile that are read.
 template <class T> class ChannelRowsIn {
  public:
-  template <Index C> void open(Source<C> const& source, ChannelTile const& at) noexcept {
+  template <Index C> ChannelRowsIn const& open(Source<C> const& source, ChannelTile const& at) noexcept {
     for (Index m = 0; m < at.tokens; ++m)
       row_[m] = source.template part<T>(at.token + m, 0, at.first, at.size, scratch_.rows[m]).data();
+    return *this;
   }
   T const* operator[](Index m) const noexcept { return row_[m]; }
 
@@ -82,11 +83,17 @@ template <class M, class P> class ChannelSpan {
           Kernel::prepare(simd::load_part<P>(log_w.data(), i, size), simd::load_part<P>(u.data(), i, size));
   }
 
+  /// What the pack that begins with channel i needs of log_w and u.
+  typename Kernel::Constants const& constants(Index i) const noexcept { return constants_[i / L::lanes]; }
+  /// The rows of k and of v in a tile, until the next.
+  ChannelRowsIn<T> const& keys(ChannelTile const& at) noexcept { return k_.open(x_.k, at); }
+  ChannelRowsIn<T> const& values(ChannelTile const& at) noexcept { return v_.open(x_.v, at); }
+
   /// Runs state s through a tile. put.operator()<whole>(i, m, y, before, k) takes the output of the pack that begins with
   /// channel i, for token m with key k, and the sums before it; `whole` says that no lane is past the end of the span.
   template <class Put> void run(View s, ChannelTile const& at, Put&& put) noexcept {
-    k_.open(x_.k, at);
-    v_.open(x_.v, at);
+    keys(at);
+    values(at);
     Index i = 0;
     for (; i + L::lanes <= at.size; i += L::lanes) run_pack<true>(s, at, i, put);
     if (i < at.size) run_pack<false>(s, at, i, put);
@@ -103,7 +110,7 @@ template <class M, class P> class ChannelSpan {
       else
         return simd::load_part<P>(row, i, at.size);
     };
-    typename Kernel::Constants const constants = constants_[i / L::lanes];
+    typename Kernel::Constants const constants = this->constants(i);
     typename Kernel::Sums sums{load(s.num + at.first), load(s.den + at.first), load(s.exponent + at.first)};
     for (Index m = 0; m < at.tokens; ++m) {
       auto const before = sums;
@@ -120,8 +127,8 @@ template <class M, class P> class ChannelSpan {
   ChannelRowsIn<T> k_, v_;
 };
 
-/// pass(sequence, first, size) for the spans of channels of all sequences, as tasks of an executor. Where they are cut
-/// changes no bit.
+/// pass(sequence, first, size, begin) for the spans of channels of all sequences, as tasks of an executor, which begin with
+/// channel `begin`. Where they are cut changes no bit.
 template <class T, class E, class Pass>
 void for_channel_spans(Packing const& packing, Index channels, E& executor, Pass&& pass) {
   Index const sequences = packing.sequences();
@@ -132,7 +139,7 @@ void for_channel_spans(Packing const& packing, Index channels, E& executor, Pass
   run_tasks(executor, sequences * cut.row_tasks, [&](Index task) noexcept {
     Index const begin = task % cut.row_tasks * cut.row_per_task, end = std::min(channels, begin + cut.row_per_task);
     for (Index first = begin; first < end; first += most)
-      pass(task / cut.row_tasks, first, std::min(most, end - first));
+      pass(task / cut.row_tasks, first, std::min(most, end - first), begin);
   });
 }
 
@@ -145,7 +152,7 @@ template <class M, class P> class ChannelForward {
  public:
   template <class E> static void run(Call const& call, E& executor) {
     Packing const packing{call.offsets, call.tokens()};
-    for_channel_spans<T>(packing, call.x.k.size(), executor, [&](Index sequence, Index first, Index size) {
+    for_channel_spans<T>(packing, call.x.k.size(), executor, [&](Index sequence, Index first, Index size, Index) {
       sequence_span(call, packing, sequence, first, size);
     });
   }

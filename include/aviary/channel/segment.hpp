@@ -58,7 +58,7 @@ template <class M, class P> class ChannelSummary {
  public:
   template <class E> static void run(Call const& call, E& executor) {
     Packing const packing{call.offsets, call.x.k.tokens()};
-    for_channel_spans<T>(packing, call.x.k.size(), executor, [&](Index sequence, Index first, Index size) {
+    for_channel_spans<T>(packing, call.x.k.size(), executor, [&](Index sequence, Index first, Index size, Index) {
       stretch(call, call.segments[to_size(sequence)], packing.begin(sequence), packing.end(sequence), first, size);
     });
   }
@@ -123,7 +123,7 @@ template <class M, class P> class ChannelCorrection {
  public:
   template <class E> static void run(Call const& call, E& executor) {
     Packing const packing{call.offsets, call.y.tokens()};
-    for_channel_spans<T>(packing, call.y.size(), executor, [&](Index sequence, Index first, Index size) {
+    for_channel_spans<T>(packing, call.y.size(), executor, [&](Index sequence, Index first, Index size, Index) {
       stretch(call, call.states[to_size(sequence)], packing.begin(sequence), packing.end(sequence), first, size);
     });
   }

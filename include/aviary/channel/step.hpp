@@ -39,8 +39,13 @@ template <class P> struct ChannelConstants {
   P u, u_power;  ///< e^u
 };
 
-/// An output before its division: num / den, in units of the exponent before the token.
-template <class P> struct ChannelReading { P num, den; };
+/// What a token finds and does.
+template <class P> struct ChannelReading {
+  P num, den;  ///< its output before the division: num / den, in units of the exponent before the token
+  P bonus;     ///< e^(u + k), its own weight there, in the same units
+  P weight;    ///< e^k, its weight in the sums, in units of the exponent after the token
+  P moved;     ///< 2^n, by which the sums went from the one exponent to the other
+};
 
 /// The kernel for packs P. Channels never meet.
 template <class P> struct ChannelKernel {
@@ -50,19 +55,34 @@ template <class P> struct ChannelKernel {
   using Sums = ChannelSums<P>;
   using Constants = ChannelConstants<P>;
 
-  /// Advances the sums by one token, and returns its output.
+  /// Advances the sums by one token, and returns what it reads and adds.
   AVIARY_HOST_DEVICE static AVIARY_INLINE ChannelReading<P> advance(Sums& s, Constants const& c, P const& k,
                                                                     P const& v) noexcept {
     P const n = power(k), factor = P(T(1)) + growth(k, n);
     P distance = n - s.exponent;
     P const bonus = L::scale(c.u * factor, bounded(distance + c.u_power, Limits::reach));
-    ChannelReading<P> const y{L::fma(bonus, v, s.num), s.den + bonus};
-    if (L::any((c.rise < distance) || (s.den < P(Limits::least)))) [[unlikely]]
-      distance = move_exponent(s, c, n);
+    P const read_num = L::fma(bonus, v, s.num), read_den = s.den + bonus;
+    P moved(T(1));
+    if (L::any((c.rise < distance) || (s.den < P(Limits::least)))) [[unlikely]] {
+      moved = move_exponent(s, c, n);
+      distance = n - s.exponent;
+    }
     P const weight = L::scale(factor, L::max(P(-Limits::reach), distance));
     s.num = L::fma(s.num, c.w, L::fma(s.num, c.w_low, weight * v));
     s.den = L::fma(s.den, c.w, L::fma(s.den, c.w_low, weight));
-    return y;
+    return {read_num, read_den, bonus, weight, moved};
+  }
+
+  /// An exponent for sums before a token with key k. It is theirs, and of empty sums, which have any, one where all weights
+  /// of the token are numbers: its own in the output, and what it leaves of sums before it.
+  AVIARY_HOST_DEVICE static AVIARY_INLINE P exponent_before(Sums const& s, Constants const& c, P const& k) noexcept {
+    return L::select(s.den < P(Limits::smallest), power(k) + L::min(c.u_power, P(T(0)) - c.w_power), s.exponent);
+  }
+
+  /// x 2^n for whole numbers n, from the smallest to the largest x.
+  AVIARY_HOST_DEVICE static AVIARY_INLINE P rescale(P const& x, P const& n) noexcept {
+    P const half = bounded(n, Limits::most);
+    return L::scale(L::scale(x, half), bounded(n - half, Limits::most));
   }
 
   AVIARY_HOST_DEVICE static AVIARY_INLINE Constants prepare(P const& log_w, P const& u) noexcept {
@@ -115,14 +135,14 @@ template <class P> struct ChannelKernel {
   }
 
   /// Moves the sums to another exponent where a key is far above or den has become small, and applies those decays that
-  /// are powers of two. Returns how far above the exponent the key is then.
+  /// are powers of two. Returns what the sums were multiplied by.
   AVIARY_HOST_DEVICE static AVIARY_INLINE P move_exponent(Sums& s, Constants const& c, P const& key) noexcept {
     s.exponent = s.exponent + c.w_power;
     auto const moves = (P(Limits::rise) < key - s.exponent) || (s.den < P(Limits::least));
     P const exponent = L::select(moves, L::max(own_exponent(s), key), s.exponent);
     P const factor = L::scale(P(T(1)), bounded(s.exponent - exponent, Limits::most));
     s = {s.num * factor, s.den * factor, exponent};
-    return key - exponent;
+    return factor;
   }
 };
 

@@ -1,0 +1,253 @@
+#pragma once
+/// Gradients of packed sequences. With g the gradient of a loss with respect to num after a token and h that with respect to
+/// den, of which those before the token follow,
+///
+///     c  = dy / (den + bonus)          bonus = e^(u + k)          weight = e^k
+///     dv = c bonus + weight g
+///     dk = c bonus (v - y) + weight (g v + h)          du += c bonus (v - y)
+///     dlog_w += w (g num + h den)
+///     g' = w g + c                     h' = w h - c y
+///
+/// These are the derivatives of the sums as `forward` keeps them: g and h belong to num and den relative to 2^exponent, so
+/// they lie relative to 2^-exponent, and where the exponent moves they go along by the same power of two. No size of k
+/// makes them overflow: |g| is at most the sum of |dy| / den. And the way back needs no exponential: bonuses and weights are
+/// kept from the way forwards, which goes from one state of the tape to the next.
+#include <algorithm>
+#include <cstdint>
+#include <span>
+
+#include "aviary/channel/forward.hpp"
+
+namespace AVIARY_NAMESPACE::detail {
+
+/// Where things lie in the workspace of a call: rows of whole lines, for each sequence; then what is kept of the tokens
+/// between two states of the tape, for each task. A serial executor has one task at a time, and stays in the cache.
+template <class T> struct ChannelWorkspace {
+  static constexpr Index line = alignment / static_cast<Index>(sizeof(T));
+  /// The running state (num, den, exponent), gradients of num and den, and the sums for log_w and u.
+  static constexpr Index rows = 7;
+  /// num and den before a token, its bonus and weight, and what moved the sums.
+  static constexpr Index kept = 5;
+
+  Index sequences, channels, tokens;  ///< tokens: at most so many are kept at once
+
+  ChannelWorkspace(Packing const& packing, Index all_channels, Index every) noexcept
+      : sequences(packing.sequences()), channels(padded<T>(all_channels)), tokens(0) {
+    for (Index s = 0; s < sequences; ++s) tokens = std::max(tokens, packing.end(s) - packing.begin(s));
+    tokens = std::max(std::min(tokens, every), Index{0});
+  }
+  /// Numbers of all, with room to begin on a line.
+  Index size() const noexcept { return line + sequences * channels * (rows + kept * tokens); }
+
+  static T* begin(std::span<T> all) noexcept {
+    auto const misplaced = static_cast<Index>(reinterpret_cast<std::uintptr_t>(all.data()) % to_size(alignment));
+    return all.data() + (alignment - misplaced) / static_cast<Index>(sizeof(T)) % line;
+  }
+  T* row(T* all, Index sequence, Index row) const noexcept { return all + (sequence * rows + row) * channels; }
+  T* tokens_of_task(T* all, Index sequence, Index begin) const noexcept {
+    return row(all, sequences, 0) + (sequence * channels + begin) * kept * tokens;
+  }
+};
+
+/// Gradients of a span of channels of a sequence, for memory M with packs P.
+template <class M, class P> class ChannelBackwardSpan {
+  using T = typename M::T;
+  using L = simd::Pack<P>;
+  using Kernel = ChannelKernel<P>;
+  using Workspace = ChannelWorkspace<T>;
+  using Call = typename M::BackwardCall;
+  using View = typename M::View;
+  using ConstView = ChannelView<T const, M::channels>;
+
+ public:
+  /// `row(n)` is row n of the workspace for this sequence, `kept` where tokens of this task are kept.
+  template <class Row>
+  ChannelBackwardSpan(Call const& call, Index first, Index size, Row&& row, T* kept) noexcept
+      : call_(call),
+        span_(call.x, first, size),
+        first_(first),
+        size_(size),
+        token_(padded<T>(size) * Workspace::kept),
+        state_{row(0), row(1), row(2), call.x.k.size()},
+        dnum_(row(3) + first),
+        dden_(row(4) + first),
+        dlog_w_(row(5) + first),
+        du_(row(6) + first),
+        kept_(kept) {}
+
+  /// Tokens [begin, end), whose states are those of the tape from number `state` on. ds: the gradient of the state, or null.
+  void run(Index begin, Index end, Index state, typename M::State* ds) noexcept {
+    for (T* const row : {dnum_, dden_, dlog_w_, du_}) std::fill_n(row, padded<T>(size_), T(0));
+    if (begin == end) return;
+    Index const every = call_.tape.every;
+    for (Index i = (end - begin - 1) / every; i >= 0; --i) {
+      Index const t = begin + i * every, n = std::min(every, end - t);
+      restore(call_.tape.states[to_size(state + i)], i == 0 ? t : Index{-1});
+      forwards(t, n);
+      if (ds != nullptr && t + n == end) take(*ds);
+      backwards(t, n);
+    }
+    for_packs([&](Index i) { L::store(dlog_w_ + i, L::load(dlog_w_ + i) * span_.constants(i).w); });
+    if (ds == nullptr) return;
+    restore(call_.tape.states[to_size(state)], begin);
+    give(*ds);
+  }
+
+ private:
+  template <class F> AVIARY_INLINE void for_packs(F&& f) noexcept {
+    for (Index i = 0; i < size_; i += L::lanes) f(i);
+  }
+
+  /// The state before a token. If it is the first of its sequence, and not -1, empty sums get an exponent that suits it.
+  void restore(ConstView from, Index token) noexcept {
+    Index const n = padded<T>(size_);
+    std::copy_n(from.num + first_, n, state_.num + first_);
+    std::copy_n(from.den + first_, n, state_.den + first_);
+    std::copy_n(from.exponent + first_, n, state_.exponent + first_);
+    if (token < 0) return;
+    T const* const k = span_.keys({first_, size_, token, 1})[0];
+    for_packs([&](Index i) {
+      typename Kernel::Sums const sums{L::load(state_.num + first_ + i), L::load(state_.den + first_ + i),
+                                       L::load(state_.exponent + first_ + i)};
+      L::store(state_.exponent + first_ + i,
+               Kernel::exponent_before(sums, span_.constants(i), simd::load_part<P>(k, i, size_)));
+    });
+  }
+
+  /// Goes from the state before token t through n tokens, and keeps what the way back needs.
+  void forwards(Index t, Index n) noexcept {
+    for (Index at = 0; at < n; at += ChannelTile::most_tokens) {
+      ChannelTile const tile{first_, size_, t + at, std::min(ChannelTile::most_tokens, n - at)};
+      span_.run(state_, tile, [&]<bool whole>(Index i, Index m, auto const& x, auto const& before, P const&) {
+        T* const to = kept_ + (at + m) * token_ + i * Workspace::kept;
+        L::store(to, before.num);
+        L::store(to + L::lanes, before.den);
+        L::store(to + 2 * L::lanes, x.bonus);
+        L::store(to + 3 * L::lanes, x.weight);
+        L::store(to + 4 * L::lanes, x.moved);
+      });
+    }
+  }
+
+  void backwards(Index t, Index n) noexcept {
+    for (Index at = (n - 1) / ChannelTile::most_tokens * ChannelTile::most_tokens; at >= 0;
+         at -= ChannelTile::most_tokens) {
+      ChannelTile const tile{first_, size_, t + at, std::min(ChannelTile::most_tokens, n - at)};
+      auto const& v = span_.values(tile);
+      dy_.open(call_.dy, tile);
+      dk_.open(call_.dx.k, tile);
+      dv_.open(call_.dx.v, tile);
+      T const* const kept = kept_ + at * token_;
+      Index i = 0;
+      for (; i + L::lanes <= size_; i += L::lanes) backwards<true>(v, kept, i, tile.tokens);
+      if (i < size_) backwards<false>(v, kept, i, tile.tokens);
+      dk_.close(call_.dx.k, tile);
+      dv_.close(call_.dx.v, tile);
+    }
+  }
+
+  /// The pack that begins with channel i, through the tokens of a tile.
+  template <bool whole>
+  AVIARY_INLINE void backwards(ChannelRowsIn<T> const& values, T const* kept, Index i, Index tokens) noexcept {
+    auto const load = [&](T const* row) AVIARY_INLINE_LAMBDA -> P {
+      if constexpr (whole)
+        return L::load(row + i);
+      else
+        return simd::load_part<P>(row, i, size_);
+    };
+    auto const store = [&](T* row, P const& x) AVIARY_INLINE_LAMBDA {
+      if constexpr (whole)
+        L::store(row + i, x);
+      else
+        simd::store_part(row, i, size_, x);
+    };
+    P const w = span_.constants(i).w, w_low = span_.constants(i).w_low, zero(T(0));
+    P dnum = L::load(dnum_ + i), dden = L::load(dden_ + i), dlog_w = L::load(dlog_w_ + i), du = L::load(du_ + i);
+    kept += i * Workspace::kept;
+    for (Index m = tokens - 1; m >= 0; --m) {
+      T const* const token = kept + m * token_;
+      P const num = L::load(token), den = L::load(token + L::lanes), bonus = L::load(token + 2 * L::lanes),
+              weight = L::load(token + 3 * L::lanes), moved = L::load(token + 4 * L::lanes), v = load(values[m]);
+      P const inverse = P(T(1)) / (den + bonus), y = L::fma(bonus, v, num) * inverse;
+      P const c = load(dy_[m]) * inverse, own = c * bonus;
+      // v - y in the sums before the token, which tells it where the bonus is all of the weight
+      P const past = own * (L::fma(den, v, zero - num) * inverse);
+      store(dk_[m], L::fma(weight, L::fma(dnum, v, dden), past));
+      store(dv_[m], L::fma(weight, dnum, own));
+      du = du + past;
+      dnum = dnum * moved;
+      dden = dden * moved;
+      dlog_w = dlog_w + L::fma(dnum, num, dden * den);
+      dnum = L::fma(dnum, w, L::fma(dnum, w_low, c));
+      dden = L::fma(dden, w, L::fma(dden, w_low, (zero - c) * y));
+    }
+    L::store(dnum_ + i, dnum);
+    L::store(dden_ + i, dden);
+    L::store(dlog_w_ + i, dlog_w);
+    L::store(du_ + i, du);
+  }
+
+  /// The gradient of the state after the last token, in units of that state.
+  void take(ConstView ds) noexcept {
+    for_packs([&](Index i) {
+      auto const load = [&](T const* row) { return simd::load_part<P>(row + first_, i, size_); };
+      P const units = load(ds.exponent) + L::load(state_.exponent + first_ + i);
+      L::store(dnum_ + i, Kernel::rescale(load(ds.num), units));
+      L::store(dden_ + i, Kernel::rescale(load(ds.den), units));
+    });
+  }
+  /// The gradient of the state before the first token, which is restored.
+  void give(View ds) const noexcept {
+    std::copy_n(dnum_, size_, ds.num + first_);
+    std::copy_n(dden_, size_, ds.den + first_);
+    for (Index c = first_; c < first_ + size_; ++c) ds.exponent[c] = T(0) - state_.exponent[c];
+  }
+
+  Call const& call_;
+  ChannelSpan<M, P> span_;
+  ChannelRowsIn<T> dy_;
+  ChannelRowsOut<T> dk_, dv_;
+  Index first_, size_, token_;
+  View state_;
+  T *dnum_, *dden_, *dlog_w_, *du_, *kept_;  // rows of the span
+};
+
+/// The gradients of memory M with packs P.
+template <class M, class P> class ChannelBackward {
+  using T = typename M::T;
+  using Call = typename M::BackwardCall;
+
+ public:
+  template <class E> static void run(Call const& call, E& executor) {
+    Index const channels = call.x.k.size();
+    Packing const packing{call.offsets, call.tokens()};
+    ChannelWorkspace<T> const plan(packing, channels, call.tape.every);
+    T* const all = plan.begin(call.workspace);
+    bool const one_by_one = executor.concurrency() <= 1;
+    for_channel_spans<T>(packing, channels, executor, [&](Index sequence, Index first, Index size, Index begin) {
+      auto const row = [&](Index n) { return plan.row(all, sequence, n); };
+      T* const kept = one_by_one ? plan.tokens_of_task(all, 0, 0) : plan.tokens_of_task(all, sequence, begin);
+      ChannelBackwardSpan<M, P> span(call, first, size, row, kept);
+      span.run(packing.begin(sequence), packing.end(sequence), packing.kept_before(sequence, call.tape.every),
+               call.dstates.empty() ? nullptr : call.dstates.of(sequence, 1));
+    });
+    add_up(call.dx.log_w, plan, all, 5);
+    add_up(call.dx.u, plan, all, 6);
+  }
+
+ private:
+  /// The sum of a row of the workspace over the sequences, in their order.
+  static void add_up(HeadSink<M::channels> const& to, ChannelWorkspace<T> const& plan, T* all, Index row) noexcept {
+    if (!to) return;
+    constexpr Index most = ChannelTile::most_channels<T>;
+    for (Index first = 0; first < to.size(); first += most) {
+      Index const size = std::min(most, to.size() - first);
+      T total[to_size(most)] = {};
+      for (Index s = 0; s < plan.sequences; ++s)
+        for (Index c = 0; c < size; ++c) total[c] += plan.row(all, s, row)[first + c];
+      to.put(0, 0, first, size, total);
+    }
+  }
+};
+
+}  // namespace AVIARY_NAMESPACE::detail
