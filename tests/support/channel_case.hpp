@@ -47,6 +47,30 @@ struct ChannelResult {
 /// The reference, in long double: where keys are large, an exponent of its own has few digits after the point.
 ChannelResult reference_result(ChannelCase const& c);
 
+/// A loss over the outputs and the final states of a case: the sum of y dy, mean dmean and weight dweight, as ChannelResult
+/// has them.
+struct ChannelLoss {
+  std::vector<float> dy, dmean, dweight;  // (tokens, C), (sequences, C) each
+
+  ChannelLoss(std::uint64_t seed, ChannelCase const& c);
+};
+
+/// Its gradients. Those of the sums of an initial state are in units that all implementations share: times that state's sum of
+/// weights or, if it is empty, times the first token's largest weight in anything, by channel_unit.
+struct ChannelGradients {
+  std::vector<double> log_w, k, v, u, num, den;  // (C), (tokens, C) ..., (sequences, C) each
+};
+
+/// The logarithm of the unit of gradients of the sums of a sequence's initial state.
+long double channel_unit(ChannelCase const& c, Index sequence, Index channel);
+
+/// Token by token from stored states, in long double (equations of "RWKV: Reinventing RNNs", made stable by a running
+/// exponent for the gradients too).
+ChannelGradients reference_gradients(ChannelCase const& c, ChannelLoss const& loss);
+
+/// The same by central differences of the reference, for small cases with natural numbers.
+ChannelGradients difference_gradients(ChannelCase const& c, ChannelLoss const& loss);
+
 template <class S> S channel_state(Index channels) {
   if constexpr (std::is_constructible_v<S, Index>)
     return S(channels);

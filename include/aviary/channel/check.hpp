@@ -42,6 +42,7 @@ template <class M> class ChannelCheck {
     GivenCall const all = given("backward", "dy", packing, rows, states);
     if (every <= 0) return all.sentence("tape.every is %td, expected at least 1", every);
     if (std::string words = wrong_call(all); !words.empty()) return words;
+    if (call.dy.data() == nullptr && packing.tokens * channels > 0) return all.sentence("dy is a null pointer");
     Index const found = static_cast<Index>(call.workspace.size()),
                 needed = ChannelWorkspace<typename M::T>(packing, channels, every).size();
     if (found < needed) return all.sentence("workspace has %td numbers, expected at least %td", found, needed);
