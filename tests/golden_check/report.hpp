@@ -15,6 +15,7 @@ class Report {
     test::Error const error = test::max_error(x, expected);
     bool const ok = error <= bound;
     ++(ok ? ok_ : failed_);
+    if (tensor.starts_with("grad")) ++gradients_;
     std::printf("%s  %s  %s  %.2e  bound %.0e  %s\n", file.c_str(), tensor.c_str(), type.c_str(), error.value, bound,
                 ok ? "ok" : "FAIL");
   }
@@ -30,13 +31,14 @@ class Report {
 
   /// Prints the counts; false if anything failed, or nothing was compared.
   bool finish() const {
+    std::printf("%d gradients compared\n", gradients_);
     std::printf("%d ok, %d FAIL, %d skipped\n", ok_, failed_, skipped_);
     return failed_ == 0 && ok_ > 0;
   }
   int seen() const { return ok_ + failed_ + skipped_; }
 
  private:
-  int ok_ = 0, failed_ = 0, skipped_ = 0;
+  int ok_ = 0, failed_ = 0, skipped_ = 0, gradients_ = 0;
 };
 
 }  // namespace aviary::golden_check
