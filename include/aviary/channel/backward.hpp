@@ -1,17 +1,15 @@
 #pragma once
-/// Gradients of packed sequences. With g the gradient of a loss with respect to num after a token and h that with respect to
-/// den, of which those before the token follow,
+/// Gradients of packed sequences, from the last token to the first. With the gradients dnum, dden of the sums after a token,
 ///
-///     c  = dy / (den + bonus)          bonus = e^(u + k)          weight = e^k
-///     dv = c bonus + weight g
-///     dk = c bonus (v - y) + weight (g v + h)          du += c bonus (v - y)
-///     dlog_w += w (g num + h den)
-///     g' = w g + c                     h' = w h - c y
+///     c    = dy / (den + bonus)                                      bonus = e^(u + k)
+///     dv   = c bonus + weight dnum                                   weight = e^k
+///     dk   = c bonus (v - y) + weight (dnum v + dden)                du     = sum of c bonus (v - y)
+///     dnum = w dnum + c               dden = w dden - c y            dlog_w = sum of w (dnum num + dden den)
 ///
-/// These are the derivatives of the sums as `forward` keeps them: g and h belong to num and den relative to 2^exponent, so
-/// they lie relative to 2^-exponent, and where the exponent moves they go along by the same power of two. No size of k
-/// makes them overflow: |g| is at most the sum of |dy| / den. And the way back needs no exponential: bonuses and weights are
-/// kept from the way forwards, which goes from one state of the tape to the next.
+/// where num and den are the sums before the token. These are the derivatives of the sums as `forward` keeps them, relative to
+/// 2^exponent: dnum and dden lie relative to 2^-exponent, and where the exponent moves they go along by the same power of
+/// two. So no size of k makes them overflow, as |dnum| is at most the sum of the later |dy| over den. The way back needs no
+/// exponential: the sums, bonuses and weights are kept from a way forwards, from one state of the tape to the next.
 #include <algorithm>
 #include <cstdint>
 #include <span>
@@ -20,14 +18,36 @@
 
 namespace AVIARY_NAMESPACE::detail {
 
+/// What the way back needs of a token, for a pack of channels. In the workspace it lies side by side.
+template <class P> struct ChannelKept {
+  using L = simd::Pack<P>;
+  using T = typename L::value_type;
+  static constexpr Index numbers = 5;  ///< for each channel
+
+  P num, den;       ///< the sums before the token
+  P bonus, weight;  ///< of the token
+  P moved;          ///< what moved the sums to another exponent
+
+  static AVIARY_INLINE ChannelKept load(T const* p) noexcept {
+    return {L::load(p), L::load(p + L::lanes), L::load(p + 2 * L::lanes), L::load(p + 3 * L::lanes),
+            L::load(p + 4 * L::lanes)};
+  }
+  AVIARY_INLINE void store(T* p) const noexcept {
+    L::store(p, num);
+    L::store(p + L::lanes, den);
+    L::store(p + 2 * L::lanes, bonus);
+    L::store(p + 3 * L::lanes, weight);
+    L::store(p + 4 * L::lanes, moved);
+  }
+};
+
 /// Where things lie in the workspace of a call: rows of whole lines, for each sequence; then what is kept of the tokens
 /// between two states of the tape, for each task. A serial executor has one task at a time, and stays in the cache.
 template <class T> struct ChannelWorkspace {
   static constexpr Index line = alignment / static_cast<Index>(sizeof(T));
-  /// The running state (num, den, exponent), gradients of num and den, and the sums for log_w and u.
-  static constexpr Index rows = 7;
-  /// num and den before a token, its bonus and weight, and what moved the sums.
-  static constexpr Index kept = 5;
+  static constexpr Index kept = ChannelKept<T>::numbers;
+  /// The running state, gradients of its sums, and the sums that are the gradients of log_w and u.
+  enum Row : Index { num, den, exponent, dnum, dden, dlog_w, du, rows };
 
   Index sequences, channels, tokens;  ///< tokens: at most so many are kept at once
 
@@ -60,7 +80,7 @@ template <class M, class P> class ChannelBackwardSpan {
   using ConstView = ChannelView<T const, M::channels>;
 
  public:
-  /// `row(n)` is row n of the workspace for this sequence, `kept` where tokens of this task are kept.
+  /// `row(n)` is a row of the workspace for this sequence, `kept` where tokens of this task are kept.
   template <class Row>
   ChannelBackwardSpan(Call const& call, Index first, Index size, Row&& row, T* kept) noexcept
       : call_(call),
@@ -68,15 +88,15 @@ template <class M, class P> class ChannelBackwardSpan {
         first_(first),
         size_(size),
         token_(padded<T>(size) * Workspace::kept),
-        state_{row(0), row(1), row(2), call.x.k.size()},
-        dnum_(row(3) + first),
-        dden_(row(4) + first),
-        dlog_w_(row(5) + first),
-        du_(row(6) + first),
+        state_{row(Workspace::num), row(Workspace::den), row(Workspace::exponent), call.x.k.size()},
+        dnum_(row(Workspace::dnum) + first),
+        dden_(row(Workspace::dden) + first),
+        dlog_w_(row(Workspace::dlog_w) + first),
+        du_(row(Workspace::du) + first),
         kept_(kept) {}
 
   /// Tokens [begin, end), whose states are those of the tape from number `state` on. ds: the gradient of the state, or null.
-  void run(Index begin, Index end, Index state, typename M::State* ds) noexcept {
+  void run(Index begin, Index end, Index state, typename M::StateGradient* ds) noexcept {
     for (T* const row : {dnum_, dden_, dlog_w_, du_}) std::fill_n(row, padded<T>(size_), T(0));
     if (begin == end) return;
     Index const every = call_.tape.every;
@@ -119,12 +139,8 @@ template <class M, class P> class ChannelBackwardSpan {
     for (Index at = 0; at < n; at += ChannelTile::most_tokens) {
       ChannelTile const tile{first_, size_, t + at, std::min(ChannelTile::most_tokens, n - at)};
       span_.run(state_, tile, [&]<bool whole>(Index i, Index m, auto const& x, auto const& before, P const&) {
-        T* const to = kept_ + (at + m) * token_ + i * Workspace::kept;
-        L::store(to, before.num);
-        L::store(to + L::lanes, before.den);
-        L::store(to + 2 * L::lanes, x.bonus);
-        L::store(to + 3 * L::lanes, x.weight);
-        L::store(to + 4 * L::lanes, x.moved);
+        ChannelKept<P>{before.num, before.den, x.bonus, x.weight, x.moved}.store(kept_ + (at + m) * token_ +
+                                                                                 i * Workspace::kept);
       });
     }
   }
@@ -165,10 +181,8 @@ template <class M, class P> class ChannelBackwardSpan {
     P dnum = L::load(dnum_ + i), dden = L::load(dden_ + i), dlog_w = L::load(dlog_w_ + i), du = L::load(du_ + i);
     kept += i * Workspace::kept;
     for (Index m = tokens - 1; m >= 0; --m) {
-      T const* const token = kept + m * token_;
-      P const num = L::load(token), den = L::load(token + L::lanes), bonus = L::load(token + 2 * L::lanes),
-              weight = L::load(token + 3 * L::lanes), moved = L::load(token + 4 * L::lanes), v = load(values[m]);
-      P const inverse = P(T(1)) / (den + bonus), y = L::fma(bonus, v, num) * inverse;
+      auto const [num, den, bonus, weight, moved] = ChannelKept<P>::load(kept + m * token_);
+      P const v = load(values[m]), inverse = P(T(1)) / (den + bonus), y = L::fma(bonus, v, num) * inverse;
       P const c = load(dy_[m]) * inverse, own = c * bonus;
       // v - y in the sums before the token, which tells it where the bonus is all of the weight
       P const past = own * (L::fma(den, v, zero - num) * inverse);
@@ -231,8 +245,8 @@ template <class M, class P> class ChannelBackward {
       span.run(packing.begin(sequence), packing.end(sequence), packing.kept_before(sequence, call.tape.every),
                call.dstates.empty() ? nullptr : call.dstates.of(sequence, 1));
     });
-    add_up(call.dx.log_w, plan, all, 5);
-    add_up(call.dx.u, plan, all, 6);
+    add_up(call.dx.log_w, plan, all, plan.dlog_w);
+    add_up(call.dx.u, plan, all, plan.du);
   }
 
  private:

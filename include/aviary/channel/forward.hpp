@@ -92,8 +92,8 @@ template <class M, class P> class ChannelSpan {
   /// Runs state s through a tile. put.operator()<whole>(i, m, y, before, k) takes the output of the pack that begins with
   /// channel i, for token m with key k, and the sums before it; `whole` says that no lane is past the end of the span.
   template <class Put> void run(View s, ChannelTile const& at, Put&& put) noexcept {
-    keys(at);
-    values(at);
+    k_.open(x_.k, at);
+    v_.open(x_.v, at);
     Index i = 0;
     for (; i + L::lanes <= at.size; i += L::lanes) run_pack<true>(s, at, i, put);
     if (i < at.size) run_pack<false>(s, at, i, put);
@@ -110,7 +110,7 @@ template <class M, class P> class ChannelSpan {
       else
         return simd::load_part<P>(row, i, at.size);
     };
-    typename Kernel::Constants const constants = this->constants(i);
+    typename Kernel::Constants const constants = constants_[i / L::lanes];
     typename Kernel::Sums sums{load(s.num + at.first), load(s.den + at.first), load(s.exponent + at.first)};
     for (Index m = 0; m < at.tokens; ++m) {
       auto const before = sums;

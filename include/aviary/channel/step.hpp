@@ -61,20 +61,21 @@ template <class P> struct ChannelKernel {
     P const n = power(k), factor = P(T(1)) + growth(k, n);
     P distance = n - s.exponent;
     P const bonus = L::scale(c.u * factor, bounded(distance + c.u_power, Limits::reach));
-    P const read_num = L::fma(bonus, v, s.num), read_den = s.den + bonus;
-    P moved(T(1));
-    if (L::any((c.rise < distance) || (s.den < P(Limits::least)))) [[unlikely]] {
-      moved = move_exponent(s, c, n);
-      distance = n - s.exponent;
-    }
-    P const weight = L::scale(factor, L::max(P(-Limits::reach), distance));
-    s.num = L::fma(s.num, c.w, L::fma(s.num, c.w_low, weight * v));
-    s.den = L::fma(s.den, c.w, L::fma(s.den, c.w_low, weight));
-    return {read_num, read_den, bonus, weight, moved};
+    ChannelReading<P> x;
+    x.num = L::fma(bonus, v, s.num);
+    x.den = s.den + bonus;
+    x.bonus = bonus;
+    x.moved = P(T(1));
+    if (L::any((c.rise < distance) || (s.den < P(Limits::least)))) [[unlikely]]
+      distance = move_exponent(s, c, n, x.moved);
+    x.weight = L::scale(factor, L::max(P(-Limits::reach), distance));
+    s.num = L::fma(s.num, c.w, L::fma(s.num, c.w_low, x.weight * v));
+    s.den = L::fma(s.den, c.w, L::fma(s.den, c.w_low, x.weight));
+    return x;
   }
 
-  /// An exponent for sums before a token with key k. It is theirs, and of empty sums, which have any, one where all weights
-  /// of the token are numbers: its own in the output, and what it leaves of sums before it.
+  /// The exponent of sums before a token with key k. Where they are empty, which leaves it open, one at which no weight of
+  /// the token's is far above 1: neither its bonus, nor what it would leave of the sums relative to its key.
   AVIARY_HOST_DEVICE static AVIARY_INLINE P exponent_before(Sums const& s, Constants const& c, P const& k) noexcept {
     return L::select(s.den < P(Limits::smallest), power(k) + L::min(c.u_power, P(T(0)) - c.w_power), s.exponent);
   }
@@ -135,14 +136,15 @@ template <class P> struct ChannelKernel {
   }
 
   /// Moves the sums to another exponent where a key is far above or den has become small, and applies those decays that
-  /// are powers of two. Returns what the sums were multiplied by.
-  AVIARY_HOST_DEVICE static AVIARY_INLINE P move_exponent(Sums& s, Constants const& c, P const& key) noexcept {
+  /// are powers of two: `moved` is what the sums were multiplied by. Returns how far above the exponent the key is then.
+  AVIARY_HOST_DEVICE static AVIARY_INLINE P move_exponent(Sums& s, Constants const& c, P const& key,
+                                                          P& moved) noexcept {
     s.exponent = s.exponent + c.w_power;
     auto const moves = (P(Limits::rise) < key - s.exponent) || (s.den < P(Limits::least));
     P const exponent = L::select(moves, L::max(own_exponent(s), key), s.exponent);
-    P const factor = L::scale(P(T(1)), bounded(s.exponent - exponent, Limits::most));
-    s = {s.num * factor, s.den * factor, exponent};
-    return factor;
+    moved = L::scale(P(T(1)), bounded(s.exponent - exponent, Limits::most));
+    s = {s.num * moved, s.den * moved, exponent};
+    return key - exponent;
   }
 };
 
