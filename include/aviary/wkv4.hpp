@@ -11,7 +11,7 @@
 
 namespace AVIARY_NAMESPACE {
 
-/// State, Token, Inputs, Segment; step, forward, summarize, compose, apply, add_initial_state.
+/// State, Token, Inputs, Gradients, Segment; step, forward, backward, summarize, compose, apply, add_initial_state.
 template <class T, Index C = dynamic> using Wkv4 = ChannelMemory<T, C>;
 
 }  // namespace AVIARY_NAMESPACE

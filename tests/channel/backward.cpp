@@ -2,8 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
+#include <numbers>
 
 #include "aviary/simd/instruction_sets.hpp"
 #include "aviary/wkv4.hpp"
@@ -424,6 +426,16 @@ TEST_CASE("backward: sequences without a token") {
   BackwardRun<M> const none = backward(BackwardRun<M>(no_sequence, ChannelLoss(23, no_sequence)));
   check_equal(none.dlog_w, std::vector<float>(24));
   check_equal(none.du, std::vector<float>(24));
+}
+
+TEST_CASE("import_state: gradients of aa and bb at some pp") {
+  std::array<double, 4> const daa{1.5, -3, 0, 0}, dbb{0, 2, -0.25, 0}, minus_pp{-70.25, 300, 2, 1e30};
+  Wkv4<double, 4>::StateGradient ds;
+  import_state(ds.view(), daa, dbb, minus_pp);
+  for (Index c = 0; c < 4; ++c) {
+    double const unit = std::exp(ds.exponent[c] * std::numbers::ln2 - (c < 3 ? minus_pp[to_size(c)] : 0));
+    check_approx(std::array{ds.num[c] * unit, ds.den[c] * unit}, std::array{daa[to_size(c)], dbb[to_size(c)]}, 1e-13);
+  }
 }
 
 TEST_CASE("backward: allocates nothing") {

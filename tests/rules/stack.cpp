@@ -102,6 +102,17 @@ TEST_CASE("stack: 64 KiB for any number of channels" * doctest::skip(skipped)) {
             }),
             24);
   check_use("forward", stack_use([&] { M::forward({.x = in, .y = out, .states = {&state, 1}}); }), 64);
+  std::vector<M::State> kept(M::tape_size(in), state);
+  std::vector<float> workspace(M::backward_workspace(in));
+  check_use("backward", stack_use([&] {
+              M::backward({.x = in,
+                           .dy = row,
+                           .tape = {.states = kept},
+                           .dx = {.k = out, .v = weights},
+                           .dstates = {&state, 1},
+                           .workspace = workspace});
+            }),
+            64);
   check_use("summarize", stack_use([&] {
               M::summarize({.x = in, .segments = {&segment, 1}, .y = out, .state_weights = weights});
             }),

@@ -99,6 +99,7 @@ inline double less_powers(double power, double x) noexcept {
 
 /// @name Other implementations' states
 /// They keep (aa, bb, pp), with sums aa e^pp and bb e^pp; aa = bb = 0 and pp = -1e30 for the empty context.
+/// Gradients of aa and bb at some pp become the gradient of a state by import_state(ds, daa, dbb, -pp).
 ///@{
 template <class T, Index C>
 void import_state(ChannelView<T, C> s, VecView<std::type_identity_t<T> const> aa,
@@ -106,7 +107,7 @@ void import_state(ChannelView<T, C> s, VecView<std::type_identity_t<T> const> aa
   AVIARY_ASSERT(aa.size() == s.channels() && bb.size() == s.channels() && pp.size() == s.channels());
   for (Index c = 0; c < s.channels(); ++c) {
     s.num[c] = s.den[c] = s.exponent[c] = T(0);
-    if (bb[c] == 0) continue;
+    if (aa[c] == 0 && bb[c] == 0) continue;
     double const power = std::round(double{pp[c]} * std::numbers::log2e);
     double const rest = std::exp(-detail::less_powers(power, double{pp[c]}));
     int lift = 0;
