@@ -1,5 +1,5 @@
-/// Speed of WKV-4: single steps, packed sequences and their segments beside the reference, a plain loop with std::exp, and a bare pass over
-/// the same keys, values and outputs.
+/// Speed of WKV-4: single steps, packed sequences, their gradients and their segments beside the reference, a plain loop
+/// with std::exp, and a bare pass over the same keys, values and outputs.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -32,11 +32,19 @@ template <class T> class Layer {
     for (T const e : make.normals(channels)) log_w_.push_back(-std::exp(e));
     y_.resize(k_.size());
     state_weights_.resize(k_.size());
+    dy_ = make.normals(n);
+    dk_.resize(k_.size());
+    dv_.resize(k_.size());
+    dlog_w_.resize(u_.size());
+    du_.resize(u_.size());
+    kept_.assign(Memory::tape_size(inputs()), state_);
+    workspace_.resize(Memory::backward_workspace(inputs()));
     aa_.resize(u_.size());
     bb_.resize(u_.size());
     pp_.resize(u_.size(), T(-1e30));
     forward();  // from the empty context to ordinary numbers
     plain();
+    forward_with_tape();
   }
 
   /// Tokens times channels: what one call of any of these goes through.
@@ -46,6 +54,23 @@ template <class T> class Layer {
 
   void forward() {
     Memory::forward({.x = inputs(), .y = {y_.data(), tokens_, 1, channels_}, .states = {&state_, 1}});
+    benchmark::ClobberMemory();
+  }
+  /// Forward, with the states that gradients need.
+  void forward_with_tape() {
+    Memory::forward(
+        {.x = inputs(), .y = {y_.data(), tokens_, 1, channels_}, .states = {&state_, 1}, .tape = {.states = kept_}});
+    benchmark::ClobberMemory();
+  }
+  void backward() {
+    Memory::backward({.x = inputs(),
+                      .dy = {dy_.data(), tokens_, 1, channels_},
+                      .tape = {.states = kept_},
+                      .dx = {.log_w = {dlog_w_.data(), 1, channels_},
+                             .k = {dk_.data(), tokens_, 1, channels_},
+                             .v = {dv_.data(), tokens_, 1, channels_},
+                             .u = {du_.data(), 1, channels_}},
+                      .workspace = workspace_});
     benchmark::ClobberMemory();
   }
   void summarize() {
@@ -104,8 +129,9 @@ template <class T> class Layer {
   }
 
   Index channels_, tokens_;
-  std::vector<T> log_w_, k_, v_, u_, y_, state_weights_, aa_, bb_, pp_;
+  std::vector<T> log_w_, k_, v_, u_, y_, state_weights_, aa_, bb_, pp_, dy_, dlog_w_, dk_, dv_, du_, workspace_;
   typename Memory::State state_;
+  std::vector<typename Memory::State> kept_;
   typename Memory::Segment segment_;
 };
 
@@ -131,6 +157,7 @@ template <class T> void add_kernels(std::string const& type) {
       add<T>("wkv4/forward" + shape, channels, tokens, [](Layer<T>& x) { x.forward(); });
     }
     std::string const shape = "/" + type + "/C" + std::to_string(channels) + "/T256" + end;
+    add<T>("wkv4/backward" + shape, channels, 256, [](Layer<T>& x) { x.backward(); });
     add<T>("wkv4/summarize" + shape, channels, 256, [](Layer<T>& x) { x.summarize(); });
     add<T>("wkv4/reference" + shape, channels, 256, [](Layer<T>& x) { x.reference(); });
     add<T>("wkv4/plain" + shape, channels, 256, [](Layer<T>& x) { x.plain(); });
@@ -172,6 +199,9 @@ void short_table() {
   row("step, 2048 channels", 2048, 1, &Layer<float>::steps);
   row("forward, T = 256, 768 channels", 768, 256, &Layer<float>::forward);
   row("forward, T = 1024, 2048", 2048, 1024, &Layer<float>::forward);
+  row("the same with a tape", 2048, 1024, &Layer<float>::forward_with_tape);
+  row("backward, T = 256, 768", 768, 256, &Layer<float>::backward);
+  row("backward, T = 1024, 2048", 2048, 1024, &Layer<float>::backward);
 }
 
 }  // namespace
