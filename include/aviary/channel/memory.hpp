@@ -95,7 +95,7 @@ template <class Number, Index C = dynamic> class ChannelMemory {
     return to_size(packing.kept_before(packing.sequences(), every));
   }
 
-  /// @name Gradients of the sum of y dy and, where the final states have gradients, of what these belong to
+  /// @name Gradients of a loss, from those of the outputs and of the final states
   ///@{
   /// Where gradients of the inputs go, each of any floating format. {}: not wanted.
   struct Gradients {
@@ -104,10 +104,9 @@ template <class Number, Index C = dynamic> class ChannelMemory {
     HeadSink<C> u = {};      ///< (1, C): the sum over tokens and sequences
   };
 
-  /// The gradient of a state: num 2^exponent with respect to the sum num 2^exponent of the state, and den 2^exponent with
-  /// respect to its other sum, so one exponent is a power of the gradients and the other one of the sums. Where they cancel,
-  /// num and den are the gradients with respect to the num and den of the state: of a loss that reads these,
-  /// {dnum, dden, -exponent of the state}. StateGradient(channels) is 0.
+  /// The gradient of a state, in the form of a state: with respect to its two sums it is num 2^exponent and den 2^exponent. A
+  /// loss that reads num and den of a state as they stand there has the gradient {dnum, dden, -exponent of that state}.
+  /// StateGradient(channels) is 0.
   using StateGradient = State;
 
   struct BackwardCall {
@@ -115,9 +114,9 @@ template <class Number, Index C = dynamic> class ChannelMemory {
     Source<C> dy;       ///< (tokens, 1, C), the gradient of y
     Tape tape;          ///< what `forward` kept of the same inputs
     Gradients dx = {};  ///< overwritten; must overlap neither x nor dy
-    /// One per sequence: the gradient of the final states in, that of the initial ones out, whose exponents are minus those
-    /// of the initial states; where one is empty, and its exponent means nothing, one that suits its first token. Handed to
-    /// the call for the tokens before, it continues as one call would. None: 0, and not wanted.
+    /// One per sequence: the gradient of the final state in, that of the initial state out. What comes out has minus the
+    /// exponent of the initial state or, of an empty one, whose exponent means nothing, one that suits the first token. The
+    /// call for the tokens before takes it as it is, and goes on as one call over both would. None: 0, and not wanted.
     States<StateGradient> dstates = std::span<StateGradient>();
     std::span<T> workspace;               ///< backward_workspace(x, offsets, tape.every) numbers, overwritten
     std::span<Index const> offsets = {};  ///< n + 1 token positions of n sequences; none: one sequence
@@ -130,7 +129,8 @@ template <class Number, Index C = dynamic> class ChannelMemory {
   /// executor throws.
   /// Error:  |dk - dk_ref| <= 1e-5 max|dk_ref| in float against the double reference, and the same for v and u; of log_w,
   ///         a sum of what nearly cancels, 1e-4 of the Euclidean norm.
-  /// Cost:   one polynomial (of k), 50 further operations and a division per token and pack of channels: twice `forward`.
+  /// Cost:   one polynomial (of k), 50 further operations and a division per token and pack of channels: 1.6 to 1.8
+  ///         times the time of `forward`.
   template <class P = simd::Native<T>, Executor E = Serial>
   static void backward(BackwardCall const& call, E&& executor = {}) {
     AVIARY_ASSERT_CALL(check(call));
