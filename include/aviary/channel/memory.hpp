@@ -129,8 +129,8 @@ template <class Number, Index C = dynamic> class ChannelMemory {
   /// executor throws.
   /// Error:  |dk - dk_ref| <= 1e-5 max|dk_ref| in float against the double reference, and the same for v and u; of log_w,
   ///         a sum of what nearly cancels, 1e-4 of the Euclidean norm.
-  /// Cost:   one polynomial (of k), 50 further operations and a division per token and pack of channels: 1.6 to 1.8
-  ///         times the time of `forward`.
+  /// Cost:   one polynomial (of k), 50 further operations and a division per token and pack of channels: twice the
+  ///         instructions of `forward`.
   template <class P = simd::Native<T>, Executor E = Serial>
   static void backward(BackwardCall const& call, E&& executor = {}) {
     AVIARY_ASSERT_CALL(check(call));
