@@ -72,6 +72,14 @@ template <class T> struct SequenceField {
   template <Index N> operator HeadSource<N>() const noexcept { return {data, heads}; }
 };
 
+/// Where its gradient goes.
+template <class T> struct GradientField {
+  T* data;
+  Index tokens, heads;
+  template <Index N> operator Sink<N>() const noexcept { return {data, tokens, heads}; }
+  template <Index N> operator HeadSink<N>() const noexcept { return {data, heads}; }
+};
+
 /// The same for one token of one head; `row` counts tokens and heads, or heads alone where all tokens share the field.
 template <class T> struct TokenField {
   T const* data;
@@ -142,6 +150,28 @@ template <class M, Stored In = typename M::T> class Layers {
                          executor);
   }
 
+  /// What forward does, with a tape for backward, which keeps readings where there are any.
+  template <class Executor = Serial> void forward_with_tape(Executor&& executor = {}) {
+    typename M::ForwardCall one = call(0);
+    make_tape(one.x);
+    one.tape = tape();
+    M::forward(one, executor);
+  }
+  /// The gradients of all inputs, from those of the outputs, over the first layer.
+  template <class Executor = Serial> void backward(Executor&& executor = {}) {
+    if (gradients_.front().empty()) {
+      forward_with_tape(executor);
+      for (auto& of_field : gradients_) of_field.resize(y_.size());
+      scratch_.resize(M::backward_workspace(inputs(all), heads_, {}, 16, executor.concurrency()));
+    }
+    M::backward({.x = inputs(all),
+                 .dy = {y_.data(), tokens_, heads_},
+                 .tape = tape(),
+                 .dx = gradients(all),
+                 .workspace = scratch_},
+                executor);
+  }
+
   std::vector<State>& states() { return states_; }
 
  private:
@@ -201,6 +231,18 @@ template <class M, Stored In = typename M::T> class Layers {
   template <std::size_t... i> typename M::Token token(Index t, Index h, std::index_sequence<i...>) const {
     return {TokenField<T>{fields_[i].data(), per_head(kinds[i]) ? h : t * heads_ + h}...};
   }
+  template <std::size_t... i> typename M::Gradients gradients(std::index_sequence<i...>) {
+    return {GradientField<T>{gradients_[i].data(), tokens_, heads_}...};
+  }
+  void make_tape(typename M::Inputs const& x) {
+    kept_.resize(M::tape_size(x));
+    readings_.resize(y_.size());
+  }
+  typename M::Tape tape() {
+    typename M::Tape tape{.states = kept_};
+    if constexpr (requires { tape.readings; }) tape.readings = {readings_.data(), tokens_, heads_};
+    return tape;
+  }
   typename M::ForwardCall call(Index layer) {
     return {.x = inputs(all),
             .y = {y_.data(), tokens_, heads_},
@@ -209,8 +251,9 @@ template <class M, Stored In = typename M::T> class Layers {
 
   Index layers_, heads_, tokens_;
   Fields fields_;
-  AlignedVector<T> y_, corrected_, scratch_;
-  std::vector<State> states_;
+  AlignedVector<T> y_, corrected_, scratch_, readings_;
+  std::array<AlignedVector<T>, kinds.size()> gradients_;
+  std::vector<State> states_, kept_;
   std::vector<typename M::Segment> segments_;
 };
 
