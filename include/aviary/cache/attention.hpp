@@ -20,6 +20,7 @@
 #include "aviary/core/scratch.hpp"
 #include "aviary/dense/linear.hpp"
 #include "aviary/dense/panels.hpp"
+#include "aviary/dense/rows.hpp"
 
 namespace AVIARY_NAMESPACE {
 
@@ -133,6 +134,14 @@ template <class T> class OnlineAttention {
         simd::transform(
             shape_.head_size, y, [factor](auto const& e) { return e * std::remove_cvref_t<decltype(e)>(factor); }, y);
       }
+  }
+
+  /// Writes the logarithm of the sum of exp(q . k) of each query and head (m, heads), if it is wanted.
+  void log_sums(MatSink<T> to) const noexcept {
+    if (!to.wanted()) return;
+    AVIARY_ASSERT(to.rows() == y_.rows() && to.columns() == shape_.heads);
+    for (Index t = 0; t < y_.rows(); ++t)
+      for (Index h = 0; h < shape_.heads; ++h) to(t, h) = most_(t, h) + std::log(sum_(t, h));
   }
 
  private:
@@ -264,6 +273,13 @@ template <class T> class KeyValueCache {
   ///   A NaN or infinity among the values of a block reaches all queries that see a part of the block.
   template <Executor E = Serial>
   void attend(MatView<T const> q, Index position, MatView<T> y, Scratch<T>& scratch, E&& executor = {}) const {
+    attend(q, position, y, {}, scratch, executor);
+  }
+  /// The same, for gradients later (see attention_backward.hpp): it writes log_sums (m, heads), the logarithm of the sum of
+  /// exp(q . k) of each query and head.
+  template <Executor E = Serial>
+  void attend(MatView<T const> q, Index position, MatView<T> y, MatSink<T> log_sums, Scratch<T>& scratch,
+              E&& executor = {}) const {
     AVIARY_ASSERT(position >= 0 && position + q.rows() <= size_);
     typename Scratch<T>::Frame const frame(scratch);
     detail::OnlineAttention<T> const attention(q, shape_, position, y, scratch);
@@ -272,6 +288,7 @@ template <class T> class KeyValueCache {
       attention.add(blocks_[to_size(first / detail::attention_block)].data(), first,
                     std::min(detail::attention_block, end - first), executor);
     attention.finish();
+    attention.log_sums(log_sums);
   }
 
  private:

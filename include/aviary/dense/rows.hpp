@@ -8,7 +8,25 @@
 #include "aviary/dense/weights.hpp"
 #include "aviary/simd/pack.hpp"
 
-namespace AVIARY_NAMESPACE::detail {
+namespace AVIARY_NAMESPACE {
+
+/// Rows that a call writes or, where they are a gradient, adds to. {} means that they are not wanted.
+template <class T> struct MatSink : MatView<T> {
+  MatSink() noexcept : MatView<T>(nullptr, 0, 0) {}
+  MatSink(MatView<T> m) noexcept : MatView<T>(m) {}
+  bool wanted() const noexcept { return this->data() != nullptr; }
+  /// The n rows from row `first` on; still none if none is wanted.
+  MatSink rows_of(Index first, Index n) const noexcept { return wanted() ? MatSink(this->rows(first, n)) : MatSink(); }
+};
+
+/// The same for a row of numbers.
+template <class T> struct VecSink : VecView<T> {
+  VecSink() noexcept : VecView<T>(nullptr, 0) {}
+  VecSink(VecView<T> v) noexcept : VecView<T>(v) {}
+  bool wanted() const noexcept { return this->data() != nullptr; }
+};
+
+namespace detail {
 
 template <class T> AlignedVector<std::remove_const_t<T>> copy_of(VecView<T> v) { return {v.begin(), v.end()}; }
 
@@ -31,6 +49,19 @@ template <class T, class F, class... From> void transform_rows(MatView<T> to, F&
   for (Index t = 0; t < to.rows(); ++t) simd::transform(to.columns(), to[t].data(), f, row_of(from, t)...);
 }
 
+/// to += x, for all rows.
+template <class T> void add_rows(MatView<T> to, MatView<T const> x) noexcept {
+  transform_rows(
+      to, [](auto const& sum, auto const& e) { return sum + e; }, to, x);
+}
+
+/// sum += the sum of all rows, one after another, if it is wanted.
+template <class T> void add_sum_of_rows(VecSink<T> sum, MatView<T const> x) noexcept {
+  if (!sum.wanted()) return;
+  AVIARY_ASSERT(sum.size() == x.columns());
+  for (Index t = 0; t < x.rows(); ++t) add_rows(MatView<T>(sum.data(), 1, sum.size()), x.rows(t, 1));
+}
+
 /// Checks the shapes of a layer's weights.
 /// @throws std::invalid_argument with layer, weight, found and expected shape
 struct ExpectShapes {
@@ -51,4 +82,5 @@ struct ExpectShapes {
   }
 };
 
-}  // namespace AVIARY_NAMESPACE::detail
+}  // namespace detail
+}  // namespace AVIARY_NAMESPACE
