@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "aviary/layers/gold.hpp"
+#include "aviary/layers/gold_backward.hpp"
 #include "aviary/reference/gold.hpp"
 #include "support/golden.hpp"
 #include "support/layer_case.hpp"
@@ -86,18 +87,22 @@ template <class T> struct GoldCase {
         x(rows(file, "x", b)),
         normalized(true) {
     std::iota(ids.begin(), ids.end(), 0);
-    for (char const* name : {"maa_x", "maa_q", "maa_v_cache", "maa_k", "maa_v", "maa_q_w1", "maa_q_w2", "maa_kv_w1",
-                             "maa_kv_w2", "key_w1", "key_w2", "value_w1", "value_w2"})
-      take(file, name, std::string("att.time_") + name);
-    for (std::string const name : {"ln_q", "ln_k", "ln_v", "ln_x"}) {
-      take(file, name, "att." + name + ".weight");
-      take(file, name + ".bias", "att." + name + ".bias");
-    }
-    for (std::string const name : {"query", "output"}) take(file, name, "att." + name + ".weight");
-    take(file, "w_a", "w_kv_cache_a.weight");
-    take(file, "w_b", "w_kv_cache_b.weight");
+    for (char const* name :
+         {"maa_x",     "maa_q",     "maa_v_cache", "maa_k",     "maa_v",     "maa_q_w1",  "maa_q_w2",
+          "maa_kv_w1", "maa_kv_w2", "key_w1",      "key_w2",    "value_w1",  "value_w2",  "ln_q",
+          "ln_k",      "ln_v",      "ln_x",        "ln_q.bias", "ln_k.bias", "ln_v.bias", "ln_x.bias",
+          "query",     "output",    "w_a",         "w_b"})
+      take(file, name);
     auto const shift = file.tensors().tensor("shift0").template read<T>();
     before.assign(shift.begin() + b * channels, shift.begin() + (b + 1) * channels);
+  }
+
+  /// What golden files call a tensor.
+  static std::string name_in_files(std::string const& name) {
+    if (name.starts_with("w_")) return "w_kv_cache" + name.substr(1) + ".weight";
+    if (name.ends_with(".bias")) return "att." + name;
+    bool const is_weight = name.starts_with("ln_") || name == "query" || name == "output";
+    return is_weight ? "att." + name + ".weight" : "att.time_" + name;
   }
 
   static Index sequences(GoldenFile const& file) { return file.size("x", 0); }
@@ -183,7 +188,8 @@ template <class T> struct GoldCase {
   }
 
  private:
-  void take(GoldenFile const& file, std::string const& name, std::string const& tensor) {
+  void take(GoldenFile const& file, std::string const& name) {
+    std::string const tensor = name_in_files(name);
     auto const shape = file.tensors().tensor(tensor).shape;
     Index const columns = static_cast<Index>(shape.back());
     auto numbers = file.tensors().tensor(tensor).template read<T>();
@@ -227,6 +233,76 @@ template <class T, class S = T> struct GoldRun {
   }
   GoldContext<T, S> context(Index queries) {
     return {token_cat, cache, queries, workspace, rebuilt ? &*rebuilt : nullptr};
+  }
+};
+
+/// The gradients of a case: of weights by the names of its tensors, of x of the last m tokens, and of what is in the cache.
+template <class T> struct GoldGradients {
+  GoldCase<T> const& given;
+  std::map<std::string, Matrix<T>> tensors;
+  Matrix<T> x, e, c;              // (m, C), (tokens, C), (tokens, R)
+  typename Gold<T>::State state;  // before the m tokens
+
+  GoldGradients(GoldCase<T> const& of, Index m)
+      : given(of),
+        x(m, of.channels),
+        e(of.tokens, of.channels),
+        c(of.tokens, of.view("w_a").rows()),
+        state{AlignedVector<T>(to_size(of.channels))} {
+    for (auto const& [name, tensor] : of.tensors) tensors.emplace(name, Matrix<T>(tensor.rows, tensor.columns));
+  }
+
+  MatView<T> view(std::string const& name) { return tensors.at(name).view(); }
+  VecView<T> row(std::string const& name) { return view(name)[0]; }
+
+  typename GoldBackward<T>::Gradients weights() {
+    Index const d = view("maa_kv_w2").rows() / 2;
+    return {
+        .query_shift = {.base = row("maa_x"), .w1 = view("maa_q_w1"), .w2 = {view("maa_q_w2")}, .mix = {row("maa_q")}},
+        .shift = {.base = row("maa_v_cache"),
+                  .w1 = view("maa_kv_w1"),
+                  .w2 = {view("maa_kv_w2").rows(0, d), view("maa_kv_w2").rows(d, d)},
+                  .mix = {row("maa_k"), row("maa_v")}},
+        .key_w1 = view("key_w1"),
+        .key_w2 = view("key_w2"),
+        .value_w1 = view("value_w1"),
+        .value_w2 = view("value_w2"),
+        .query = view("query"),
+        .output = view("output"),
+        .ln_q_weight = row("ln_q"),
+        .ln_q_bias = row("ln_q.bias"),
+        .ln_k_weight = row("ln_k"),
+        .ln_k_bias = row("ln_k.bias"),
+        .ln_v_weight = row("ln_v"),
+        .ln_v_bias = row("ln_v.bias"),
+        .ln_x_weight = row("ln_x"),
+        .ln_x_bias = row("ln_x.bias")};
+  }
+
+  /// Adds those of a call of the layer with the last m tokens of the run's cache, from dy (m, C).
+  /// @param first  the row of x where the call's rows begin     @param at_once  how many queries are a stretch
+  template <class S, class E = Serial>
+  void add(GoldRun<T, S> const& run, MatView<T const> dy, Index first, Index at_once, E&& executor = {}) {
+    using Backward = GoldBackward<T>;
+    Index const m = dy.rows(), n = run.cache.size();
+    Scratch<T> scratch(at_once * Backward::scratch_size(run.layer));
+    Scratch<T> workspace(Backward::workspace_size(run.layer, run.token_cat));
+    typename Gold<T>::State before{given.before};
+    if (m < n) before.x.assign(given.x.view()[n - m - 1].begin(), given.x.view()[n - m - 1].end());
+    auto const w = given.weights();
+    Backward::run(run.layer,
+                  {.weights = w,
+                   .expand = given.view("w_b"),
+                   .x = given.x.rows_of(n - m, m),
+                   .state = before,
+                   .dy = dy,
+                   .dx = x.view().rows(first, m),
+                   .dstate = state,
+                   .de = e.view().rows(0, n),
+                   .dc = c.view().rows(0, n),
+                   .dweights = weights(),
+                   .dexpand = view("w_b")},
+                  scratch, GoldContext(run.token_cat, run.cache, m, workspace), executor);
   }
 };
 

@@ -39,11 +39,6 @@ template <class T> class WeightTile {
   alignas(64) T numbers_[size * size];
 };
 
-/// Columns first ... last - 1 of x, as a matrix.
-template <class T> MatView<T> columns_of(MatView<T> x, Index first, Index last) noexcept {
-  return {x.data() + first, x.rows(), last - first, x.stride()};
-}
-
 }  // namespace detail
 
 /// dx += dy W: what reaches the inputs of a linear map.

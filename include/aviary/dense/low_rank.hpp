@@ -2,10 +2,19 @@
 /// Low-rank maps: the input-dependent parts of RWKV-6, RWKV-7 and GoldFinch.
 #include "aviary/core/math.hpp"
 #include "aviary/core/scratch.hpp"
+#include "aviary/dense/gradient.hpp"
 #include "aviary/dense/linear.hpp"
 #include "aviary/dense/rows.hpp"
 
 namespace AVIARY_NAMESPACE {
+
+namespace detail {
+/// What reaches x where y = tanh(x), from y and what reached it.
+inline constexpr auto pull_tanh = [](auto const& y, auto const& dy) {
+  using P = std::remove_cvref_t<decltype(y)>;
+  return dy * ((P(1) - y) * (P(1) + y));
+};
+}  // namespace detail
 
 /// y = f(x W1) W2 for row vectors, with W1 (in, rank) and W2 (rank, out). f is applied to each number between the two.
 template <class T> class LowRank {
@@ -27,10 +36,37 @@ template <class T> class LowRank {
   template <class F, Executor E = Serial>
   void operator()(MatView<T const> x, F&& activation, MatView<T> y, Scratch<T>& scratch, E&& executor = {}) const {
     typename Scratch<T>::Frame const frame(scratch);
-    MatView<T> const hidden = scratch.rows(x.rows(), rank());
+    (*this)(x, activation, scratch.rows(x.rows(), rank()), y, executor);
+  }
+  /// The same, and leaves h = f(x W1) in `hidden` (tokens, rank).
+  template <class F, Executor E = Serial>
+  void operator()(MatView<T const> x, F&& activation, MatView<T> hidden, MatView<T> y, E&& executor = {}) const {
     first_(x, hidden, executor);
     detail::transform_rows(hidden, activation, hidden);
     second_(hidden, y, executor);
+  }
+
+  /// What the gradients of the factors are added to: (in, rank), (rank, out).
+  struct Gradients {
+    MatSink<T> first = {}, second = {};
+  };
+
+  /// Adds to dx (tokens, in) and to the gradients of the factors what reaches them from dy (tokens, out).
+  ///   Cost: twice that of forward, half of it for the factors.
+  /// @param first, second  the factors that the constructor was given     @param x, hidden  as in the call
+  /// @param pull  maps h and dh to what reaches f's argument, numbers or packs     @param dx  overlaps nothing else
+  template <class F, Executor E = Serial>
+  void backward(WeightMatrix const& first, WeightMatrix const& second, MatView<T const> x, MatView<T const> hidden,
+                F&& pull, MatView<T const> dy, MatView<T> dx, Gradients const& d, Scratch<T>& scratch,
+                E&& executor = {}) const {
+    typename Scratch<T>::Frame const frame(scratch);
+    MatView<T> const dhidden = scratch.rows(x.rows(), rank());
+    detail::fill_rows(dhidden, T(0));
+    add_input_gradient<T>(second, WeightLayout::in_out, dy, dhidden, executor);
+    add_weight_gradient<T>(hidden, dy, d.second, executor);
+    detail::transform_rows(dhidden, pull, hidden, dhidden);
+    add_input_gradient<T>(first, WeightLayout::in_out, dhidden, dx, executor);
+    add_weight_gradient<T>(x, dhidden, d.first, executor);
   }
 
  private:

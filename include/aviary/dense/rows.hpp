@@ -1,5 +1,6 @@
 #pragma once
 /// What layers share: elementwise functions of rows, copies of weights, and checks of their shapes.
+#include <algorithm>
 #include <string>
 
 #include "aviary/core/aligned.hpp"
@@ -47,6 +48,16 @@ template <class Rows> auto const* row_of(Rows const& x, Index t) noexcept {
 /// to(t, i) = f(from(t, i)...) for all rows. Vectors among `from` are the same for every row. `to` may be one of `from`.
 template <class T, class F, class... From> void transform_rows(MatView<T> to, F&& f, From const&... from) noexcept {
   for (Index t = 0; t < to.rows(); ++t) simd::transform(to.columns(), to[t].data(), f, row_of(from, t)...);
+}
+
+/// Columns first ... last - 1 of x, as a matrix.
+template <class T> MatView<T> columns_of(MatView<T> x, Index first, Index last) noexcept {
+  AVIARY_ASSERT(0 <= first && first <= last && last <= x.columns());
+  return {x.data() + first, x.rows(), last - first, x.stride()};
+}
+
+template <class T> void fill_rows(MatView<T> to, T number) noexcept {
+  for (Index t = 0; t < to.rows(); ++t) std::fill_n(to[t].data(), to.columns(), number);
 }
 
 /// to += x, for all rows.

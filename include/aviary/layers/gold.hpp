@@ -18,6 +18,8 @@
 
 namespace AVIARY_NAMESPACE {
 
+template <class T> class GoldBackward;
+
 /// What a GOLD layer attends to, an argument of its calls and of its block's: for each sequence the cache, which holds the
 /// tokens of all its queries already, and what rebuilds keys and values. It refers to all of these.
 template <class T, KeyStorage S> class GoldContext {
@@ -151,7 +153,7 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
   }
   /// The numbers of a workspace. They do not depend on the tokens of the cache, of which it takes blocks of 128.
   Index workspace_size(TokenCat<T> const& token_cat) const noexcept {
-    Index const lora = std::max({key_.scratch_size(), value_.scratch_size(), shift_.scratch_size()});
+    Index const lora = std::max(key_.scratch_size() + value_.scratch_size(), shift_.scratch_size());
     return padded<T>(shape_.size()) + (detail::attention_block + 1) * (2 * padded<T>(channels())) +
            detail::attention_block * (3 * padded<T>(channels()) + padded<T>(shift_.hidden_size())) +
            std::max((detail::attention_block + 1) * token_cat.scratch_size(), detail::attention_block * lora);
@@ -159,6 +161,7 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
 
  private:
   friend detail::SequenceLayer<Gold, T>;
+  friend GoldBackward<T>;
 
   template <class E, class Context>
   void stretch(MatView<T const> x, Packed<State> const& sequences, MatView<T> y, Scratch<T>& scratch,
@@ -193,12 +196,19 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
     query_shift_.prepare(x, before, hidden, scratch, executor);
     query_shift_(0, hidden, x, before, shifted, executor);
     query_(shifted, q, executor);
-    ln_q_(q, q);
-    if (rotary_)
-      for (Index s = sequences.first(); s < sequences.end(); ++s) {
-        Index const begin = sequences.begin_of(s), count = sequences.end_of(s) - begin;
-        (*rotary_)(q.rows(begin, count), position(sequences, s, context));
-      }
+    for (Index s = sequences.first(); s < sequences.end(); ++s) {
+      Index const begin = sequences.begin_of(s), count = sequences.end_of(s) - begin;
+      finish_queries(q.rows(begin, count), position(sequences, s, context), q.rows(begin, count));
+    }
+  }
+
+  /// Normalises, turns and scales what W_q makes of one sequence: x (m, C) becomes q (m, C), which may be x.
+  void finish_queries(MatView<T const> x, Index position, MatView<T> q) const noexcept {
+    ln_q_(x, q);
+    if (rotary_) (*rotary_)(q, position);
+    scale_queries(q);
+  }
+  void scale_queries(MatView<T> q) const noexcept {
     detail::transform_rows(
         q,
         [scale = static_cast<T>(query_scale(head_size()))](auto const& e) {
@@ -224,7 +234,7 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
   /// Attends to keys and values that it rebuilds block by block, and drops.
   template <class E, class Cache, class Context>
   void attend_anew(Queries queries, MatView<T> y, Cache const& cache, Scratch<T>& scratch, Context const& context,
-                   E& executor) const {
+                   E& executor, MatSink<T> log_sums = {}) const {
     typename Scratch<T>::Frame const frame(scratch), block_frame(context.workspace());
     detail::OnlineAttention<T> const attention(queries.q, shape_, queries.position, y, scratch);
     T* const block = context.workspace().rows(1, shape_.size()).data();
@@ -235,6 +245,7 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
       attention.add(block, first, count, executor);
     }
     attention.finish();
+    attention.log_sums(log_sums);
   }
 
   /// Attends to keys and values that are kept, after it has rebuilt the missing ones.
@@ -253,31 +264,53 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
   void rebuild(Index first, Index count, Cache const& cache, Context const& context, E& executor, F&& use) const {
     Scratch<T>& workspace = context.workspace();
     typename Scratch<T>::Frame const frame(workspace);
-    Index const c = channels(), before = first > 0 ? 1 : 0;  // row 0 is the token before, zeros before the first
-    MatView<T> const kd = workspace.rows(count + 1, c), eh = workspace.rows(count + 1, c);
-    for (MatView<T> const& rows : {kd, eh}) std::fill_n(rows.data(), c, T(0));
-    context.token_cat()(cache, first - before, kd.rows(1 - before, count + before), eh.rows(1 - before, count + before),
-                        workspace, executor);
-
-    MatView<T> const hidden = workspace.rows(count, shift_.hidden_size());
-    MatView<T> const k = workspace.rows(count, c), v = workspace.rows(count, c), more = workspace.rows(count, c);
-    shift_.prepare(eh.rows(1, count), eh.rows(0, count), hidden, workspace, executor);
-    shift_(0, hidden, kd.rows(1, count), kd.rows(0, count), k, executor);
-    shift_(1, hidden, eh.rows(1, count), eh.rows(0, count), v, executor);
-    finish_rows(key_, ln_k_, k, more, workspace, executor);
-    finish_rows(value_, ln_v_, v, more, workspace, executor);
-    if (rotary_) (*rotary_)(k, first);
+    Index const c = channels();
+    auto const room = [&](Index rows, Index columns) { return workspace.rows(rows, columns); };
+    MatView<T> const kd = room(count + 1, c), eh = room(count + 1, c), hidden = room(count, shift_.hidden_size());
+    MatView<T> const k = room(count, c), v = room(count, c), sum = room(count, c);
+    rebuild({.kd = kd,
+             .eh = eh,
+             .hidden = hidden,
+             .key = {.shifted = k, .hidden = room(count, key_.rank()), .sum = sum, .normal = k},
+             .value = {.shifted = v, .hidden = room(count, value_.rank()), .sum = sum, .normal = v}},
+            first, cache, context, executor);
     use(k, v);
   }
 
-  /// x = LayerNorm(x + tanh(x W1) W2)
+  /// On the way to the keys or values of a block: x after the token shift, tanh(x W1), x + tanh(x W1) W2, and what the
+  /// attention takes.
+  struct Stream {
+    MatView<T> shifted, hidden, sum, normal;  // (count, C), (count, L), (count, C) twice; normal may be shifted
+  };
+  /// All of a block.
+  struct Rebuilt {
+    MatView<T> kd, eh;  // (count + 1, C): row 0 is the token before, zeros before the first
+    MatView<T> hidden;  // (count, 2 D): of the token shift
+    Stream key, value;  // may share what sums they have
+  };
+
+  template <class E, class Cache, class Context>
+  void rebuild(Rebuilt const& b, Index first, Cache const& cache, Context const& context, E& executor) const {
+    Scratch<T>& workspace = context.workspace();
+    Index const count = b.hidden.rows(), before = first > 0 ? 1 : 0;
+    for (MatView<T> const& rows : {b.kd, b.eh}) std::fill_n(rows.data(), channels(), T(0));
+    context.token_cat()(cache, first - before, b.kd.rows(1 - before, count + before),
+                        b.eh.rows(1 - before, count + before), workspace, executor);
+    shift_.prepare(b.eh.rows(1, count), b.eh.rows(0, count), b.hidden, workspace, executor);
+    shift_(0, b.hidden, b.kd.rows(1, count), b.kd.rows(0, count), b.key.shifted, executor);
+    shift_(1, b.hidden, b.eh.rows(1, count), b.eh.rows(0, count), b.value.shifted, executor);
+    finish_rows(key_, ln_k_, b.key, executor);
+    finish_rows(value_, ln_v_, b.value, executor);
+    if (rotary_) (*rotary_)(b.key.normal, first);
+  }
+
+  /// LayerNorm(x + tanh(x W1) W2)
   template <class E>
-  static void finish_rows(LowRank<T> const& lora, LayerNorm<T> const& norm, MatView<T> x, MatView<T> more,
-                          Scratch<T>& workspace, E& executor) {
-    lora(x, activation::tanh, more, workspace, executor);
+  static void finish_rows(LowRank<T> const& lora, LayerNorm<T> const& norm, Stream const& s, E& executor) {
+    lora(s.shifted, activation::tanh, s.hidden, s.sum, executor);
     detail::transform_rows(
-        x, [](auto const& e, auto const& d) { return e + d; }, x, more);
-    norm(x, x);
+        s.sum, [](auto const& e, auto const& d) { return e + d; }, s.shifted, s.sum);
+    norm(s.sum, s.normal);
   }
 
   static Weights const& checked(Weights const& w) {

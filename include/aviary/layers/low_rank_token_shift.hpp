@@ -4,6 +4,7 @@
 #include <array>
 
 #include "aviary/core/math.hpp"
+#include "aviary/dense/gradient.hpp"
 #include "aviary/dense/linear.hpp"
 #include "aviary/dense/low_rank.hpp"
 #include "aviary/layers/token_shift.hpp"
@@ -65,8 +66,7 @@ template <class T, Index N> class LowRankTokenShift {
   void operator()(Index n, MatView<T const> h, MatView<T const> x, MatView<T const> before, MatView<T> y,
                   E&& executor = {}) const {
     AVIARY_ASSERT(0 <= n && n < N && h.columns() == hidden_size());
-    Linear<T> const& second = second_[to_size(n)];
-    second(MatView<T const>(h.data() + n * second.in(), h.rows(), second.in(), h.stride()), y, executor);
+    second_[to_size(n)](slice(h, n), y, executor);
     detail::transform_rows(
         y,
         [](auto const& now, auto const& past, auto const& mix, auto const& more) {
@@ -75,7 +75,63 @@ template <class T, Index N> class LowRankTokenShift {
         x, before, mix_[to_size(n)], y);
   }
 
+  /// What the gradients of the weights are added to, of the same shapes.
+  struct Gradients {
+    VecSink<T> base = {};
+    MatSink<T> w1 = {};
+    std::array<MatSink<T>, to_size(N)> w2 = {};
+    std::array<VecSink<T>, to_size(N)> mix = {};
+  };
+
+  /// The numbers of scratch that a token needs for gradients.
+  Index backward_scratch_size() const noexcept { return 2 * padded<T>(channels()); }
+
+  /// Adds what reaches x and `before` through slice n from dy, and sets the slice's columns of dh (tokens, N D) to what
+  /// reaches h; the rest as in the call. Sequences that are shifted by one h share dh, and each has slices of its own.
+  ///   Cost: three times that of forward.
+  /// @param w  what the constructor was given     @param dy  (tokens, C), is used up
+  /// @param dx, dbefore  (tokens, C); may be rows of one matrix, one row apart
+  template <Executor E = Serial>
+  void backward(Index n, Weights const& w, MatView<T const> h, MatView<T const> x, MatView<T const> before,
+                MatView<T> dy, MatView<T> dh, MatView<T> dx, MatView<T> dbefore, Gradients const& d,
+                Scratch<T>& scratch, E&& executor = {}) const {
+    AVIARY_ASSERT(0 <= n && n < N && h.columns() == hidden_size() && dh.columns() == hidden_size());
+    typename Scratch<T>::Frame const frame(scratch);
+    MatView<T> const mix = scratch.rows(x.rows(), channels());
+    MatView<T const> const h_n = slice(h, n);
+    MatView<T> const dh_n = slice(dh, n);
+    second_[to_size(n)](h_n, mix, executor);
+    detail::transform_rows(
+        mix, [](auto const& more, auto const& own) { return own + more; }, mix, mix_[to_size(n)]);
+    detail::shift_backward(x, before, mix, dy, dx, dbefore);
+    detail::add_sum_of_rows<T>(d.mix[to_size(n)], dy);
+    add_weight_gradient<T>(h_n, dy, d.w2[to_size(n)], executor);
+    detail::fill_rows(dh_n, T(0));
+    add_input_gradient<T>(w.w2[to_size(n)], WeightLayout::in_out, dy, dh_n, executor);
+  }
+
+  /// Adds what reaches x and `before` from dh (tokens, N D), which is used up; the rest as in prepare().
+  template <Executor E = Serial>
+  void prepare_backward(Weights const& w, MatView<T const> x, MatView<T const> before, MatView<T const> h,
+                        MatView<T> dh, MatView<T> dx, MatView<T> dbefore, Gradients const& d, Scratch<T>& scratch,
+                        E&& executor = {}) const {
+    typename Scratch<T>::Frame const frame(scratch);
+    MatView<T> const shifted = scratch.rows(x.rows(), channels()), dshifted = scratch.rows(x.rows(), channels());
+    detail::transform_rows(dh, detail::pull_tanh, h, dh);
+    base_(x, before, shifted);
+    add_weight_gradient<T>(shifted, dh, d.w1, executor);
+    detail::fill_rows(dshifted, T(0));
+    add_input_gradient<T>(w.w1, WeightLayout::in_out, dh, dshifted, executor);
+    base_.backward(x, before, dshifted, dx, dbefore, d.base);
+  }
+
  private:
+  /// Columns of slice n.
+  template <class U> MatView<U> slice(MatView<U> h, Index n) const noexcept {
+    Index const rank = second_[to_size(n)].in();
+    return detail::columns_of(h, n * rank, (n + 1) * rank);
+  }
+
   TokenShift<T> base_;
   Linear<T> first_;
   std::array<Linear<T>, to_size(N)> second_;

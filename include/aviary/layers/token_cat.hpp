@@ -13,6 +13,7 @@
 #include "aviary/cache/token_cache.hpp"
 #include "aviary/core/error.hpp"
 #include "aviary/core/scratch.hpp"
+#include "aviary/dense/gradient.hpp"
 #include "aviary/dense/linear.hpp"
 #include "aviary/layers/embedding.hpp"
 #include "aviary/layers/norm.hpp"
@@ -81,19 +82,68 @@ template <class T> class TokenCat {
     AVIARY_ASSERT(cache.width() == width() && cache.vocab_size() <= vocab_size() && eh.rows() == tokens);
     typename Scratch<T>::Frame const frame(scratch);
     MatView<T> const both = scratch.rows(tokens, c + width());
-    MatView<T> const e(both.data(), tokens, c, both.stride());
-    embed(cache.ids(first, tokens), e);
-    cache.read(first, MatView<T>(both.data() + c, tokens, width(), both.stride()));
+    read(cache, first, both);
     expand_(both, kd, executor);
     detail::transform_rows(
-        eh, [](auto const& number) { return number; }, e);
+        eh, [](auto const& number) { return number; }, detail::columns_of(both, 0, c));
     for (Index t = 0; t < tokens; ++t) {
       normalize_rms(VecView<T>(kd[t]));
       normalize_rms(VecView<T>(eh[t]));
     }
   }
 
+  /// The numbers of scratch that a token needs for gradients.
+  Index backward_scratch_size() const noexcept { return 2 * padded<T>(expand_.in()) + padded<T>(channels()); }
+
+  /// Adds what reaches embeddings, keys of the cache and the weight `expand` from dkd and deh (tokens, C), which are used up,
+  /// of the tokens from `first` on. It computes their expansion again.
+  ///   Cost: (C + R) C multiply-adds a token, three times.
+  /// @param expand  what the constructor was given
+  /// @param de, dc  (tokens, C), (tokens, R): of e and of the keys as the cache gives them, whatever it stores
+  /// @param dexpand  (C, C + R)
+  template <KeyStorage S, Executor E = Serial>
+  void backward(WeightMatrix const& expand, TokenCache<S> const& cache, Index first, MatView<T> dkd, MatView<T> deh,
+                MatSink<T> de, MatSink<T> dc, MatSink<T> dexpand, Scratch<T>& scratch, E&& executor = {}) const {
+    Index const c = channels(), tokens = dkd.rows();
+    AVIARY_ASSERT(deh.rows() == tokens && dkd.columns() == c && deh.columns() == c);
+    AVIARY_ASSERT(!de.wanted() || (de.rows() == tokens && de.columns() == c));
+    AVIARY_ASSERT(!dc.wanted() || (dc.rows() == tokens && dc.columns() == width()));
+    typename Scratch<T>::Frame const frame(scratch);
+    MatView<T> const both = scratch.rows(tokens, c + width()), expanded = scratch.rows(tokens, c);
+    read(cache, first, both);
+    expand_(both, expanded, executor);
+    for (Index t = 0; t < tokens; ++t) {
+      normalize_rms_gradient<T>(expanded[t], dkd[t], dkd[t]);
+      normalize_rms_gradient<T>(both[t].segment(0, c), deh[t], deh[t]);
+    }
+    add_weight_gradient<T>(dkd, both, dexpand, executor);
+    if (!de.wanted() && !dc.wanted()) return;
+    MatView<T> const dboth = scratch.rows(tokens, c + width());
+    detail::fill_rows(dboth, T(0));
+    add_input_gradient<T>(expand, WeightLayout::out_in, dkd, dboth, executor);
+    if (de.wanted()) {
+      detail::add_rows<T>(deh, detail::columns_of(dboth, 0, c));
+      detail::add_rows<T>(de, deh);
+    }
+    if (dc.wanted()) detail::add_rows<T>(dc, detail::columns_of(dboth, c, c + width()));
+  }
+
+  /// Adds what reaches x (tokens, C) of append() and the weight `compress` (R, C) from dc (tokens, R).
+  /// @param compress  what the constructor was given
+  template <Executor E = Serial>
+  void append_backward(WeightMatrix const& compress, MatView<T const> x, MatView<T const> dc, MatSink<T> dx,
+                       MatSink<T> dcompress, E&& executor = {}) const {
+    if (dx.wanted()) add_input_gradient<T>(compress, WeightLayout::out_in, dc, dx, executor);
+    add_weight_gradient<T>(dc, x, dcompress, executor);
+  }
+
  private:
+  /// Reads concat(e, c) of the tokens from `first` on.
+  template <KeyStorage S> void read(TokenCache<S> const& cache, Index first, MatView<T> both) const noexcept {
+    embed(cache.ids(first, both.rows()), detail::columns_of(both, 0, channels()));
+    cache.read(first, detail::columns_of(both, channels(), both.columns()));
+  }
+
   static Weights const& checked(Weights const& w, Index channels) {
     detail::ExpectShapes const expect{"TokenCat"};
     Index const width = std::max(w.compress.rows(), Index{1});

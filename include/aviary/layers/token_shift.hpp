@@ -22,6 +22,15 @@ template <class T> void rows_before(MatView<T const> x, VecView<T const> first, 
     std::copy_n(t == 0 ? first.data() : x[t - 1].data(), x.columns(), before[t].data());
 }
 
+/// What reaches x where `before` was made of it: adds row t + 1 of dbefore to row t of dx, both (tokens, C), and row 0 to
+/// dfirst (C).
+template <class T> void rows_before_backward(MatView<T const> dbefore, MatView<T> dx, VecView<T> dfirst) noexcept {
+  AVIARY_ASSERT(dbefore.columns() == dx.columns() && dbefore.rows() == dx.rows() && dfirst.size() == dx.columns());
+  if (dx.rows() == 0) return;
+  detail::add_rows(MatView<T>(dfirst.data(), 1, dfirst.size()), dbefore.rows(0, 1));
+  detail::add_rows(dx.rows(0, dx.rows() - 1), dbefore.rows(1, dx.rows() - 1));
+}
+
 namespace detail {
 /// The same for packed sequences, whose states keep the last row of each as x.
 template <class T, class State>
@@ -33,6 +42,30 @@ void shift_rows(MatView<T const> x, Packed<State> const& sequences, MatView<T> b
     rows_before(x.rows(begin, count), VecView<T const>(last), before.rows(begin, count));
     std::copy_n(x[begin + count - 1].data(), x.columns(), last.data());
   }
+}
+}  // namespace detail
+
+namespace detail {
+/// Of y = x + (before - x) mix with a mix for every row or for each: adds to dx and dbefore what reaches them from dy, and
+/// leaves in dy what reaches mix. dx and dbefore may be rows of one matrix, one row apart.
+template <class T, class Mix>
+void shift_backward(MatView<T const> x, MatView<T const> before, Mix const& mix, MatView<T> dy, MatView<T> dx,
+                    MatView<T> dbefore) noexcept {
+  transform_rows(
+      dx,
+      [](auto const& sum, auto const& d, auto const& m) {
+        using P = std::remove_cvref_t<decltype(d)>;
+        return simd::Pack<P>::fma(d, P(1) - m, sum);
+      },
+      dx, dy, mix);
+  transform_rows(
+      dbefore,
+      [](auto const& sum, auto const& d, auto const& m) {
+        return simd::Pack<std::remove_cvref_t<decltype(d)>>::fma(d, m, sum);
+      },
+      dbefore, dy, mix);
+  transform_rows(
+      dy, [](auto const& d, auto const& now, auto const& past) { return d * (past - now); }, dy, x, before);
 }
 }  // namespace detail
 
@@ -63,6 +96,16 @@ template <class T> class TokenShift {
   void operator()(VecView<T const> x, VecView<T const> before, VecView<T> y) const noexcept {
     auto const row = [](auto view) { return MatView(view.data(), 1, view.size()); };
     (*this)(row(x), row(before), row(y));
+  }
+
+  /// Adds what reaches x, `before` and the shares of the previous token from dy; all (tokens, channels), dmix (channels).
+  /// (What reaches shares of the current token is minus that.)
+  /// @param dx, dbefore  may be rows of one matrix, one row apart, and overlap nothing else
+  /// @param dy  becomes dy (before - x), what reaches the shares of each token
+  void backward(MatView<T const> x, MatView<T const> before, MatView<T> dy, MatView<T> dx, MatView<T> dbefore,
+                VecSink<T> dmix) const noexcept {
+    detail::shift_backward(x, before, mix_, dy, dx, dbefore);
+    detail::add_sum_of_rows<T>(dmix, dy);
   }
 
  private:
