@@ -153,10 +153,10 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
   }
   /// The numbers of a workspace. They do not depend on the tokens of the cache, of which it takes blocks of 128.
   Index workspace_size(TokenCat<T> const& token_cat) const noexcept {
-    Index const lora = std::max(key_.scratch_size() + value_.scratch_size(), shift_.scratch_size());
-    return padded<T>(shape_.size()) + (detail::attention_block + 1) * (2 * padded<T>(channels())) +
-           detail::attention_block * (3 * padded<T>(channels()) + padded<T>(shift_.hidden_size())) +
-           std::max((detail::attention_block + 1) * token_cat.scratch_size(), detail::attention_block * lora);
+    Index const c = padded<T>(channels()), n = detail::attention_block;
+    Index const hidden = padded<T>(shift_.hidden_size()) + key_.scratch_size() + value_.scratch_size();
+    return padded<T>(shape_.size()) + (n + 1) * 2 * c + n * (3 * c + hidden) +
+           std::max((n + 1) * token_cat.scratch_size(), n * shift_.scratch_size());
   }
 
  private:
