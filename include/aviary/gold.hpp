@@ -32,7 +32,17 @@
 ///   token_cat.append(ids, hidden, cache, scratch);               what the recurrent layers have made of these tokens
 ///   gold(x, state, y, scratch, GoldContext(token_cat, cache, x.rows(), workspace));
 ///
-/// This header has the memory: the token cache, and attention over blocks of keys and values. The layer around it is in
-/// layers/gold.hpp, and io/token_cache_file.hpp keeps caches in files.
+/// Gradients go the same way, block by block (layers/gold_backward.hpp): the memory that they take beside the gradients that
+/// a caller wants does not grow with the cache, either.
+///
+///   using Backward = GoldBackward<float>;
+///   Scratch<float> scratch(256 * Backward::scratch_size(gold)), workspace(Backward::workspace_size(gold, token_cat));
+///   Backward::run(gold, {.weights = weights, .expand = w_b, .x = x, .state = before, .dy = dy, .dx = dx, .dstate = dstate,
+///                        .de = de, .dc = dc, .dweights = {...}, .dexpand = dw_b},
+///                 scratch, GoldContext(token_cat, cache, x.rows(), workspace));
+///
+/// This header has the memory: the token cache, and attention over blocks of keys and values with its gradients. The layer
+/// around it is in layers/gold.hpp, and io/token_cache_file.hpp keeps caches in files.
 #include "aviary/cache/attention.hpp"
+#include "aviary/cache/attention_backward.hpp"
 #include "aviary/cache/token_cache.hpp"

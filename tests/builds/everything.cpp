@@ -12,6 +12,7 @@
 #include "aviary/io/weights.hpp"
 #include "aviary/layers/block.hpp"
 #include "aviary/layers/gold.hpp"
+#include "aviary/layers/gold_backward.hpp"
 #include "aviary/layers/rotary.hpp"
 #include "aviary/layers/time_mix4.hpp"
 #include "aviary/layers/time_mix5.hpp"
@@ -164,6 +165,14 @@ void gold(typename Gold<T>::Weights const& weights, TokenCat<T> const& token_cat
   GoldContext const context(token_cat, cache, x.rows(), workspace);
   layer<Gold<T>>(weights, x, context);
   block(around, x, scratch, context);
+  using Backward = GoldBackward<T>;
+  Gold<T> const gold(weights);
+  Scratch<T> room(Backward::scratch_size(gold) + Backward::workspace_size(gold, token_cat));
+  typename Gold<T>::State state = gold.empty_state();
+  Backward::run(
+      gold, {.weights = weights, .expand = weights.query, .x = x, .state = state, .dy = x, .dx = x, .dstate = state},
+      room, context);
+  token_cat.append_backward(weights.query, x, x, x, x);
   KeyValueCache<T> values(16, 2);
   values.append(x, x);
   values.attend(x, 0, x, scratch);

@@ -9,11 +9,8 @@
 namespace AVIARY_NAMESPACE {
 
 namespace detail {
-/// What reaches x where y = tanh(x), from y and what reached it.
-inline constexpr auto pull_tanh = [](auto const& y, auto const& dy) {
-  using P = std::remove_cvref_t<decltype(y)>;
-  return dy * ((P(1) - y) * (P(1) + y));
-};
+/// tanh_gradient_of_value as an object, to be passed on.
+inline constexpr auto pull_tanh = [](auto const& y, auto const& dy) { return tanh_gradient_of_value(y, dy); };
 }  // namespace detail
 
 /// y = f(x W1) W2 for row vectors, with W1 (in, rank) and W2 (rank, out). f is applied to each number between the two.
@@ -52,7 +49,7 @@ template <class T> class LowRank {
   };
 
   /// Adds to dx (tokens, in) and to the gradients of the factors what reaches them from dy (tokens, out).
-  ///   Cost: twice that of forward, half of it for the factors.
+  ///   Cost: twice that of forward, half of it for the factors. Scratch: scratch_size() a token.
   /// @param first, second  the factors that the constructor was given     @param x, hidden  as in the call
   /// @param pull  maps h and dh to what reaches f's argument, numbers or packs     @param dx  overlaps nothing else
   template <class F, Executor E = Serial>

@@ -22,15 +22,6 @@ template <class T> void rows_before(MatView<T const> x, VecView<T const> first, 
     std::copy_n(t == 0 ? first.data() : x[t - 1].data(), x.columns(), before[t].data());
 }
 
-/// What reaches x where `before` was made of it: adds row t + 1 of dbefore to row t of dx, both (tokens, C), and row 0 to
-/// dfirst (C).
-template <class T> void rows_before_backward(MatView<T const> dbefore, MatView<T> dx, VecView<T> dfirst) noexcept {
-  AVIARY_ASSERT(dbefore.columns() == dx.columns() && dbefore.rows() == dx.rows() && dfirst.size() == dx.columns());
-  if (dx.rows() == 0) return;
-  detail::add_rows(MatView<T>(dfirst.data(), 1, dfirst.size()), dbefore.rows(0, 1));
-  detail::add_rows(dx.rows(0, dx.rows() - 1), dbefore.rows(1, dx.rows() - 1));
-}
-
 namespace detail {
 /// The same for packed sequences, whose states keep the last row of each as x.
 template <class T, class State>
@@ -43,9 +34,7 @@ void shift_rows(MatView<T const> x, Packed<State> const& sequences, MatView<T> b
     std::copy_n(x[begin + count - 1].data(), x.columns(), last.data());
   }
 }
-}  // namespace detail
 
-namespace detail {
 /// Of y = x + (before - x) mix with a mix for every row or for each: adds to dx and dbefore what reaches them from dy, and
 /// leaves in dy what reaches mix. dx and dbefore may be rows of one matrix, one row apart.
 template <class T, class Mix>
@@ -68,6 +57,14 @@ void shift_backward(MatView<T const> x, MatView<T const> before, Mix const& mix,
       dy, [](auto const& d, auto const& now, auto const& past) { return d * (past - now); }, dy, x, before);
 }
 }  // namespace detail
+
+/// The gradient of rows_before(): adds row t + 1 of dbefore (tokens, C) to row t of dx (tokens, C), and row 0 to dfirst (C).
+template <class T> void rows_before_backward(MatView<T const> dbefore, MatView<T> dx, VecView<T> dfirst) noexcept {
+  AVIARY_ASSERT(dbefore.columns() == dx.columns() && dbefore.rows() == dx.rows() && dfirst.size() == dx.columns());
+  if (dx.rows() == 0) return;
+  detail::add_rows(MatView<T>(dfirst.data(), 1, dfirst.size()), dbefore.rows(0, 1));
+  detail::add_rows(dx.rows(0, dx.rows() - 1), dbefore.rows(1, dx.rows() - 1));
+}
 
 /// y_t = x_t + (x_{t-1} - x_t) mix, where mix is the share of the previous token, a weight for each channel.
 template <class T> class TokenShift {
