@@ -15,6 +15,27 @@ template <class R> void check_memories(RuleCase<R> const& c, Sizes sizes, Matrix
   }
 }
 
+/// Gradients in float against those in double, and these against central differences of the reference.
+template <class Model> void check_gradients_of_model() {
+  using R = typename Model::Rule;
+  constexpr bool readings = R::erase != Erase::none;
+  auto const check = [](Sizes sizes, Index keys, Index values, Decay decay, Keep keep) {
+    Note const note_keys("keys", keys), note_values("values", values), note_decay("decay", name(decay));
+    auto const c = with_gradients(29, draw_case<Model>(19, {keys, values, 4, {0, 0, 1, 4, 27}}, decay, 2));
+    auto const exact = Memories<R>::gradients(c, Arithmetic::float64, sizes, keep);
+    check_gradients(Memories<R>::gradients(c, Arithmetic::float32, sizes, keep), exact, matrix_bound<float>);
+    if (keys <= 16)  // larger ones take long in algebra
+      check_differences(c, exact, [](RuleCase<R> const& x) { return reference_of<typename Model::Reference>(x); });
+  };
+  check(Sizes::k16_v24, 16, 24, Decay::wkv7, {});
+  check(Sizes::run_time, 9, 10, Decay::slow, {.every = 5});
+  check(Sizes::run_time, 9, 10, Decay::extremes, {.every = 1, .readings = readings});
+#if !defined(AVIARY_TEST_ONE_SIZE)
+  check(Sizes::k16_v16, 16, 16, Decay::wide, {.every = 100, .readings = readings});
+  check(Sizes::k64_v64, 64, 64, Decay::none, {.readings = readings});
+#endif
+}
+
 /// A model in all sizes and at all decays against its reference.
 template <class Model> void check_model() {
   auto const check = [](Sizes sizes, Index keys, Index values, std::vector<Decay> const& decays) {
@@ -33,6 +54,7 @@ template <class Model> void check_model() {
   check(Sizes::run_time, 24, 10, decays);
   check(Sizes::k64_v64, 64, 64, {Decay::wkv7});
 #endif
+  check_gradients_of_model<Model>();
 }
 
 }  // namespace aviary::test

@@ -4,6 +4,6 @@
 
 using namespace aviary::test;
 
-TEST_CASE_TEMPLATE("dplr: forward and step agree with the reference", Model, DplrModel, IplrModel) {
+TEST_CASE_TEMPLATE("dplr: forward, step and backward agree with the reference", Model, DplrModel, IplrModel) {
   check_model<Model>();
 }

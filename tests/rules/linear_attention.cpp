@@ -4,7 +4,7 @@
 
 using namespace aviary::test;
 
-TEST_CASE_TEMPLATE("linear_attention: forward and step agree with the reference", Model, LinearAttentionModel,
+TEST_CASE_TEMPLATE("linear_attention: forward, step and backward agree with the reference", Model, LinearAttentionModel,
                    RetNetModel, SimpleGlaModel, GlaModel) {
   check_model<Model>();
 }

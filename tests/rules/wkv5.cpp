@@ -4,6 +4,6 @@
 
 using namespace aviary::test;
 
-TEST_CASE_TEMPLATE("wkv5: forward and step agree with the reference", Model, Wkv5Model, Wkv5PerHeadModel) {
+TEST_CASE_TEMPLATE("wkv5: forward, step and backward agree with the reference", Model, Wkv5Model, Wkv5PerHeadModel) {
   check_model<Model>();
 }

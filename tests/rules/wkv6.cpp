@@ -5,7 +5,7 @@
 using namespace aviary;
 using namespace aviary::test;
 
-TEST_CASE_TEMPLATE("wkv6: forward and step agree with the reference", Model, Wkv6Model, FinchC2Model) {
+TEST_CASE_TEMPLATE("wkv6: forward, step and backward agree with the reference", Model, Wkv6Model, FinchC2Model) {
   check_model<Model>();
 }
 

@@ -7,7 +7,7 @@
 using namespace aviary;
 using namespace aviary::test;
 
-TEST_CASE("wkv7: forward and step agree with the reference") { check_model<Wkv7Model>(); }
+TEST_CASE("wkv7: forward, step and backward agree with the reference") { check_model<Wkv7Model>(); }
 
 TEST_CASE("wkv7: a zero removal key removes nothing") {
   using M = Wkv7<double, 4>;

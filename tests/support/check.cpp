@@ -38,6 +38,11 @@ void check_close(NumberSpan x, NumberSpan expected, double bound, Place place) {
   CHECK(max_error(x, expected) <= bound);
 }
 
+void check_l2(NumberSpan x, NumberSpan expected, double bound, Place place) {
+  INFO(context(place));
+  CHECK(l2_error(x, expected) <= bound);
+}
+
 void check_equal(NumberSpan x, NumberSpan expected, Place place) {
   INFO(context(place));
   CHECK(difference(x, expected) == "");

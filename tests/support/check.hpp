@@ -17,6 +17,8 @@ struct Place {
 
 /// x is within a bound of what is expected, by max_error.
 void check_close(NumberSpan x, NumberSpan expected, double bound, Place place = {__builtin_FILE(), __builtin_LINE()});
+/// The same by l2_error.
+void check_l2(NumberSpan x, NumberSpan expected, double bound, Place place = {__builtin_FILE(), __builtin_LINE()});
 /// x is what is expected, number by number; a NaN is unequal to all.
 void check_equal(NumberSpan x, NumberSpan expected, Place place = {__builtin_FILE(), __builtin_LINE()});
 /// `what` says what is expected to be so.

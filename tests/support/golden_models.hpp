@@ -13,7 +13,7 @@
 #include "aviary/wkv6.hpp"
 #include "aviary/wkv7.hpp"
 #include "support/golden.hpp"
-#include "support/rule_case.hpp"
+#include "support/gradient_case.hpp"
 
 namespace aviary::test {
 
@@ -119,6 +119,33 @@ template <class Golden> RuleCase<typename Golden::Rule> golden_case(MatrixGolden
   for (Index s = 0; s <= file.batch(); ++s) shape.offsets.push_back(s * file.tokens());
   return {shape, Golden::fields(file), file.state("state0")};
 }
+/// The same with the gradients of a loss with respect to its outputs and final states, if it has them.
+template <class Golden> GradientCase<typename Golden::Rule> golden_gradient_case(MatrixGolden const& file) {
+  return {golden_case<Golden>(file), file.numbers("gout"), file.state("gstateT")};
+}
 inline MatrixResult golden_result(MatrixGolden const& file) { return {file.numbers("out"), file.state("stateT")}; }
+
+/// The field of a rule that a tensor of a file is, or is made of.
+inline std::string golden_field(std::string const& tensor) {
+  if (tensor == "kk") return "kappa_hat";
+  for (char const* const decay : {"w_raw", "w_pre", "w_log", "w", "gk", "g"})
+    if (tensor == decay) return "log_w";
+  return tensor;
+}
+
+/// Our gradient with respect to a field as the one with respect to a tensor of a file, by the chain rule. Each of w_raw or w_pre,
+/// w_log and w is the one input: what follows from it follows.
+inline std::vector<double> golden_gradient(MatrixGolden const& file, std::string const& tensor, std::vector<double> g,
+                                           std::vector<double> const& log_w) {
+  auto const scale = [&](auto&& factor) {
+    for (std::size_t i = 0; i < g.size(); ++i) g[i] *= factor(i);
+  };
+  if (tensor == "q") scale([&](std::size_t) { return 1 / std::sqrt(static_cast<double>(file.keys())); });
+  if (tensor == "w") scale([&](std::size_t i) { return std::exp(-log_w[i]); });  // w = exp(log_w)
+  if (tensor == "w_raw") scale([&](std::size_t i) { return log_w[i]; });         // log_w = -exp(w_raw)
+  if (tensor == "w_pre")                                                         // log_w = -exp(-1/2) sigmoid(w_pre)
+    scale([&](std::size_t i) { return log_w[i] * (1 + std::exp(0.5) * log_w[i]); });
+  return g;
+}
 
 }  // namespace aviary::test

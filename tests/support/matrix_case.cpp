@@ -1,6 +1,7 @@
 #include "support/matrix_case.hpp"
 
 #include <cmath>
+#include <type_traits>
 #include <utility>
 
 #include "aviary/reference/recurrence.hpp"
@@ -27,34 +28,74 @@ MatrixCase::MatrixCase(std::uint64_t seed, Shape shape_, Gate gate_, Erase erase
 }
 
 MatrixResult reference_result(MatrixCase const& c, Read read) {
-  Index const keys = c.shape.keys, values = c.shape.values, heads = c.shape.heads;
-  MatrixResult out{std::vector<double>(to_size(c.shape.tokens() * heads * values)),
-                   std::vector<double>(c.state.begin(), c.state.end())};
-  auto const take = [](std::vector<float> const& from, Index row, Index n) {
-    return std::vector<double>(from.begin() + row * n, from.begin() + (row + 1) * n);
-  };
-  for (Index s = 0; s < c.shape.sequences(); ++s)
-    for (Index h = 0; h < heads; ++h)
-      for (Index t = c.shape.offsets[to_size(s)]; t < c.shape.offsets[to_size(s + 1)]; ++t) {
-        Index const row = t * heads + h;
-        auto const r = take(c.r, row, keys), p = take(c.p, row, keys), k = take(c.k, row, keys);
-        auto const v = take(c.v, row, values), u = take(c.u, h, keys);
-        auto q = take(c.q, row, keys);
-        if (c.erase == Erase::along_key)
-          for (std::size_t j = 0; j < q.size(); ++j) q[j] = -k[j];
-        std::vector<double> w;
-        for (Index j = 0; j < keys; ++j) {
-          Index const decay_row = c.constant ? h : row;
-          w.push_back(std::exp(double{c.log_w[to_size(c.gate == Gate::vector ? decay_row * keys + j : decay_row)]}));
-        }
-        reference::Recurrence<double>::Token token{.r = r, .k = k, .v = v};
-        if (c.gate != Gate::none) token.w = w;
-        if (c.erase != Erase::none) token.p = p, token.q = q;
-        if (read == Read::before) token.u = u;
-        reference::Recurrence<double>::step(
-            MatView<double>(&out.state[to_size((s * heads + h) * values * keys)], values, keys), token,
-            VecView<double>(&out.y[to_size(row * values)], values));
+  auto const doubles = [](std::vector<float> const& x) { return std::vector<double>(x.begin(), x.end()); };
+  Index const keys = c.shape.keys, rows = c.shape.tokens() * c.shape.heads;
+  Terms x{c.shape, c.gate, c.erase, read, doubles(c.r), {}, doubles(c.p), doubles(c.q), doubles(c.k), doubles(c.v), {}};
+  for (Index row = 0; row < rows; ++row)
+    for (Index j = 0; j < keys; ++j) {
+      Index const decay_row = c.constant ? row % c.shape.heads : row;
+      x.log_w.push_back(double{c.log_w[to_size(c.gate == Gate::vector ? decay_row * keys + j : decay_row)]});
+      x.u.push_back(double{c.u[to_size(row % c.shape.heads * keys + j)]});
+    }
+  return reference_result(x, doubles(c.state));
+}
+
+namespace {
+
+using Reference = reference::Recurrence<double>;
+
+/// The terms of one sequence and head as the reference takes them. It keeps those that have to be made.
+struct HeadTerms {
+  Terms const& x;
+  Index first, count, head;
+  std::vector<double> w, q;
+
+  HeadTerms(Terms const& x_, Index sequence, Index head_)
+      : x(x_),
+        first(x.shape.offsets[to_size(sequence)]),
+        count(x.shape.offsets[to_size(sequence + 1)] - first),
+        head(head_) {
+    for (Index t = 0; t < count; ++t)
+      for (Index j = 0; j < x.shape.keys; ++j) {
+        std::size_t const i = at(t, x.shape.keys) + to_size(j);
+        w.push_back(std::exp(x.log_w[i]));
+        q.push_back(x.erase == Erase::along_key ? -x.k[i] : x.q[i]);
       }
+  }
+
+  /// Where the numbers of token t begin.
+  std::size_t at(Index t, Index size) const { return to_size(((first + t) * x.shape.heads + head) * size); }
+  /// The rows of the tokens, of numbers that lie as the terms do.
+  template <class X> auto rows(X& numbers, Index size) const {
+    using Number = std::remove_reference_t<decltype(numbers[0])>;
+    return MatView<Number>(&numbers[at(0, size)], count, size, x.shape.heads * size);
+  }
+  Reference::Inputs inputs() const {
+    Index const keys = x.shape.keys;
+    Reference::Inputs in{.r = rows(x.r, keys), .k = rows(x.k, keys), .v = rows(x.v, x.shape.values)};
+    if (x.gate != Gate::none) in.w = MatView<double const>(w.data(), count, keys);
+    if (x.erase != Erase::none) in.p = rows(x.p, keys), in.q = MatView<double const>(q.data(), count, keys);
+    if (x.read == Read::before) in.u = VecView<double const>(&x.u[at(0, keys)], keys);
+    return in;
+  }
+};
+
+/// f(terms of a head, its state among `states`) for each head of each sequence that has a token.
+template <class F> void for_each_head(Terms const& x, std::vector<double>& states, F&& f) {
+  Index const size = x.shape.keys * x.shape.values;
+  for (Index s = 0; s < x.shape.sequences(); ++s)
+    for (Index h = 0; h < x.shape.heads; ++h)
+      if (HeadTerms const head(x, s, h); head.count > 0)
+        f(head, MatView<double>(&states[to_size((s * x.shape.heads + h) * size)], x.shape.values, x.shape.keys));
+}
+
+}  // namespace
+
+MatrixResult reference_result(Terms const& x, std::vector<double> const& state) {
+  MatrixResult out{std::vector<double>(x.v.size()), state};
+  for_each_head(x, out.state, [&](HeadTerms const& head, MatView<double> s) {
+    Reference::forward(s, head.inputs(), head.rows(out.y, x.shape.values));
+  });
   return out;
 }
 

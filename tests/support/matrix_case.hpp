@@ -1,10 +1,12 @@
 #pragma once
 /// Random packed sequences through rules with every combination of traits, and what the reference makes of them.
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "aviary/matrix/memory.hpp"
+#include "support/gradient_case.hpp"
 #include "support/random.hpp"
-#include "support/rule_case.hpp"
 
 namespace aviary::test {
 
@@ -26,6 +28,32 @@ template <Erase E, Read D> struct AnyTraits {
       return {.r = x.r, .p = x.p, .q = x.q, .k = x.k, .v = x.v, .u = x.u};
     else
       return {.r = x.r, .p = x.p, .q = x.q, .k = x.k, .v = x.v};
+  }
+  /// A field that is no term has a gradient of 0.
+  template <class Gradients> AVIARY_HOST_DEVICE static constexpr Gradients pull(auto const& x, auto const& d) {
+    auto const zero = decltype(x.r)(0);
+    auto const p = [&] {
+      if constexpr (E != Erase::none)
+        return d.p;
+      else
+        return zero;
+    }();
+    auto const q = [&] {
+      if constexpr (E == Erase::rank_one)
+        return d.q;
+      else
+        return zero;
+    }();
+    auto const u = [&] {
+      if constexpr (D == Read::before)
+        return d.u;
+      else
+        return zero;
+    }();
+    if constexpr (requires { x.log_w; })
+      return {.r = d.r, .log_w = d.log_w, .p = p, .q = q, .k = d.k, .v = d.v, .u = u};
+    else
+      return {.r = d.r, .p = p, .q = q, .k = d.k, .v = d.v, .u = u};
   }
 };
 
@@ -82,6 +110,86 @@ struct MatrixCase {
 
 /// The generic recurrence in double, head by head, of a rule that reads the state as told.
 MatrixResult reference_result(MatrixCase const& c, Read read);
+
+/// The terms of the generic recurrence in double, (tokens, heads, size) each: what fields of AnyRule say for heads, for groups
+/// of them or for keys together is spelled out for each token, head and key.
+struct Terms {
+  Shape shape;
+  Gate gate;
+  Erase erase;
+  Read read;
+  std::vector<double> r, log_w, p, q, k, v, u;
+};
+MatrixResult reference_result(Terms const& x, std::vector<double> const& state);
+/// The gradients with respect to the terms, and to the initial states.
+std::pair<Terms, std::vector<double>> reference_gradients(Terms const& x, std::vector<double> const& state,
+                                                          std::vector<double> const& dy,
+                                                          std::vector<double> const& dstates);
+
+/// The term that goes by the name of a field.
+inline std::vector<double>& term(Terms& x, std::string const& name) {
+  return name == "r"       ? x.r
+         : name == "log_w" ? x.log_w
+         : name == "p"     ? x.p
+         : name == "q"     ? x.q
+         : name == "k"     ? x.k
+         : name == "v"     ? x.v
+                           : x.u;
+}
+
+/// f(number of the term, number of the field) for each pair of them: a number of a field may be that of many terms.
+template <class F> void for_numbers_of_term(Shape const& shape, Axis axis, std::size_t field_numbers, F&& f) {
+  Index const size = axis == Axis::value ? shape.values : shape.keys, own = one_number(axis) ? 1 : size;
+  Index const heads = static_cast<Index>(field_numbers) / (own * (per_token(axis) ? shape.tokens() : 1));
+  for (Index t = 0; t < shape.tokens(); ++t)
+    for (Index h = 0; h < shape.heads; ++h)
+      for (Index i = 0; i < size; ++i)
+        f(to_size((t * shape.heads + h) * size + i),
+          to_size(((per_token(axis) ? t * heads : 0) + h * heads / shape.heads) * own + (one_number(axis) ? 0 : i)));
+}
+
+/// The terms of a case of AnyRule.
+template <class R> Terms terms_of(RuleCase<R> const& c) {
+  Terms x{c.shape, gate_of<R>, R::erase, R::read, {}, {}, {}, {}, {}, {}, {}};
+  FieldNumbers<R> numbers = c.x;
+  for (NamedNumbers const& field : named_fields<R>(numbers)) {
+    auto& to = term(x, field.name);
+    to.resize(to_size(c.shape.tokens() * c.shape.heads * (field.axis == Axis::value ? c.shape.values : c.shape.keys)));
+    for_numbers_of_term(c.shape, field.axis, field.numbers->size(),
+                        [&](std::size_t of_term, std::size_t of_field) { to[of_term] = (*field.numbers)[of_field]; });
+  }
+  return x;
+}
+template <class R> MatrixResult reference_result(RuleCase<R> const& c) {
+  return reference_result(terms_of(c), c.state);
+}
+/// The gradients of a case of AnyRule: that of a number of a field is the sum over its terms.
+template <class R> GradientResult<R> reference_gradients(GradientCase<R> const& c) {
+  auto [d, dstates] = reference_gradients(terms_of<R>(c), c.state, c.dy, c.dstates);
+  GradientResult<R> g{c.x, std::move(dstates)};
+  for (NamedNumbers const& field : named_fields<R>(g.dx)) {
+    auto const& from = term(d, field.name);
+    field.numbers->assign(field.numbers->size(), 0);
+    for_numbers_of_term(c.shape, field.axis, field.numbers->size(), [&](std::size_t of_term, std::size_t of_field) {
+      (*field.numbers)[of_field] += from[of_term];
+    });
+  }
+  return g;
+}
+
+/// A case with these heads of r, p, q and k alone, each shared by as many value heads: those of other heads are left out.
+template <class R> RuleCase<R> with_shared_keys(RuleCase<R> c, Index heads) {
+  for (NamedNumbers const& field : named_fields<R>(c.x)) {
+    std::string const name = field.name;
+    if (name == "log_w" || name == "v" || name == "u") continue;
+    std::vector<double> shared;
+    Index const group = c.shape.heads / heads, size = c.shape.keys;
+    for (Index row = 0; row < c.shape.tokens() * heads; ++row)
+      for (Index j = 0; j < size; ++j) shared.push_back((*field.numbers)[to_size(row * group * size + j)]);
+    *field.numbers = std::move(shared);
+  }
+  return c;
+}
 
 /// A case in the numbers of memory M.
 template <class M> struct MatrixCall : RuleRun<M> {

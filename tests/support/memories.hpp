@@ -1,7 +1,7 @@
 #pragma once
 /// Every model's memories, in the sizes that tests take, behind functions that are compiled once for all programs of tests:
-/// a memory's forward and step are what takes longest to compile.
-#include "support/rule_case.hpp"
+/// a memory's passes are what takes longest to compile.
+#include "support/gradient_case.hpp"
 
 namespace aviary::test {
 
@@ -31,6 +31,7 @@ inline double matrix_bound_of(Arithmetic n) {
 template <class R> struct Memories {
   static MatrixResult forward(RuleCase<R> const& c, Arithmetic number, Sizes sizes);
   static MatrixResult steps(RuleCase<R> const& c, Arithmetic number, Sizes sizes);
+  static GradientResult<R> gradients(GradientCase<R> const& c, Arithmetic number, Sizes sizes, Keep keep = {});
 };
 
 }  // namespace aviary::test

@@ -9,8 +9,9 @@ namespace aviary::test {
 namespace detail {
 
 /// f.operator()<Memory>() for the memory of rule R with these numbers and sizes.
-template <class R, class F> MatrixResult with_memory(Arithmetic number, Sizes sizes, F&& f) {
-  auto const fixed = [&]<class T, Index K, Index V, Sizes s>() -> MatrixResult {
+template <class R, class F> auto with_memory(Arithmetic number, Sizes sizes, F&& f) {
+  using Result = decltype(f.template operator()<MatrixMemory<R, float, dynamic, dynamic>>());
+  auto const fixed = [&]<class T, Index K, Index V, Sizes s>() -> Result {
     if constexpr (has(std::is_same_v<T, float> ? Arithmetic::float32 : Arithmetic::float64, s))
       return f.template operator()<MatrixMemory<R, T, K, V>>();
     else
@@ -38,6 +39,10 @@ template <class R> MatrixResult Memories<R>::forward(RuleCase<R> const& c, Arith
 }
 template <class R> MatrixResult Memories<R>::steps(RuleCase<R> const& c, Arithmetic number, Sizes sizes) {
   return detail::with_memory<R>(number, sizes, [&]<class M>() { return RuleRun<M>(c).steps().result(); });
+}
+template <class R>
+GradientResult<R> Memories<R>::gradients(GradientCase<R> const& c, Arithmetic number, Sizes sizes, Keep keep) {
+  return detail::with_memory<R>(number, sizes, [&]<class M>() { return gradients_of<M>(c, keep); });
 }
 
 }  // namespace aviary::test

@@ -63,10 +63,13 @@ template <class R, class T> class CaseFields {
  public:
   explicit CaseFields(RuleCase<R> const& c)
       : shape_(c.shape), x_(aviary::detail::transform_fields<R, FieldNumbers<R, T>>(c.x, [](auto, auto const& from) {
-          return std::vector<T>(from.begin(), from.end());
+          std::vector<T> numbers;
+          for (double const e : from) numbers.push_back(narrow<T>(e));
+          return numbers;
         })) {}
 
   FieldNumbers<R, T>& numbers() { return x_; }
+  FieldNumbers<R, T> const& numbers() const { return x_; }
 
   /// All of them, as a memory with K keys and V values takes them.
   template <class Inputs, Index K, Index V> Inputs inputs() const {
@@ -77,6 +80,18 @@ template <class R, class T> class CaseFields {
             return Source<n>(from.data(), shape_.tokens(), field_heads(A, from), size(A));
           else
             return HeadSource<n>(from.data(), field_heads(A, from), size(A));
+        });
+  }
+  /// The same numbers as what a memory writes gradients to.
+  template <class Gradients, Index K, Index V> Gradients sinks() {
+    return aviary::detail::transform_fields<R, Gradients>(
+        x_, [&]<Axis A>(aviary::detail::AxisTag<A>, std::vector<T> const& to) {
+          constexpr Index n = aviary::detail::axis_size<A, K, V>;
+          T* const data = const_cast<T*>(to.data());  // of this object, which is not const
+          if constexpr (per_token(A))
+            return Sink<n>(data, shape_.tokens(), field_heads(A, to), size(A));
+          else
+            return HeadSink<n>(data, field_heads(A, to), size(A));
         });
   }
   /// Those of token t and head h, as views and numbers.
