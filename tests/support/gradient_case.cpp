@@ -38,7 +38,8 @@ double derivative(std::vector<double>& x, std::size_t i, std::function<double()>
 
 }  // namespace
 
-void check_l2(std::span<NamedNumbers const> x, std::span<NamedNumbers const> expected, double bound, Place place) {
+void check_gradients(std::span<NamedNumbers const> x, std::span<NamedNumbers const> expected, double bound,
+                     Place place) {
   check_that(x.size() == expected.size(), "as many gradients as expected", place);
   for (std::size_t i = 0; i < std::min(x.size(), expected.size()); ++i) {
     Note const note("gradient of", expected[i].name);

@@ -63,12 +63,13 @@ template <class R> std::vector<NamedNumbers> named_gradients(GradientResult<R>& 
 }
 
 /// Checks that each is within a bound of what is expected, by l2_error: an assertion for each.
-void check_l2(std::span<NamedNumbers const> x, std::span<NamedNumbers const> expected, double bound,
-              Place place = {__builtin_FILE(), __builtin_LINE()});
+void check_gradients(std::span<NamedNumbers const> x, std::span<NamedNumbers const> expected, double bound,
+                     Place place = {__builtin_FILE(), __builtin_LINE()});
 template <class R>
 void check_gradients(GradientResult<R> x, GradientResult<R> expected, double bound,
                      Place place = {__builtin_FILE(), __builtin_LINE()}) {
-  check_l2(named_gradients<R>(x), named_gradients<R>(expected), bound, place);
+  auto const named = named_gradients<R>(x), others = named_gradients<R>(expected);
+  check_gradients(std::span(named), std::span(others), bound, place);
 }
 
 /// Checks gradients against central differences of a loss that reads the numbers of `x`: the derivative along a random

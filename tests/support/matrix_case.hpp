@@ -150,11 +150,12 @@ template <class F> void for_numbers_of_term(Shape const& shape, Axis axis, std::
 
 /// The terms of a case of AnyRule.
 template <class R> Terms terms_of(RuleCase<R> const& c) {
-  Terms x{c.shape, gate_of<R>, R::erase, R::read, {}, {}, {}, {}, {}, {}, {}};
+  std::size_t const rows = to_size(c.shape.tokens() * c.shape.heads);
+  std::vector<double> const keys(rows * to_size(c.shape.keys)), values(rows * to_size(c.shape.values));
+  Terms x{c.shape, gate_of<R>, R::erase, R::read, keys, keys, keys, keys, keys, values, keys};
   FieldNumbers<R> numbers = c.x;
   for (NamedNumbers const& field : named_fields<R>(numbers)) {
     auto& to = term(x, field.name);
-    to.resize(to_size(c.shape.tokens() * c.shape.heads * (field.axis == Axis::value ? c.shape.values : c.shape.keys)));
     for_numbers_of_term(c.shape, field.axis, field.numbers->size(),
                         [&](std::size_t of_term, std::size_t of_field) { to[of_term] = (*field.numbers)[of_field]; });
   }
