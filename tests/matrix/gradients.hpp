@@ -12,12 +12,18 @@ inline Keep keep_in_turn(int turn, bool erases) {
   return {.every = every[turn % 4], .readings = erases && turn / 4 % 2 == 0};
 }
 
-/// Sequences as in check_all_combinations, with r, p, q and k shared by two of the four value heads.
-template <Gate G, Erase E, Read D, bool constant>
-GradientCase<AnyRule<G, E, D, constant>> gradient_case(Index keys, Index values, Decay decay) {
-  using R = AnyRule<G, E, D, constant>;
-  MatrixCase const c(23, {keys, values, 4, {0, 0, 1, 4, 10, 54}}, G, E, constant, decay);
+/// Four value heads of which two share r, p, q and k.
+template <class R> GradientCase<R> gradient_case(Index keys, Index values, std::vector<Index> offsets) {
+  constexpr bool constant = constant_decay<R>;
+  MatrixCase const c(23, {keys, values, 4, std::move(offsets)}, gate_of<R>, R::erase, constant,
+                     constant ? Decay::slow : Decay::wkv7);
   return with_gradients(31, with_shared_keys(c.of<R>(), 2));
+}
+
+/// Against central differences of the reference, without its gradients.
+template <class R, class F> void check_differences_of_reference(Index keys, Index values, F&& gradients) {
+  auto const c = gradient_case<R>(keys, values, {0, 0, 1, 12});
+  check_differences(c, gradients(c), [](RuleCase<R> const& x) { return reference_result(x); });
 }
 
 /// backward with packs P, in one of the ways to keep something.
@@ -30,6 +36,8 @@ void check_against_reference(GradientCase<typename M::Rule> const& c, GradientRe
   check_gradients(run.result(), expected, matrix_bound<typename M::T>);
 }
 
+/// Sequences as in check_all_combinations. In double every combination meets the central differences in one size, in float those
+/// with constant decays do as the reference has them.
 template <class T, Index K, Index V, Kind kind, bool constant = false>
 void check_all_gradients(Index keys, Index values) {
   int turn = 0;
@@ -37,17 +45,19 @@ void check_all_gradients(Index keys, Index values) {
     if constexpr (!constant || G != Gate::none) {
       using R = AnyRule<G, E, D, constant>;
       using M = MatrixMemory<R, T, K, V>;
+      constexpr bool erases = E != Erase::none;
       Note const gate("gate", name(G)), erase("erase", name(E)), read("read", name(D));
-      auto const c = gradient_case<G, E, D, constant>(keys, values, constant ? Decay::slow : Decay::wkv7);
+      auto const c = gradient_case<R>(keys, values, {0, 0, 1, 4, 10, 54});
       GradientResult<R> const expected = reference_gradients(c);
+      if constexpr (constant) check_differences_of_reference<R>(keys, values, reference_gradients<R>);
       simd::for_each_instruction_set<T>([&]<class P>(simd::InstructionSet<P> set) {
         if constexpr (constant ? is_met_with_constant<P>(G, E, D) : is_met<P>(kind, G, E, D)) {
           Note const note("instruction set", set.name);
-          if constexpr (std::is_same_v<P, simd::Native<T>>)
-            for (int way = 0; way < 8; ++way)
-              check_against_reference<M, P>(c, expected, keep_in_turn(way, R::erase != Erase::none));
-          else
-            check_against_reference<M, P>(c, expected, keep_in_turn(++turn, R::erase != Erase::none));
+          constexpr bool native = std::is_same_v<P, simd::Native<T>>;
+          for (int ways = native ? 8 : 1; ways > 0; --ways)
+            check_against_reference<M, P>(c, expected, keep_in_turn(++turn, erases));
+          if constexpr (native && std::is_same_v<T, double>)
+            check_differences_of_reference<R>(keys, values, [](auto const& few) { return gradients_of<M>(few); });
         }
       });
     }
