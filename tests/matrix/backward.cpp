@@ -157,6 +157,18 @@ TEST_CASE_TEMPLATE("backward: extremes stay finite and right", M, Memory<float>,
   }
 }
 
+TEST_CASE_TEMPLATE("backward: the gradient of log_w keeps its digits where w is nearly 0", M, Memory<float>,
+                   Memory<double>, MatrixMemory<AnyRule<Gate::vector, Erase::none, Read::before>, float, 16, 24>) {
+  using R = typename M::Rule;
+  auto const c = case_of<R>({16, 24, 4, {0, 64}}, Decay::wide);
+  auto const of_logarithm = [&](GradientResult<R> const& g) {  // of log(-log_w), the decay before its activation
+    std::vector<double> numbers = g.dx.log_w;
+    for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] *= c.x.log_w[i];
+    return numbers;
+  };
+  check_l2(of_logarithm(gradients_of<M>(c)), of_logarithm(reference_gradients(c)), matrix_bound<typename M::T>);
+}
+
 TEST_CASE_TEMPLATE("backward: the same bits whatever the executor", M, Memory<float, 64, 192>, Memory<double>,
                    Memory<float, dynamic, dynamic>, HeadMemory<float, 64, 192>, HeadMemory<float, dynamic, dynamic>) {
   using R = typename M::Rule;

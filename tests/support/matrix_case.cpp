@@ -99,4 +99,33 @@ MatrixResult reference_result(Terms const& x, std::vector<double> const& state) 
   return out;
 }
 
+std::pair<Terms, std::vector<double>> reference_gradients(Terms const& x, std::vector<double> const& state,
+                                                          std::vector<double> const& dy,
+                                                          std::vector<double> const& dstates) {
+  Index const keys = x.shape.keys, values = x.shape.values;
+  Terms d = x;
+  for (auto* const term : {&d.r, &d.log_w, &d.p, &d.q, &d.k, &d.v, &d.u}) term->assign(term->size(), 0);
+  std::vector<double> initial = state, reached = dstates;
+  for_each_head(x, initial, [&](HeadTerms const& head, MatView<double> s) {
+    std::vector<double> dw(head.w.size()), dq(head.q.size());
+    Reference::Gradients dx{.r = head.rows(d.r, keys), .k = head.rows(d.k, keys), .v = head.rows(d.v, values)};
+    if (x.gate != Gate::none) dx.w = MatView<double>(dw.data(), head.count, keys);
+    if (x.erase != Erase::none) dx.p = head.rows(d.p, keys), dx.q = MatView<double>(dq.data(), head.count, keys);
+    if (x.read == Read::before)
+      dx.u = VecView<double>(&d.u[head.at(0, keys)], keys);  // the sum over tokens, as the first's
+    Reference::backward(s, head.inputs(), head.rows(dy, values),
+                        MatView<double>(reached.data() + (s.data() - initial.data()), values, keys), dx);
+    for (Index t = 0; t < head.count; ++t)
+      for (Index j = 0; j < keys; ++j) {
+        std::size_t const i = head.at(t, keys) + to_size(j), own = to_size(t * keys + j);
+        d.log_w[i] = head.w[own] * dw[own];
+        if (x.erase == Erase::along_key)  // q = -k
+          d.k[i] -= dq[own];
+        else
+          d.q[i] = dq[own];
+      }
+  });
+  return {std::move(d), std::move(reached)};
+}
+
 }  // namespace aviary::test
