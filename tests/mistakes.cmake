@@ -44,6 +44,10 @@ foreach(
         "WRONG_AXIS|gives a term along the wrong axis"
         "KEY_TIMES_VALUE|gives a term along the wrong axis"
         "UNWANTED_TERM|gives a term that its traits leave out"
+        "MISSING_PULL|aviary: backward needs the chain rule of a rule: give it static constexpr Gradients pull(x, d) beside map"
+        "PULL_MISSES_FIELD|the pull of a rule leaves out a field"
+        "PULL_ALONG_WRONG_AXIS|gives a gradient along another axis than its field's"
+        "PULL_OF_NO_TERM|uses the gradient of a term that its traits leave out"
 )
   string(REPLACE "|" ";" line "${line}")
   list(GET line 0 mistake)
@@ -61,7 +65,7 @@ foreach(
   endif()
 endforeach()
 
-foreach(line IN ITEMS "MISSING_FIELD|rate" "CALLER_FORGETS|beta" "CALLER_FORGETS_STATES|states" "CALLER_MISNAMES|kk")
+foreach(line IN ITEMS "MISSING_FIELD|rate" "CALLER_FORGETS|beta" "CALLER_FORGETS_STATES|states" "CALLER_FORGETS_DY|dy" "CALLER_MISNAMES|kk")
   string(REPLACE "|" ";" line "${line}")
   list(GET line 0 mistake)
   list(GET line 1 field)

@@ -1,5 +1,5 @@
 /// Calls with a wrong shape, in a program with assertions: what it prints before it ends is for tests/CMakeLists.txt.
-///   wrong_call forward | step | summarize | compose
+///   wrong_call forward | backward | step | summarize | compose
 #undef NDEBUG
 #include <csignal>
 #include <cstdlib>
@@ -22,6 +22,8 @@ int main(int, char** arguments) {
   Memory::Inputs const inputs{.r = right, .log_w = wrong, .k = right, .v = right, .kappa_hat = right, .a = right};
   if (verb == "forward")
     Memory::forward({.x = inputs, .y = {y.data(), 4, 1, 16}, .states = {&state, 1}});
+  else if (verb == "backward")
+    Memory::backward({.x = inputs, .dy = {p, 4, 1, 16}, .tape = {.states = {&state, 1}}});
   else if (verb == "step")
     Memory::step(state, {.r = row, .log_w = row, .k = row, .v = {p, 15}, .kappa_hat = row, .a = row}, {y.data(), 16});
   else if (verb == "summarize")

@@ -48,6 +48,24 @@ struct Mistaken {
     return {.r = x.q, .p = x.w * x.k, .k = x.beta * x.k, .v = x.v};
 #endif
   }
+
+#if defined(PULL_MISSES_FIELD) || defined(PULL_ALONG_WRONG_AXIS) || defined(PULL_OF_NO_TERM) || \
+    defined(CALLER_FORGETS_DY)
+#define CALLS_BACKWARD
+  template <class Gradients> static constexpr Gradients pull(auto const& x, auto const& d) {
+#if defined(PULL_MISSES_FIELD)
+    return {.q = d.r, .k = x.w * d.p + x.beta * d.k, .v = d.v, .log_w = d.log_w + x.w * x.k * d.p};
+#elif defined(PULL_ALONG_WRONG_AXIS)
+    return {.q = d.v, .k = x.w * d.p + x.beta * d.k, .v = d.v, .log_w = d.log_w + x.w * x.k * d.p, .beta = x.k * d.k};
+#elif defined(PULL_OF_NO_TERM)
+    return {.q = d.r, .k = x.w * d.p - x.beta * d.q, .v = d.v, .log_w = d.log_w + x.w * x.k * d.p, .beta = x.k * d.k};
+#else
+    return {.q = d.r, .k = x.w * d.p + x.beta * d.k, .v = d.v, .log_w = d.log_w + x.w * x.k * d.p, .beta = x.k * d.k};
+#endif
+  }
+#elif defined(MISSING_PULL)
+#define CALLS_BACKWARD
+#endif
 };
 
 using Memory = MatrixMemory<Mistaken, float, 16>;
@@ -60,13 +78,27 @@ void call(Memory::State& s, float const* x, float* y) {
 #elif defined(CALLER_FORGETS_STATES)
   Memory::Inputs const inputs{.q = {x, 1, 1}, .k = {x, 1, 1}, .v = {x, 1, 1}, .log_w = {x, 1, 1}, .beta = {x, 1, 1}};
   Memory::forward(Memory::ForwardCall{.x = inputs, .y = {y, 1, 1}});
+#elif defined(CALLS_BACKWARD)
+  Memory::Inputs const inputs{.q = {x, 1, 1}, .k = {x, 1, 1}, .v = {x, 1, 1}, .log_w = {x, 1, 1}, .beta = {x, 1, 1}};
+  Memory::Tape const tape{.states = {&s, 1}};
+#ifdef CALLER_FORGETS_DY
+  Memory::backward(Memory::BackwardCall{.x = inputs, .tape = tape});
+#else
+  Memory::backward(Memory::BackwardCall{.x = inputs, .dy = {y, 1, 1}, .tape = tape});
+#endif
 #elif defined(MISSING_LOG_W)
   Memory::step(s, Memory::Token{.q = x, .k = x, .v = x, .beta = 1}, y);
 #elif defined(FIELD_NAMED_W)
   Memory::step(s, Memory::Token{.q = x, .k = x, .v = x, .log_w = 0, .beta = 1, .w = 1}, y);
 #elif defined(DECAY_ALONG_VALUES)
   Memory::step(s, Memory::Token{.q = x, .k = x, .v = x, .log_w = x, .beta = 1}, y);
-#else
+#else  // a rule without pull has every verb but backward
   Memory::step(s, Memory::Token{.q = x, .k = x, .v = x, .log_w = 0, .beta = 1}, y);
+#ifdef NO_MISTAKE
+  Memory::Inputs const inputs{.q = {x, 1, 1}, .k = {x, 1, 1}, .v = {x, 1, 1}, .log_w = {x, 1, 1}, .beta = {x, 1, 1}};
+  Memory::Segment segment{};
+  Memory::forward(Memory::ForwardCall{.x = inputs, .y = {y, 1, 1}, .states = {&s, 1}});
+  Memory::summarize(Memory::SummarizeCall{.x = inputs, .segments = {&segment, 1}});
+#endif
 #endif
 }

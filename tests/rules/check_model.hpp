@@ -15,6 +15,14 @@ template <class R> void check_memories(RuleCase<R> const& c, Sizes sizes, Matrix
   }
 }
 
+/// The bound on gradients in float; a model may say how it depends on the decay.
+template <class Model> double gradient_bound(Decay decay) {
+  if constexpr (requires { Model::gradient_bound(decay); })
+    return Model::gradient_bound(decay);
+  else
+    return matrix_bound<float>;
+}
+
 /// Gradients in float against those in double, and these against central differences of the reference.
 template <class Model> void check_gradients_of_model() {
   using R = typename Model::Rule;
@@ -23,7 +31,7 @@ template <class Model> void check_gradients_of_model() {
     Note const note_keys("keys", keys), note_values("values", values), note_decay("decay", name(decay));
     auto const c = with_gradients(29, draw_case<Model>(19, {keys, values, 4, {0, 0, 1, 4, 27}}, decay, 2));
     auto const exact = Memories<R>::gradients(c, Arithmetic::float64, sizes, keep);
-    check_gradients(Memories<R>::gradients(c, Arithmetic::float32, sizes, keep), exact, matrix_bound<float>);
+    check_gradients(Memories<R>::gradients(c, Arithmetic::float32, sizes, keep), exact, gradient_bound<Model>(decay));
     if (keys <= 16)  // larger ones take long in algebra
       check_differences(c, exact, [](RuleCase<R> const& x) { return reference_of<typename Model::Reference>(x); });
   };
