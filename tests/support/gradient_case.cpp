@@ -36,15 +36,25 @@ double derivative(std::vector<double>& x, std::size_t i, std::function<double()>
   return derivative(x, direction, loss);
 }
 
+/// f(gradient, the expected one) for each of them.
+template <class F>
+void for_each_pair(std::span<NamedNumbers const> x, std::span<NamedNumbers const> expected, Place place, F&& f) {
+  check_that(x.size() == expected.size(), "as many gradients as expected", place);
+  for (std::size_t i = 0; i < std::min(x.size(), expected.size()); ++i) {
+    Note const note("gradient of", expected[i].name);
+    f(*x[i].numbers, *expected[i].numbers);
+  }
+}
+
 }  // namespace
 
 void check_gradients(std::span<NamedNumbers const> x, std::span<NamedNumbers const> expected, double bound,
                      Place place) {
-  check_that(x.size() == expected.size(), "as many gradients as expected", place);
-  for (std::size_t i = 0; i < std::min(x.size(), expected.size()); ++i) {
-    Note const note("gradient of", expected[i].name);
-    check_l2(*x[i].numbers, *expected[i].numbers, bound, place);
-  }
+  for_each_pair(x, expected, place, [&](NumberSpan g, NumberSpan other) { check_l2(g, other, bound, place); });
+}
+
+void check_same_gradients(std::span<NamedNumbers const> x, std::span<NamedNumbers const> expected, Place place) {
+  for_each_pair(x, expected, place, [&](NumberSpan g, NumberSpan other) { check_equal(g, other, place); });
 }
 
 void check_central_differences(std::span<NamedNumbers const> x, std::span<NamedNumbers const> gradients,

@@ -72,6 +72,23 @@ void check_gradients(GradientResult<R> x, GradientResult<R> expected, double bou
   check_gradients(std::span(named), std::span(others), bound, place);
 }
 
+/// Checks that they have the same bits.
+void check_same_gradients(std::span<NamedNumbers const> x, std::span<NamedNumbers const> expected,
+                          Place place = {__builtin_FILE(), __builtin_LINE()});
+template <class R>
+void check_same_gradients(GradientResult<R> x, GradientResult<R> expected,
+                          Place place = {__builtin_FILE(), __builtin_LINE()}) {
+  auto const named = named_gradients<R>(x), others = named_gradients<R>(expected);
+  check_same_gradients(std::span(named), std::span(others), place);
+}
+
+/// Gradients of inputs rounded to numbers S, which those of states never are.
+template <class S, class R> GradientResult<R> rounded(GradientResult<R> g) {
+  for (NamedNumbers const& field : named_fields<R>(g.dx))
+    for (double& e : *field.numbers) e = double{widen(narrow<S>(static_cast<float>(e)))};
+  return g;
+}
+
 /// Checks gradients against central differences of a loss that reads the numbers of `x`: the derivative along a random
 /// direction, those with respect to two single numbers, and that with respect to the number where the gradient is largest. The
 /// bound is relative to the norm of a gradient and to its largest number. An assertion for each.
