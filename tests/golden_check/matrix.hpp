@@ -14,11 +14,6 @@ namespace aviary::golden_check {
 /// max|x - ref| / max|ref| of a recurrence.
 inline double recurrence_bound(test::Arithmetic number) { return number == test::Arithmetic::float32 ? 2e-6 : 1e-12; }
 
-/// And of its gradients. What passes through decays near 0 and 1 is a sum of large terms that nearly cancel.
-inline double gradient_bound(test::Arithmetic number, bool extreme) {
-  return number == test::Arithmetic::float64 ? 1e-12 : extreme ? 1e-4 : 3e-6;
-}
-
 /// Every gradient of a file, grad_X for whatever X, against one of ours.
 template <class Golden>
 void compare_gradients(test::MatrixGolden const& file, std::string const& type, test::Arithmetic number,
@@ -28,7 +23,7 @@ void compare_gradients(test::MatrixGolden const& file, std::string const& type, 
   std::vector<double> log_w;
   for (auto const& field : test::named_fields<R>(inputs))
     if (std::string(field.name) == "log_w") log_w = *field.numbers;
-  double const bound = gradient_bound(number, file.text("case").find("extreme") != std::string::npos);
+  double const bound = test::matrix_bound_of(number);
   for (std::string_view const name : file.tensors().names()) {
     if (!name.starts_with("grad_")) continue;
     std::string const tensor(name.substr(5)), field = test::golden_field(tensor);
