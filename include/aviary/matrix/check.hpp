@@ -155,6 +155,22 @@ template <class M> class MatrixCheck {
     return wrong_call(given);
   }
 
+  static std::string pull_outputs(typename M::PullOutputsCall const& call) {
+    using StateGradient = typename M::StateGradient;
+    Index const keys = call.state_weights.size(), values = call.dy.size();
+    Index const tokens = call.dy.tokens(), heads = call.dy.heads();
+    MatrixShape const shape{tokens, 0, heads, keys, values, true};
+    GivenCall given = shape.call(M::name, "pull_outputs", "dstates");
+    given.tokens_from = given.heads_from = "dy";
+    if (std::string words = shape.wrong_sizes(given); !words.empty()) return words;
+    GivenRows const rows[]{given_rows("state_weights", Use::read_all_heads, call.state_weights, keys, "keys"),
+                           given_rows("dy", Use::read_all_heads, call.dy, values, "values")};
+    Index const count = Packing{call.offsets, tokens}.sequences() * heads;
+    GivenStates const states[]{owned("dstates", std::span<StateGradient>(call.dstates), count, {keys, values})};
+    given.rows = rows, given.states = states, given.offsets = call.offsets;
+    return wrong_call(given);
+  }
+
   static std::string step(typename M::View s, typename M::Token const& x, VecView<typename M::T, M::values> y) {
     MatrixShape const shape{1, 1, 1, s.keys(), s.values(), true};
     GivenCall given = shape.call(M::name, "step", "states");
@@ -175,6 +191,12 @@ template <class M> class MatrixCheck {
   static std::string apply(From const& s, typename M::Segment const& segment, To const& out) {
     GivenSize const size = size_of_one(s);
     return together("apply", size, {owned("segment", segment, size), owned("out", out, size)});
+  }
+
+  template <class After, class Before>
+  static std::string pull_state(After const& after, typename M::Segment const& segment, Before const& before) {
+    GivenSize const size = size_of_one(after);
+    return together("pull_state", size, {owned("segment", segment, size), owned("before", before, size)});
   }
 
  private:

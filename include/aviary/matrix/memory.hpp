@@ -243,12 +243,55 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   }
   ///@}
 
+  /// @name Gradients through segments
+  /// The gradient D of the state before a stretch has two parts: what reaches it from the state after it, and from the outputs.
+  ///
+  ///     D_before = D_after A^T + G            G = sum over tokens of dy_t m_t^T
+  ///
+  /// `pull_outputs` makes G for all stretches at once, and `pull_state` adds D_after A^T, from the last stretch to the first.
+  /// Then the gradients of all states between stretches are known, and `backward` takes all stretches at once, each a sequence
+  /// of its own with the gradient of the state after it as dstates. examples/parallel_prefill does all of it.
+  ///
+  /// A ChannelMemory has none of this: its outputs are quotients, which are not linear in the state, so that what reaches the
+  /// state depends on the outputs and on the state itself; and its channels are tasks enough for any processor.
+  ///@{
+  struct PullOutputsCall {
+    Source<K> state_weights;              ///< from `summarize`
+    Source<V> dy;                         ///< (tokens, heads, V), the gradient of the outputs
+    RequiredSpan<StateGradient> dstates;  ///< (sequences, heads), of the states before the sequences: overwritten
+    std::span<Index const> offsets = {};  ///< as for `summarize`
+  };
+  /// The chain rule of `add_initial_state`: what reaches the states before the sequences from their outputs, G. The bits do not
+  /// depend on the executor. Takes subnormal numbers as 0. Allocates nothing and throws only what the executor throws.
+  /// Cost: 2 K V flops a token and head.
+  template <class P = simd::Native<T>, Executor E = Serial>
+  static void pull_outputs(PullOutputsCall const& call, E&& executor = {}) {
+    AVIARY_ASSERT_CALL(check(call));
+    detail::OutputPull<MatrixMemory, P>::run(call, executor);
+  }
+
+  /// The chain rule of `apply`: before += after A^T, where `after` is the gradient of the state after a stretch and `before`
+  /// becomes that of the state before it if it was G. `before` is not `after`.
+  ///
+  /// For a scan in the shape of a tree, the two stretches of a pair are one: the A of both is that of `compose`, and the G of
+  /// both is the G of the later one pulled through the earlier one, G_2 A_1^T + G_1, which is this function again.
+  /// Cost: 2 K^2 V flops with an erasure, else 2 K V.
+  template <class P = simd::Native<T>>
+  static void pull_state(StateView<T const, K, V> after, Segment const& segment, StateView<T, K, V> before) noexcept {
+    AVIARY_ASSERT(after.s != before.s);
+    AVIARY_ASSERT_CALL(Check::pull_state(after, segment, before));
+    FlushToZero const flush;
+    detail::times_a_transposed<P>(segment, detail::as_matrix(after), detail::as_matrix(before));
+  }
+  ///@}
+
   /// @name What is wrong with the shapes of a call, in words; empty when nothing is
   ///@{
   static std::string check(ForwardCall const& call) { return Check::forward(call); }
   static std::string check(BackwardCall const& call) { return Check::backward(call); }
   static std::string check(SummarizeCall const& call) { return Check::summarize(call); }
   static std::string check(AddInitialStateCall const& call) { return Check::add_initial_state(call); }
+  static std::string check(PullOutputsCall const& call) { return Check::pull_outputs(call); }
   static std::string check(View s, Token const& x, VecView<T, V> y) { return Check::step(s, x, y); }
   ///@}
 };

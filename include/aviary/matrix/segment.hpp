@@ -62,6 +62,16 @@ void times_a(DiagonalSegment<T, K, V> const& segment, MatView<From> from, MatVie
   }
 }
 
+/// to += from A^T, likewise.
+template <class P, class T, Index K, Index V, class From, class To>
+void times_a_transposed(DenseSegment<T, K, V> const& segment, MatView<From> from, MatView<To> to) noexcept {
+  add_product<P>(to, Coefficients<T>(as_matrix(segment.a.view())).transposed(), from);
+}
+template <class P, class T, Index K, Index V, class From, class To>
+void times_a_transposed(DiagonalSegment<T, K, V> const& segment, MatView<From> from, MatView<To> to) noexcept {
+  times_a<P>(segment, from, to);
+}
+
 template <class From, class To> void copy_matrix(MatView<From> from, MatView<To> to) noexcept {
   for (Index j = 0; j < from.rows(); ++j)
     for (Index i = 0; i < from.columns(); ++i) to(j, i) = narrow<std::remove_cv_t<To>>(widen(from(j, i)));
@@ -199,6 +209,45 @@ template <class M, class P> struct CorrectPass {
       }
       unroll<N>([&](auto n) { put_lanes<T>(call.y, t + n, h, i, y[int(n)]); });
     });
+  }
+};
+
+/// The gradients of states from those of outputs that read them: see MatrixMemory::pull_outputs.
+template <class M, class P> struct OutputPull {
+  using T = typename M::T;
+  using Call = typename M::PullOutputsCall;
+
+  template <class E> static void run(Call const& call, E& executor) {
+    Packing const packing{call.offsets, call.dy.tokens()};
+    Index const heads = call.dy.heads(),
+                multiplies = packing.tokens * heads * call.dy.size() * call.state_weights.size();
+    for_head_stretches(packing, heads, multiplies, executor, [&](Index sequence, Index h, Index t, Index end) {
+      auto const d = call.dstates[to_size(sequence * heads + h)].view();
+      if (t == packing.begin(sequence)) clear(d);
+      Index const row = Groups::row(d.keys(), d.values()), most = std::min(most_tokens, room / row);
+      for (Index n = 0; t < end; t += n) {
+        n = std::min(end - t, most);
+        add(call, as_matrix(d), h, t, n, row);
+      }
+    });
+  }
+
+ private:
+  using Groups = GroupsOf<M>;
+  /// Tokens for which a gradient is read once, and numbers for as many rows of them.
+  static constexpr Index most_tokens = 32, room = std::max<Index>(2048, 4 * Groups::longest_row);
+
+  /// d += sum over n tokens of m dy^T, d lying as a state. Tokens are added in order, however many there are at once.
+  static void add(Call const& call, MatView<T> d, Index h, Index t, Index n, Index row) noexcept {
+    alignas(alignment) T m[to_size(room)];
+    alignas(alignment) T dy[to_size(room)];
+    auto const copy = [&](auto const& from, T* to) {
+      for (Index at = t; at < t + n; ++at, to += row)
+        if (auto const x = from.template row<T>(at, h, to); x.data() != to) std::copy_n(x.data(), x.size(), to);
+    };
+    copy(call.state_weights, m);
+    copy(call.dy, dy);
+    add_product<P>(d, Coefficients<T>(m, d.rows(), n, 1, row), MatView<T const>(dy, n, d.columns(), row));
   }
 };
 
