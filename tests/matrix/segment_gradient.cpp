@@ -6,7 +6,6 @@
 #include <limits>
 
 #include "aviary/matrix/segment.hpp"
-#include "aviary/wkv7.hpp"
 #include "support/allocation_counter.hpp"
 #include "support/compare.hpp"
 #include "support/eager.hpp"
@@ -126,8 +125,9 @@ template <class T, Index K, Index V> struct CheckTraits {
   }
 };
 
-using Rule = AnyRule<Gate::vector, Erase::rank_one, Read::after>;
-template <class T, Index K, Index V = K> using Memory = MatrixMemory<Rule, T, K, V>;
+/// Of which rule does not matter to these two verbs.
+template <class T, Index K, Index V = K>
+using Memory = MatrixMemory<AnyRule<Gate::none, Erase::along_key, Read::after>, T, K, V>;
 
 }  // namespace
 
@@ -138,37 +138,50 @@ TEST_CASE("segment gradient: pieces give what one backward gives, double, sizes 
 TEST_CASE("segment gradient: a constant decay, and decays of 0 and 1") {
   using Constant = AnyRule<Gate::vector, Erase::none, Read::before, true>;
   check_gradients_by_segments<MatrixMemory<Constant, double, 16, 24>>(case_of<Constant>(16, 24, Decay::slow));
+  using Dense = AnyRule<Gate::vector, Erase::rank_one, Read::before>;
+  using Diagonal = AnyRule<Gate::vector, Erase::none, Read::before>;
   for (Decay const decay : {Decay::none, Decay::extremes}) {
     Note const note("decay", name(decay));
-    check_gradients_by_segments<Memory<double, dynamic, dynamic>>(case_of<Rule>(32, 16, decay));
+    check_gradients_by_segments<MatrixMemory<Dense, double, dynamic, dynamic>>(case_of<Dense>(32, 16, decay));
+    check_gradients_by_segments<MatrixMemory<Diagonal, double, dynamic, dynamic>>(case_of<Diagonal>(16, 24, decay));
   }
 }
 
 TEST_CASE_TEMPLATE("pull_outputs: the same bits whatever the executor, and from any storage", M, Memory<float, 64, 40>,
-                   Memory<float, dynamic, dynamic>) {
+                   Memory<float, dynamic>) {
+  using State = typename M::StateGradient;
   Index const keys = M::keys == dynamic ? 300 : M::keys, values = M::values == dynamic ? 21 : M::values;
-  auto const c = case_of<Rule>(keys, values, Decay::wkv7);
-  GradientRun<M> const run(c);
-  Pieces<M> all(run);
-  auto const expected = all.of_outputs;
-  check_that(numbers_of(expected, keys, values)[0] != 0, "something reaches the states");
+  Random random(63);
+  std::vector<bf16> m16, dy16;
+  std::vector<float> m, dy;
+  for (float const e : random.normals<float>(tokens * heads * keys))
+    m.push_back(widen(m16.emplace_back(narrow<bf16>(e))));
+  for (float const e : random.normals<float>(tokens * heads * values))
+    dy.push_back(widen(dy16.emplace_back(narrow<bf16>(e))));
+  auto const pulled = [&](auto const& weights, auto const& gradients, auto&& executor) {
+    std::vector<State> d(to_size(pieces * heads), State(keys, values));
+    typename M::PullOutputsCall const call{.state_weights = {weights.data(), tokens, heads, keys},
+                                           .dy = {gradients.data(), tokens, heads, values},
+                                           .dstates = d,
+                                           .offsets = offsets};
+    require_empty(M::check(call));
+    M::pull_outputs(call, executor);
+    return d;
+  };
+  auto const serial = pulled(m, dy, Serial());
+  std::vector<double> expected(to_size(pieces * heads * values * keys));  // (pieces, heads, V, K)
+  for (Index piece = 0; piece < pieces; ++piece)
+    for (Index row = offsets[to_size(piece)] * heads; row < offsets[to_size(piece + 1)] * heads; ++row)
+      for (Index i = 0; i < values; ++i)
+        for (Index j = 0; j < keys; ++j)
+          expected[to_size(((piece * heads + row % heads) * values + i) * keys + j)] +=
+              double{dy[to_size(row * values + i)]} * double{m[to_size(row * keys + j)]};
+  check_close(numbers_of(serial, keys, values), expected, matrix_bound<float>);
   for (Index const concurrency : {2, 3, 64}) {
     Note const note("concurrency", concurrency);
-    M::pull_outputs(all.call(keys, values), Backwards{concurrency});
-    check_that(all.of_outputs == expected, "the bits of one thread");
+    check_that(pulled(m, dy, Backwards{concurrency}) == serial, "the bits of one thread");
   }
-
-  std::vector<bf16> narrow_m, narrow_dy;
-  for (float& e : all.m) e = widen(narrow_m.emplace_back(narrow<bf16>(e)));
-  for (float& e : all.dy) e = widen(narrow_dy.emplace_back(narrow<bf16>(e)));
-  M::pull_outputs(all.call(keys, values));
-  auto const rounded = all.of_outputs;
-  check_that(rounded != expected, "other numbers");
-  auto call = all.call(keys, values);
-  call.state_weights = {narrow_m.data(), tokens, heads, keys};
-  call.dy = {narrow_dy.data(), tokens, heads, values};
-  M::pull_outputs(call);
-  check_that(all.of_outputs == rounded, "the same from bf16 as from floats");
+  check_that(pulled(m16, dy, Serial()) == serial && pulled(m, dy16, Serial()) == serial, "from bf16 as from floats");
 }
 
 TEST_CASE("pull_outputs, pull_state: allocate nothing, take subnormal numbers as 0, and need no head") {
@@ -193,7 +206,7 @@ TEST_CASE("pull_outputs, pull_state: allocate nothing, take subnormal numbers as
 }
 
 TEST_CASE("check: pull_outputs says what is wrong with a call") {
-  using M = Memory<float, dynamic, dynamic>;
+  using M = Memory<float, dynamic>;
   std::vector<float> const m(to_size(tokens * heads * 16)), dy(to_size(tokens * heads * 24));
   std::vector<M::StateGradient> dstates(to_size(pieces * heads), M::StateGradient(16, 24)),
       small(to_size(pieces * heads), M::StateGradient(16, 23));
