@@ -8,6 +8,10 @@
 /// The work is more than twice that of one pass, because A is as large as the state. It pays with more threads than
 /// there are heads and stretches of values to share out, which plain `forward` does by itself. On several machines the
 /// segments are all that travels.
+///
+/// With --gradients it trains on the sequence in the same way. The gradient of the state before a piece is an affine map of
+/// that of the state after it, with the same matrix: so another scan, from the last piece to the first, finds the gradients
+/// of all states between pieces, and `backward` takes all pieces at once.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <aviary/core/flush_to_zero.hpp>
@@ -32,26 +36,29 @@ constexpr Index size = 64;
 using Memory = aviary::Wkv7<float, size>;
 using States = std::vector<Memory::State>;
 
-/// Random inputs of the kind that layers make, and the states before them.
+/// Random inputs of the kind that layers make and the states before them, and gradients of a loss with respect to the outputs
+/// and to the states after them.
 struct Sequence {
   Index tokens, heads;
-  std::vector<float> r, log_w, k, v, kappa_hat, a;
-  States states;
+  std::vector<float> r, log_w, k, v, kappa_hat, a, dy;
+  States states, dstates;
 
-  Sequence(Index tokens_, Index heads_, unsigned seed) : tokens(tokens_), heads(heads_), states(to_size(heads)) {
+  Sequence(Index tokens_, Index heads_, unsigned seed)
+      : tokens(tokens_), heads(heads_), states(to_size(heads)), dstates(to_size(heads)) {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal;
-    for (auto* field : {&r, &log_w, &k, &v, &kappa_hat, &a}) {
+    for (auto* field : {&r, &log_w, &k, &v, &kappa_hat, &a, &dy}) {
       field->resize(to_size(tokens * heads * size));
       for (float& x : *field) x = normal(random);
     }
-    for (float& x : log_w) x = aviary::log_w_of_sigmoid(x);
+    for (float& x : log_w) x = aviary::log_w_of_sigmoid(2 * x - 4);  // a state is to remember more than its piece
     for (float& x : a) x = aviary::sigmoid(x);
     for (Index row = 0; row < tokens * heads; ++row)
       aviary::normalize_max(aviary::VecView<float>(&kappa_hat[to_size(row * size)], size));
-    for (auto& state : states)
-      for (auto& row : state.s)
-        for (float& x : row) x = normal(random);
+    for (auto* const all : {&states, &dstates})
+      for (auto& state : *all)
+        for (auto& row : state.s)
+          for (float& x : row) x = normal(random);
   }
   Memory::Inputs inputs() const {
     return {.r = {r.data(), tokens, heads},
@@ -82,38 +89,40 @@ std::vector<Index> cut(Index tokens, Index pieces) {
   return offsets;
 }
 
-struct Segmented {
-  Result result;
+/// What the pieces of a sequence do to a state, and the states between them.
+struct Pieces {
+  std::vector<Index> offsets;
   std::vector<Memory::Segment> segments;  // (pieces, heads)
+  std::vector<float> y, m;                // outputs from empty states, and what each has of the state before its piece
+  States states;                          // (pieces + 1, heads): the last ones are those after the last piece
 };
 
-Segmented by_segments(Sequence const& x, Index pieces, models::Threads threads) {
-  std::vector<Index> const offsets = cut(x.tokens, pieces);
-  std::vector<Memory::Segment> segments(to_size(pieces * x.heads));
-  std::vector<float> y(x.v.size()), m(x.k.size());
+Pieces summarize(Sequence const& x, Index pieces, models::Threads threads) {
+  Pieces p{cut(x.tokens, pieces), std::vector<Memory::Segment>(to_size(pieces * x.heads)),
+           std::vector<float>(x.v.size()), std::vector<float>(x.k.size()), x.states};
   Memory::summarize({.x = x.inputs(),
-                     .segments = segments,
-                     .y = {y.data(), x.tokens, x.heads},
-                     .state_weights = {m.data(), x.tokens, x.heads},
-                     .offsets = offsets},
+                     .segments = p.segments,
+                     .y = {p.y.data(), x.tokens, x.heads},
+                     .state_weights = {p.m.data(), x.tokens, x.heads},
+                     .offsets = p.offsets},
                     threads);
-
-  States before = x.states;  // (pieces + 1, heads), the last ones after the last piece
-  before.resize(to_size((pieces + 1) * x.heads));
+  p.states.resize(to_size((pieces + 1) * x.heads));
   threads(x.heads, [&](Index head) noexcept {
     for (Index at = head; at < pieces * x.heads; at += x.heads)
-      Memory::apply(before[to_size(at)], segments[to_size(at)], before[to_size(at + x.heads)]);
+      Memory::apply(p.states[to_size(at)], p.segments[to_size(at)], p.states[to_size(at + x.heads)]);
   });
+  return p;
+}
 
-  std::span<Memory::State const> const states(before);
-  Memory::add_initial_state({.state_weights = {m.data(), x.tokens, x.heads},
-                             .y0 = {y.data(), x.tokens, x.heads},
-                             .y = {y.data(), x.tokens, x.heads},
-                             .states = states.first(to_size(pieces * x.heads)),
-                             .offsets = offsets},
+Result by_segments(Sequence const& x, Pieces p, models::Threads threads) {
+  std::span<Memory::State const> const states(p.states);
+  Memory::add_initial_state({.state_weights = {p.m.data(), x.tokens, x.heads},
+                             .y0 = {p.y.data(), x.tokens, x.heads},
+                             .y = {p.y.data(), x.tokens, x.heads},
+                             .states = states.first(p.segments.size()),
+                             .offsets = p.offsets},
                             threads);
-  auto const last = states.last(to_size(x.heads));
-  return {{std::move(y), States(last.begin(), last.end())}, std::move(segments)};
+  return {std::move(p.y), States(p.states.end() - x.heads, p.states.end())};
 }
 
 /// The states after the sequence, from one segment that all pieces were composed into, neighbours first.
@@ -135,15 +144,72 @@ States by_one_segment(Sequence const& x, std::vector<Memory::Segment> segments) 
   return states;
 }
 
-/// max |x - expected| / max |expected|
+/// The gradients of the loss with respect to the inputs, and to the states before the first token.
+struct Gradients {
+  std::vector<float> r, log_w, k, v, kappa_hat, a;
+  States states;
+};
+
+/// forward and backward over pieces, each a sequence of its own: from the states before them and the gradients of those after.
+Gradients by_backward(Sequence const& x, std::span<Index const> offsets, States states, States dstates,
+                      models::Threads threads) {
+  Memory::Inputs const inputs = x.inputs();
+  States kept(Memory::tape_size(inputs, offsets));
+  Memory::Tape tape;
+  tape.states = kept;
+  Memory::forward({.x = inputs, .states = states, .offsets = offsets, .tape = tape}, threads);
+
+  std::vector<float> const zeros(x.k.size());
+  Gradients d{zeros, zeros, zeros, zeros, zeros, zeros, std::move(dstates)};
+  auto const sink = [&](std::vector<float>& field) { return aviary::Sink<size>(field.data(), x.tokens, x.heads); };
+  std::vector<float> workspace(Memory::backward_workspace(inputs, x.heads, offsets, tape.every, threads.concurrency()));
+  Memory::backward({.x = inputs,
+                    .dy = {x.dy.data(), x.tokens, x.heads},
+                    .tape = tape,
+                    .dx = {.r = sink(d.r),
+                           .log_w = sink(d.log_w),
+                           .k = sink(d.k),
+                           .v = sink(d.v),
+                           .kappa_hat = sink(d.kappa_hat),
+                           .a = sink(d.a)},
+                    .dstates = d.states,
+                    .workspace = workspace,
+                    .offsets = offsets},
+                   threads);
+  d.states.resize(to_size(x.heads));
+  return d;
+}
+
+Gradients gradients_by_backward(Sequence const& x, models::Threads threads) {
+  Index const whole[]{0, x.tokens};
+  return by_backward(x, whole, x.states, x.dstates, threads);
+}
+
+Gradients gradients_by_segments(Sequence const& x, Index pieces, models::Threads threads) {
+  Pieces const p = summarize(x, pieces, threads);
+  States d(p.segments.size());  // (pieces + 1, heads), as the states
+  Memory::pull_outputs({.state_weights = {p.m.data(), x.tokens, x.heads},
+                        .dy = {x.dy.data(), x.tokens, x.heads},
+                        .dstates = d,
+                        .offsets = p.offsets},
+                       threads);
+  d.insert(d.end(), x.dstates.begin(), x.dstates.end());
+  threads(x.heads, [&](Index head) noexcept {
+    for (Index at = (pieces - 1) * x.heads + head; at >= 0; at -= x.heads)
+      Memory::pull_state(d[to_size(at + x.heads)], p.segments[to_size(at)], d[to_size(at)]);
+  });
+  return by_backward(x, p.offsets, States(p.states.begin(), p.states.end() - x.heads),
+                     States(d.begin() + x.heads, d.end()), threads);
+}
+
+/// |x - expected| / |expected|
 double difference(std::span<float const> x, std::span<float const> expected) {
-  double worst = 0, largest = 0;
+  double error = 0, norm = 0;
   for (std::size_t i = 0; i < x.size(); ++i) {
-    double const error = std::abs(double{x[i]} - double{expected[i]});
-    if (!(error <= worst) && !std::isnan(worst)) worst = error;  // NaN stays
-    largest = std::max(largest, std::abs(double{expected[i]}));
+    error += std::pow(double{x[i]} - double{expected[i]}, 2);
+    norm += std::pow(double{expected[i]}, 2);
   }
-  return worst / largest;
+  return std::sqrt(error / norm);
 }
 double difference(States const& x, States const& expected) {
   auto const numbers = [](States const& states) {
@@ -155,9 +221,19 @@ double difference(States const& x, States const& expected) {
 bool report(char const* what, double error) {
   constexpr double bound = 3e-6;
   bool const agrees = error <= bound;
-  std::printf("%-34s differ from one thread's by %.1e of the largest, bound %.0e: %s\n", what, error, bound,
+  std::printf("%-34s differ from one thread's by %.1e (L2, relative), bound %.0e: %s\n", what, error, bound,
               agrees ? "agree" : "WRONG");
   return agrees;
+}
+
+bool report(Gradients const& x, Gradients const& expected) {
+  bool agree = report("gradients of r", difference(x.r, expected.r));
+  agree &= report("gradients of log_w", difference(x.log_w, expected.log_w));
+  agree &= report("gradients of k", difference(x.k, expected.k));
+  agree &= report("gradients of v", difference(x.v, expected.v));
+  agree &= report("gradients of kappa_hat", difference(x.kappa_hat, expected.kappa_hat));
+  agree &= report("gradients of a", difference(x.a, expected.a));
+  return agree & report("gradients of the first states", difference(x.states, expected.states));
 }
 
 /// Milliseconds of the fastest of three runs.
@@ -175,12 +251,14 @@ int main(int argc, char** argv) {
       "states against one thread, and prints the wall times; exits with 1 when they disagree");
   Index threads = 2, tokens = 4096, heads = 1, pieces = 0;
   unsigned seed = 1;
+  bool gradients = false;
   app.add_option("--threads", threads, "default 2")->check(CLI::Range(1, 1024));
   app.add_option("--tokens", tokens, "length of the sequence, default 4096")->check(CLI::Range(1, 1 << 22));
   app.add_option("--heads", heads, "of 64 keys and values, default 1")->check(CLI::Range(1, 1024));
   app.add_option("--pieces", pieces, "that the sequence is cut into, default 4 for every thread")
       ->check(CLI::Range(1, 1 << 16));
   app.add_option("--seed", seed, "of the random inputs, default 1");
+  app.add_flag("--gradients", gradients, "checks and times the gradients of a random loss as well");
   try {
     app.parse(argc, argv);
   } catch (CLI::CallForHelp const& help) {
@@ -198,14 +276,21 @@ int main(int argc, char** argv) {
   std::printf("WKV-7, tokens %td, heads %td of 64 x 64, pieces %td, threads %td\n", tokens, heads, pieces,
               many.concurrency());
   Result const expected = by_forward(x, one);
-  Segmented const segmented = by_segments(x, pieces, many);
-  bool agree = report("outputs", difference(segmented.result.y, expected.y));
-  agree &= report("states after the last piece", difference(segmented.result.states, expected.states));
+  Pieces const segmented = summarize(x, pieces, many);
+  Result const result = by_segments(x, segmented, many);
+  bool agree = report("outputs", difference(result.y, expected.y));
+  agree &= report("states after the last piece", difference(result.states, expected.states));
   agree &=
       report("states from one composed segment", difference(by_one_segment(x, segmented.segments), expected.states));
+  if (gradients) agree &= report(gradients_by_segments(x, pieces, many), gradients_by_backward(x, one));
 
   std::printf("milliseconds, best of 3: forward on one thread %.1f, on all %.1f; segments on all %.1f\n",
               milliseconds([&] { by_forward(x, one); }), milliseconds([&] { by_forward(x, many); }),
-              milliseconds([&] { by_segments(x, pieces, many); }));
+              milliseconds([&] { by_segments(x, summarize(x, pieces, many), many); }));
+  if (gradients)
+    std::printf("forward and backward on one thread %.1f, on all %.1f; segments on all %.1f\n",
+                milliseconds([&] { gradients_by_backward(x, one); }),
+                milliseconds([&] { gradients_by_backward(x, many); }),
+                milliseconds([&] { gradients_by_segments(x, pieces, many); }));
   return agree ? 0 : 1;
 }
