@@ -16,6 +16,7 @@ constexpr auto chunk16 = [](auto& problem, auto const&) { problem.template chunk
 constexpr auto chunk64 = [](auto& problem, auto const&) { problem.template chunk<64>(); };
 constexpr auto summarize = [](auto& problem, auto const& executor) { problem.summarize(executor); };
 constexpr auto add_initial_state = [](auto& problem, auto const& executor) { problem.add_initial_state(executor); };
+constexpr auto pull_outputs = [](auto& problem, auto const& executor) { problem.pull_outputs(executor); };
 
 template <class M> void add_verbs() {
   using Benchmarks = bench::Benchmarks<M>;
@@ -26,6 +27,7 @@ template <class M> void add_verbs() {
     shape.threads = threads;
     Benchmarks::add("summarize", shape, summarize, 0);  // its operations depend on the erasure
     Benchmarks::add("add_initial_state", shape, add_initial_state, 2);
+    Benchmarks::add("pull_outputs", shape, pull_outputs, 2);
   }
 }
 
@@ -61,7 +63,7 @@ template <template <class, Index, Index, class> class Memory> void add_double() 
 template <class M> void row() {
   typename bench::Benchmarks<M>::Problem problem(prompt.layers, prompt.heads, prompt.tokens);
   bench::Threads const one(1);
-  std::vector<double> forward, in16, in64, segment, correction;
+  std::vector<double> forward, in16, in64, segment, correction, pulled;
   auto const measure = [&](std::vector<double>& times, auto const& verb) {
     times.push_back(1e9 * bench::seconds([&] { verb(problem, one); }) / problem.work());
   };
@@ -71,9 +73,10 @@ template <class M> void row() {
     measure(in64, chunk64);
     measure(segment, summarize);
     measure(correction, add_initial_state);
+    measure(pulled, pull_outputs);
   }
-  std::printf("%-20s %10.0f %10.0f %10.0f %10.0f %18.0f\n", M::name, bench::median(forward), bench::median(in16),
-              bench::median(in64), bench::median(segment), bench::median(correction));
+  std::printf("%-20s %10.0f %10.0f %10.0f %10.0f %18.0f %13.0f\n", M::name, bench::median(forward), bench::median(in16),
+              bench::median(in64), bench::median(segment), bench::median(correction), bench::median(pulled));
   std::fflush(stdout);
 }
 
@@ -89,8 +92,8 @@ using Chosen = List<Wkv6, GatedDeltaNet, Wkv7>;
 void short_table() {
   std::printf("float, head size %td, %td heads, %td tokens, one thread; ns per token and head, medians of 11 rounds\n",
               head_size, prompt.heads, prompt.tokens);
-  std::printf("%-20s %10s %10s %10s %10s %18s\n", "", "forward", "chunk16", "chunk64", "summarize",
-              "add_initial_state");
+  std::printf("%-20s %10s %10s %10s %10s %18s %13s\n", "", "forward", "chunk16", "chunk64", "summarize",
+              "add_initial_state", "pull_outputs");
   Chosen::rows();
 }
 

@@ -171,6 +171,14 @@ template <class M, Stored In = typename M::T> class Layers {
                  .workspace = scratch_},
                 executor);
   }
+  /// What reaches the states before from the outputs, whose gradients are any numbers.
+  template <class Executor = Serial> void pull_outputs(Executor&& executor = {}) {
+    if (segments_.empty()) summarize(executor);
+    dstates_.resize(to_size(heads_));
+    M::pull_outputs(
+        {.state_weights = {scratch_.data(), tokens_, heads_}, .dy = {y_.data(), tokens_, heads_}, .dstates = dstates_},
+        executor);
+  }
 
   std::vector<State>& states() { return states_; }
 
@@ -255,6 +263,7 @@ template <class M, Stored In = typename M::T> class Layers {
   std::array<AlignedVector<T>, kinds.size()> gradients_;
   std::vector<State> states_, kept_;
   std::vector<typename M::Segment> segments_;
+  std::vector<typename M::StateGradient> dstates_;
 };
 
 }  // namespace aviary::bench

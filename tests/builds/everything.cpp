@@ -74,6 +74,13 @@ template <class M> void chunk(typename M::ForwardCall const& call, std::span<typ
 }
 template void chunk<Wkv7<float, 16>>(Wkv7<float, 16>::ForwardCall const&, std::span<float>);
 
+template <class M> void pull(typename M::PullOutputsCall const& call, typename M::Segment const& segment) {
+  M::pull_outputs(call);
+  if (M::check(call).empty()) M::pull_state(call.dstates[0], segment, call.dstates[1]);
+}
+template void pull<Wkv6<float, 16>>(Wkv6<float, 16>::PullOutputsCall const&, Wkv6<float, 16>::Segment const&);
+template void pull<Wkv7<float, 16>>(Wkv7<float, 16>::PullOutputsCall const&, Wkv7<float, 16>::Segment const&);
+
 template struct Memory<Wkv4<float>>;
 template struct Memory<Wkv6<float, 16>>;
 template struct Memory<Wkv7<float, 16, 16, bf16>>;

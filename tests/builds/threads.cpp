@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdio>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "aviary/dense/linear.hpp"
@@ -68,7 +69,13 @@ template <class M> void check_matrix_memory(char const* name, Index heads) {
                           .offsets = offsets},
                          executor);
     all.insert(all.end(), y.begin(), y.end());
-    return std::pair(all, std::pair(states, segments));
+    std::vector<typename M::StateGradient> dstates(states.size());
+    M::pull_outputs({.state_weights = Source<size>(m.data(), tokens, heads),
+                     .dy = Source<size>(y.data(), tokens, heads),
+                     .dstates = dstates,
+                     .offsets = offsets},
+                    executor);
+    return std::tuple(all, states, segments, dstates);
   };
   expect(result(Threads(4)) == result(Serial()), name, heads);
 }

@@ -56,6 +56,12 @@ template <class M> void check_verbs(Index size, std::size_t kib) {
   check_use("add_initial_state",
             stack_use([&] { M::add_initial_state({.state_weights = row, .y0 = row, .y = out, .states = states}); }),
             kib);
+  typename M::StateGradient d(size, size), before(size, size);
+  check_use("pull_outputs", stack_use([&] {
+              M::pull_outputs({.state_weights = row, .dy = row, .dstates = {&d, 1}});
+            }),
+            kib);
+  check_use("pull_state", stack_use([&] { M::pull_state(d, a, before); }), kib);
 }
 
 #if defined(AVIARY_TEST_ADDRESS_SANITIZER)
