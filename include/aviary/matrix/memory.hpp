@@ -251,6 +251,7 @@ template <class R, class Number, Index K, Index V = K, Stored S = Number> class 
   /// `pull_outputs` makes G for all stretches at once, and `pull_state` adds D_after A^T, from the last stretch to the first.
   /// Then the gradients of all states between stretches are known, and `backward` takes all stretches at once, each a sequence
   /// of its own with the gradient of the state after it as dstates. examples/parallel_prefill does all of it.
+  /// Gradients found so agree with those of one `backward` over the whole sequence within its error.
   ///
   /// A ChannelMemory has none of this: its outputs are quotients, which are not linear in the state, so that what reaches the
   /// state depends on the outputs and on the state itself; and its channels are tasks enough for any processor.
