@@ -21,6 +21,11 @@ constexpr bool has(Arithmetic number, Sizes sizes) {
 #endif
 }
 
+/// Gradients: in float k16_v24 and run_time, in double run_time; with AVIARY_TEST_ONE_SIZE as above.
+constexpr bool has_gradients(Arithmetic number, Sizes sizes) {
+  return has(number, sizes) && (sizes == Sizes::run_time || (number == Arithmetic::float32 && sizes == Sizes::k16_v24));
+}
+
 inline char const* name(Arithmetic n) { return n == Arithmetic::float32 ? "float" : "double"; }
 inline double matrix_bound_of(Arithmetic n) {
   return n == Arithmetic::float32 ? matrix_bound<float> : matrix_bound<double>;

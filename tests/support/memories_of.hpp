@@ -8,8 +8,8 @@
 namespace aviary::test {
 namespace detail {
 
-/// f.operator()<Memory>() for the memory of rule R with these numbers and sizes.
-template <class R, class F> auto with_memory(Arithmetic number, Sizes sizes, F&& f) {
+/// f.operator()<Memory>() for the memory of rule R with these numbers and sizes, of those that has(number, sizes) is true for.
+template <class R, auto has, class F> auto with_memory(Arithmetic number, Sizes sizes, F&& f) {
   using Result = decltype(f.template operator()<MatrixMemory<R, float, dynamic, dynamic>>());
   auto const fixed = [&]<class T, Index K, Index V, Sizes s>() -> Result {
     if constexpr (has(std::is_same_v<T, float> ? Arithmetic::float32 : Arithmetic::float64, s))
@@ -35,14 +35,14 @@ template <class R, class F> auto with_memory(Arithmetic number, Sizes sizes, F&&
 }  // namespace detail
 
 template <class R> MatrixResult Memories<R>::forward(RuleCase<R> const& c, Arithmetic number, Sizes sizes) {
-  return detail::with_memory<R>(number, sizes, [&]<class M>() { return RuleRun<M>(c).forward().result(); });
+  return detail::with_memory<R, has>(number, sizes, [&]<class M>() { return RuleRun<M>(c).forward().result(); });
 }
 template <class R> MatrixResult Memories<R>::steps(RuleCase<R> const& c, Arithmetic number, Sizes sizes) {
-  return detail::with_memory<R>(number, sizes, [&]<class M>() { return RuleRun<M>(c).steps().result(); });
+  return detail::with_memory<R, has>(number, sizes, [&]<class M>() { return RuleRun<M>(c).steps().result(); });
 }
 template <class R>
 GradientResult<R> Memories<R>::gradients(GradientCase<R> const& c, Arithmetic number, Sizes sizes, Keep keep) {
-  return detail::with_memory<R>(number, sizes, [&]<class M>() { return gradients_of<M>(c, keep); });
+  return detail::with_memory<R, has_gradients>(number, sizes, [&]<class M>() { return gradients_of<M>(c, keep); });
 }
 
 }  // namespace aviary::test
