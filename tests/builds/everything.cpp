@@ -74,6 +74,13 @@ template <class M> void chunk(typename M::ForwardCall const& call, std::span<typ
 }
 template void chunk<Wkv7<float, 16>>(Wkv7<float, 16>::ForwardCall const&, std::span<float>);
 
+template <class M> void backward(typename M::BackwardCall const& call) {
+  if (M::check(call).empty()) M::backward(call);
+  if (M::backward_workspace(call.x, 1) > 0) M::backward(call, Parallel(2, [](Index, auto const& task) { task(0); }));
+}
+template void backward<Wkv6<float, 16>>(Wkv6<float, 16>::BackwardCall const&);
+template void backward<Wkv7<float, 16, 16, bf16>>(Wkv7<float, 16, 16, bf16>::BackwardCall const&);
+
 template <class M> void pull(typename M::PullOutputsCall const& call, typename M::Segment const& segment) {
   M::pull_outputs(call);
   if (M::check(call).empty()) M::pull_state(call.dstates[0], segment, call.dstates[1]);

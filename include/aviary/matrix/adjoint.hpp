@@ -43,8 +43,8 @@ template <class R, class T, int N> struct ValueSums {
   }
 };
 
-/// N tokens of rule R in packs P. Rows along values lie as those of the group do; dy holds the gradients of what the tokens read,
-/// of y and then of the readings, and dw those of what they write.
+/// N tokens of rule R in packs P. Rows along values lie as those of the group do: dread has the gradients of what the tokens
+/// read, of y and then of the readings, and dwritten those of what they write.
 template <class R, class P, class T, Index Row, int N> struct Adjoint {
   using L = simd::Pack<P>;
   using Of = Group<form_of<R>, T, Row, N>;
@@ -89,12 +89,12 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
     });
   }
 
-  /// Completes gradients in the lanes from value i on: dy by those of the readings, and dw, which has what reaches the written
+  /// Completes gradients in the lanes from value i on: dread by those of the readings, and dwritten, which has what reaches written
   /// rows through the state after the group, to those of v and of the readings.
-  static void reach(Of x, T* dy, T* dw, Index i) noexcept {
+  static void reach(Of x, T* dread, T* dwritten, Index i) noexcept {
     T const* const products = x.pair_products();
     P read[to_size(Of::reads)];
-    unroll<N>([&](auto m) AVIARY_INLINE_LAMBDA { read[int(m)] = L::load(dy + m * x.row() + i); });
+    unroll<N>([&](auto m) AVIARY_INLINE_LAMBDA { read[int(m)] = L::load(dread + m * x.row() + i); });
     unroll<N>([&](auto turn) AVIARY_INLINE_LAMBDA {
       constexpr int s = N - 1 - turn;
       auto const met = [&](auto row, auto write, P const& sum) AVIARY_INLINE_LAMBDA {
@@ -102,7 +102,7 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
         return L::fma(read[int(row)], P(products[pair]), sum);
       };
       auto const reached = [&](auto write) AVIARY_INLINE_LAMBDA {
-        P sum = L::load(dw + write * x.row() + i);
+        P sum = L::load(dwritten + write * x.row() + i);
         if constexpr (after) sum = met(Constant<s>{}, write, sum);
         unroll<N - 1 - s>([&](auto later) AVIARY_INLINE_LAMBDA {
           constexpr int m = s + 1 + later;
@@ -114,15 +114,15 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
       P dv = reached(Constant<s>{});
       if constexpr (form.erase == Erase::along_key) read[N + s] = -dv;
       if constexpr (rank_one) read[N + s] = reached(Constant<N + s>{});
-      if constexpr (erases) L::store(dy + (N + s) * x.row() + i, read[N + s]);
+      if constexpr (erases) L::store(dread + (N + s) * x.row() + i, read[N + s]);
       if constexpr (!after) dv = met(Constant<s>{}, Constant<s>{}, dv);
-      L::store(dw + s * x.row() + i, dv);
+      L::store(dwritten + s * x.row() + i, dv);
     });
   }
 
   /// The share of values [first, last) in the gradients of the pair products. v: the values themselves, where those of the group
   /// are others.
-  static AVIARY_NO_INLINE void add_pairs(Of x, T const* dy, [[maybe_unused]] T const* v, Index first, Index last,
+  static AVIARY_NO_INLINE void add_pairs(Of x, T const* dread, [[maybe_unused]] T const* v, Index first, Index last,
                                          Sums to, bool more) noexcept {
     P sum[to_size(Of::pairs)];
     unroll<Of::pairs>([&](auto n) AVIARY_INLINE_LAMBDA { sum[int(n)] = P(T(0)); });
@@ -135,14 +135,14 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
           constexpr int n = Of::pair(read, write);
           sum[n] = L::fma(a, b, sum[n]);
         };
-        P const of_y = L::load(dy + m * x.row() + i);
+        P const of_y = L::load(dread + m * x.row() + i);
         if constexpr (needs_own_values)
           add(Constant<m>{}, Constant<m>{}, of_y, L::load(v + m * x.row() + i));
         else
           add(Constant<m>{}, Constant<m>{}, of_y, written[m]);
         if constexpr (after && rank_one) add(Constant<m>{}, Constant<N + m>{}, of_y, written[N + m]);
         [[maybe_unused]] P of_z = of_y;
-        if constexpr (erases) of_z = L::load(dy + (N + m) * x.row() + i);
+        if constexpr (erases) of_z = L::load(dread + (N + m) * x.row() + i);
         unroll<m>([&](auto earlier) AVIARY_INLINE_LAMBDA {
           constexpr int s = earlier;
           add(Constant<m>{}, Constant<s>{}, of_y, written[s]);

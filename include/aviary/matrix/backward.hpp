@@ -40,7 +40,8 @@ template <class M> struct BackwardRoom {
   Index sequences, heads, keys, values, row, stride, every;
   Index tokens, groups, stretches;        ///< of an interval; of the values of a head
   Index group, sums, head_sums, adjoint;  ///< the size of one of each
-  Index states, prepared, zeros, dy, dw, of_values, gradients, converted, shared, adjoints, scratch;  ///< of a worker
+  Index states, prepared, zeros, dread, dwritten, of_values, gradients, converted, shared, adjoints,
+      scratch;  ///< of a worker
   Index shared_size[to_size(fields)] = {}, head_sum[to_size(fields)] = {};
 
   /// Of a call with these inputs and so many heads.
@@ -81,8 +82,8 @@ template <class M> struct BackwardRoom {
     states = take(groups * adjoint);
     prepared = take(groups * group);
     zeros = take(row);
-    dy = take(Group::reads * row);
-    dw = take(Group::writes * row);
+    dread = take(Group::reads * row);
+    dwritten = take(Group::writes * row);
     of_values = take(groups * sums);
     gradients = take(fields * N * row);
     converted = take(fields * N * row);
@@ -342,7 +343,7 @@ template <class M, class P> class BackwardPass {
       Group const x = group(g);
       if constexpr (erases)
         if (!call_.tape.readings) {
-          T* const z = at(room_.dw);
+          T* const z = at(room_.dwritten);
           Lanes::template dots<N>(state_before(g), room_.stride, keys_, first, last, x.read(N), z, x.row());
           for (Index i = first; i < last; i += L::lanes) Adjoint::read(x, z, i);
         }
@@ -363,29 +364,29 @@ template <class M, class P> class BackwardPass {
   void step_back(Index head, Index g, T* d, Index first, Index last, bool more) noexcept {
     Group const x = group(g);
     Sums const to = sums(g);
-    T *const dy = at(room_.dy), *const dw = at(room_.dw);
+    T *const dread = at(room_.dread), *const dwritten = at(room_.dwritten);
     Fetches fetches;
     if (!more) plan_fetches(g, fetches);
-    for (int m = 0; m < N; ++m) read_or_clear(call_.dy, g, m, head, first, last, dy + m * x.row());
-    Lanes::template dots<Group::writes>(d, room_.stride, keys_, first, last, x.write(0), dw, x.row());
-    for (Index i = first; i < last; i += L::lanes) Adjoint::reach(x, dy, dw, i);
+    for (int m = 0; m < N; ++m) read_or_clear(call_.dy, g, m, head, first, last, dread + m * x.row());
+    Lanes::template dots<Group::writes>(d, room_.stride, keys_, first, last, x.write(0), dwritten, x.row());
+    for (Index i = first; i < last; i += L::lanes) Adjoint::reach(x, dread, dwritten, i);
     if (wants_values_ || (has_numbers && wants_keys_)) pull_values(head, g, first, last, more);
     if (wants_keys_) {
-      Adjoint::add_pairs(x, dy, own_values(g), first, last, to, more);
-      Lanes::template weighted_sums<Group::reads>(state_before(g), room_.stride, keys_, first, last, dy, x.row(),
+      Adjoint::add_pairs(x, dread, own_values(g), first, last, to, more);
+      Lanes::template weighted_sums<Group::reads>(state_before(g), room_.stride, keys_, first, last, dread, x.row(),
                                                   to.read(0), room_.stride, more, fetches);
       Lanes::template weighted_sums<Group::writes>(d, room_.stride, keys_, first, last, x.value(0), x.row(),
                                                    to.written(0), room_.stride, more, fetches);
     }
     Lanes::template update<form.gate, form.constant_decay, Group::reads>(
-        d, d, room_.stride, keys_, first, last, decay_of(x), dy, x.read(0), x.row(), state_before(g),
+        d, d, room_.stride, keys_, first, last, decay_of(x), dread, x.read(0), x.row(), state_before(g),
         gated && wants_keys_ ? to.columns() : nullptr, more, fetches);
   }
 
   AVIARY_NO_INLINE void pull_values(Index head, Index g, Index first, Index last, bool more) noexcept {
     find_places(head, g);
     with_tokens(head, g, [&](auto const& x) AVIARY_INLINE_LAMBDA {
-      Adjoint::pull_values(x, at(room_.dw), room_.row, first, last, places_, sums(g), more);
+      Adjoint::pull_values(x, at(room_.dwritten), room_.row, first, last, places_, sums(g), more);
     });
     put_fields<Axis::value>(head, g, first, last);
   }
