@@ -215,7 +215,7 @@ class InitialTensor {
 
   Initialization const& model_;
   std::string_view name_, part_, inner_;  // blocks.3.att.w0, att.w0, w0; of other names the last two are empty
-  Random random_;
+  SplitMix64 random_;
   double layer_ = 0;
   Index size_ = 1, rows_ = 1, columns_ = 1;
 };

@@ -28,7 +28,7 @@ inline double ordered_dot(double const* x, double const* y, Index n) noexcept {
 /// shorter side is made orthogonal (Gram and Schmidt, modified), which is the QR decomposition with a positive diagonal.
 ///   Error: 1e-9 of the products of rows or columns, and the rounding to T. The bits are the same on every platform.
 ///   Cost: 2 rows * columns * the smaller of them multiply-adds. It allocates rows * columns doubles.
-template <class T> void fill_orthogonal(MatView<T> to, double gain, Random& random) {
+template <class T> void fill_orthogonal(MatView<T> to, double gain, SplitMix64& random) {
   bool const tall = to.rows() > to.columns();
   Index const count = tall ? to.columns() : to.rows(), size = tall ? to.rows() : to.columns();
   AlignedVector<double> numbers(to_size(count * size));

@@ -9,13 +9,13 @@
 
 namespace AVIARY_NAMESPACE {
 
-/// A generator of random numbers: SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
+/// A generator of random numbers (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
 /// Its whole state is one number, which may be saved.
-class Random {
+class SplitMix64 {
  public:
-  explicit constexpr Random(std::uint64_t seed) noexcept : state_(seed) {}
+  explicit constexpr SplitMix64(std::uint64_t seed) noexcept : state_(seed) {}
   /// The generator of a thing with a name: whatever else is drawn, and in which order, it begins at the same place.
-  constexpr Random(std::uint64_t seed, std::string_view name) noexcept : state_(seed) {
+  constexpr SplitMix64(std::uint64_t seed, std::string_view name) noexcept : state_(seed) {
     std::uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
     for (char const c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
     state_ = next() ^ hash;
