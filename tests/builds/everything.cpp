@@ -27,6 +27,10 @@
 #include "aviary/reference/wkv5.hpp"
 #include "aviary/reference/wkv6.hpp"
 #include "aviary/reference/wkv7.hpp"
+#include "aviary/training/adamw.hpp"
+#include "aviary/training/initialize.hpp"
+#include "aviary/training/loss.hpp"
+#include "aviary/training/schedule.hpp"
 
 namespace everything {
 
@@ -167,6 +171,18 @@ template <class T> void layers(MatView<T> x, VecView<T> row, WeightMatrix const&
 }
 template void layers(MatView<float>, VecView<float>, WeightMatrix const&);
 template void layers(MatView<double>, VecView<double>, WeightMatrix const&);
+
+template <class T> void training(MatView<T> x, VecView<T> row, VecView<double> losses) {
+  std::vector<int> const ids(3);
+  softmax_cross_entropy(x, ids, 1, losses);
+  head_cross_entropy(HeadLossCall<T>{.x = x, .head = x, .logits = x, .losses = losses}, ids);
+  Parameter<T> const parameters[]{{.values = row, .gradients = row, .first = row, .second = row}};
+  Schedule const rate{.peak = 1, .steps = 2};
+  adamw_update<T>({}, parameters, {.step = 1, .learning_rate = rate(0)});
+  initialize({.recipe = Recipe::rwkv7, .layers = 1}, "emb.weight", std::span<Index const>(), row);
+}
+template void training(MatView<float>, VecView<float>, VecView<double>);
+template void training(MatView<double>, VecView<double>, VecView<double>);
 
 template <class T, KeyStorage S>
 void gold(typename Gold<T>::Weights const& weights, TokenCat<T> const& token_cat, MatView<T> x,

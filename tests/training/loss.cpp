@@ -191,31 +191,30 @@ TEST_CASE("loss: gradients of a head, by central differences") {
 TEST_CASE_TEMPLATE("loss: of a head it adds to gradients, with the same bits whatever the stretch and executor", T,
                    float, double) {
   Random random(3);
-  HeadCase<T> const given(150, 70, 130, random);
+  HeadCase<T> const given(130, 66, 67, random);
   HeadCase<T> whole = given;
-  Loss const loss = whole.run(150, T(0.5));
+  Loss const loss = whole.run(130, T(0.5));
   Expected const to = expected(given.logits(), given.targets, 0.5);
   check_close(whole.losses, to.losses, bound<T>);
   std::vector<double> dx(given.dx.numbers.begin(), given.dx.numbers.end());
   std::vector<double> dhead(given.dhead.numbers.begin(), given.dhead.numbers.end());
-  for (Index t = 0; t < 150; ++t)
-    for (Index v = 0; v < 130; ++v)
-      for (Index i = 0; i < 70; ++i) {
-        double const d = to.gradients[to_size(t * 130 + v)];
-        dx[to_size(t * 70 + i)] += d * static_cast<double>(given.head(v, i));
-        dhead[to_size(v * 70 + i)] += d * static_cast<double>(given.x(t, i));
+  for (Index t = 0; t < 130; ++t)
+    for (Index v = 0; v < 67; ++v)
+      for (Index i = 0; i < 66; ++i) {
+        double const d = to.gradients[to_size(t * 67 + v)];
+        dx[to_size(t * 66 + i)] += d * static_cast<double>(given.head(v, i));
+        dhead[to_size(v * 66 + i)] += d * static_cast<double>(given.x(t, i));
       }
   check_close(whole.dx.numbers, dx, bound<T>);
   check_close(whole.dhead.numbers, dhead, bound<T>);
-  for (Index const stretch : {1, 7, 64, 149, 200})
-    for (Index const tasks : {1, 3}) {
-      test::Note const notes[]{{"stretch", stretch}, {"tasks", tasks}};
-      HeadCase<T> parts = given;
-      check_that(parts.run(stretch, T(0.5), test::Backwards{tasks}) == loss, "the loss has the same bits");
-      check_equal(parts.losses, whole.losses);
-      check_equal(parts.dx.numbers, whole.dx.numbers);
-      check_equal(parts.dhead.numbers, whole.dhead.numbers);
-    }
+  for (auto const& [stretch, tasks] : {std::pair<Index, Index>{1, 1}, {7, 3}, {64, 1}, {129, 2}, {200, 3}}) {
+    test::Note const notes[]{{"stretch", stretch}, {"tasks", tasks}};
+    HeadCase<T> parts = given;
+    check_that(parts.run(stretch, T(0.5), test::Backwards{tasks}) == loss, "the loss has the same bits");
+    check_equal(parts.losses, whole.losses);
+    check_equal(parts.dx.numbers, whole.dx.numbers);
+    check_equal(parts.dhead.numbers, whole.dhead.numbers);
+  }
 }
 
 TEST_CASE("loss: of a head whose gradients are not wanted, without allocation") {

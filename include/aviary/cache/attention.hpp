@@ -78,23 +78,6 @@ inline AttentionShape attention_shape(char const* layer, Index channels, Index h
   return {heads, channels / heads};
 }
 
-/// The largest of n > 0 numbers; any of them if one is NaN.
-template <class T> T largest(T const* x, Index n) noexcept {
-  using P = simd::Native<T>;
-  using L = simd::Pack<P>;
-  T most = x[0];
-  Index i = 0;
-  if (n >= L::lanes) {
-    P packs = L::load(x);
-    for (i = L::lanes; i + L::lanes <= n; i += L::lanes) packs = L::max(packs, L::load(x + i));
-    T lanes[L::lanes];
-    L::store(lanes, packs);
-    for (T const e : lanes) most = std::max(most, e);
-  }
-  for (; i < n; ++i) most = std::max(most, x[i]);
-  return most;
-}
-
 /// The attention of some queries to blocks that are added one after another.
 template <class T> class OnlineAttention {
  public:
@@ -175,7 +158,7 @@ template <class T> class OnlineAttention {
 
   /// Turns scores into p relative to the largest score so far. Returns the factor that rescales what was summed before.
   static T soften(T* scores, Index n, T& most, T& sum) noexcept {
-    T const now = std::max(most, largest(scores, n)), factor = std::exp(most - now);
+    T const now = std::max(most, simd::largest(n, scores)), factor = std::exp(most - now);
     simd::transform(
         n, scores,
         [now](auto const& e) {

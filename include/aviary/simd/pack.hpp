@@ -394,4 +394,21 @@ template <class T, class F, class... From> inline T sum(Index n, F&& f, T const*
   return Pack<P>::sum(packs) + numbers;
 }
 
+/// The largest of n > 0 numbers; any of them if one is NaN.
+template <class T> inline T largest(Index n, T const* x) noexcept {
+  using P = Native<T>;
+  using L = Pack<P>;
+  T most = x[0];
+  Index i = 0;
+  if (n >= L::lanes) {
+    P packs = L::load(x);
+    for (i = L::lanes; i + L::lanes <= n; i += L::lanes) packs = L::max(packs, L::load(x + i));
+    T lanes[L::lanes];
+    L::store(lanes, packs);
+    for (T const e : lanes) most = most < e ? e : most;
+  }
+  for (; i < n; ++i) most = most < x[i] ? x[i] : most;
+  return most;
+}
+
 }  // namespace AVIARY_NAMESPACE::simd

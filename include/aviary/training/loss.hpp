@@ -32,21 +32,6 @@ namespace detail {
 
 inline constexpr Index ignored_target = -1;
 
-/// The largest of n > 0 numbers; any if one of them is NaN.
-template <class T> T largest(T const* x, Index n) noexcept {
-  using P = simd::Native<T>;
-  using L = simd::Pack<P>;
-  P most(x[0]);
-  Index i = 0;
-  for (; i + L::lanes <= n; i += L::lanes) most = L::max(most, L::load(x + i));
-  T lanes[L::lanes];
-  L::store(lanes, most);
-  T result = lanes[0];
-  for (T const lane : lanes) result = std::max(result, lane);
-  for (; i < n; ++i) result = std::max(result, x[i]);
-  return result;
-}
-
 /// Replaces the logits of a token by their gradient times scale.
 /// @return the loss
 template <class T> double pull_cross_entropy(VecView<T> logits, Index target, T scale) noexcept {
@@ -56,7 +41,7 @@ template <class T> double pull_cross_entropy(VecView<T> logits, Index target, T 
     return 0;
   }
   constexpr Index block = 512;  // whose sum loses few digits
-  T const most = largest<T>(logits.data(), logits.size()), of_target = logits[target];
+  T const most = simd::largest<T>(logits.size(), logits.data()), of_target = logits[target];
   double sum = 0;
   for (Index i = 0; i < logits.size(); i += block) {
     Index const n = std::min(block, logits.size() - i);
