@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "aviary/core/math.hpp"
+#include "aviary/layers/parameters.hpp"
 #include "aviary/layers/sequence_layer.hpp"
 #include "aviary/layers/shifted_linear.hpp"
 
@@ -12,15 +13,17 @@ namespace AVIARY_NAMESPACE {
 /// y = W_v relu(W_k shift_k(x))^2  in RWKV-7; times sigmoid(W_r shift_r(x)) in RWKV-4, 5 and 6.
 template <class T> class ChannelMix : public detail::SequenceLayer<ChannelMix<T>, T> {
  public:
-  /// The constructor copies them.
-  struct Weights {
-    VecView<T const> x_k;                 ///< (C): the shares of the token shift
-    WeightMatrix key, value;              ///< (F, C), (C, F)
-    VecView<T const> x_r = {nullptr, 0};  ///< (C); none in RWKV-7
-    WeightMatrix receptance = {};         ///< (C, C); none in RWKV-7
-    ShareOf shares = ShareOf::previous;   ///< what x_k and x_r are
-    WeightFormat format = WeightFormat::exact;
+  /// The names of the weights.
+  template <class As> struct Parameters {
+    typename As::Vector x_k;                                            ///< (C): the shares of the token shift
+    typename As::Matrix key, value;                                     ///< (F, C), (C, F)
+    typename As::Vector x_r = As::no_vector();                          ///< (C); none in RWKV-7
+    typename As::Matrix receptance = {};                                ///< (C, C); none in RWKV-7
+    typename As::template Setting<ShareOf> shares = ShareOf::previous;  ///< what x_k and x_r are
+    typename As::template Setting<WeightFormat> format = WeightFormat::exact;
   };
+  using Weights = Parameters<GivenWeights<T>>;       ///< the constructor copies them
+  using Gradients = Parameters<WeightGradients<T>>;  ///< added to
 
   /// The input of the token before. Zeros are the empty context.
   struct State {

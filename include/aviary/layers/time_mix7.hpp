@@ -13,6 +13,7 @@
 
 #include "aviary/core/math.hpp"
 #include "aviary/dense/low_rank.hpp"
+#include "aviary/layers/parameters.hpp"
 #include "aviary/layers/sequence_layer.hpp"
 #include "aviary/layers/time_mix.hpp"
 #include "aviary/wkv7.hpp"
@@ -32,23 +33,25 @@ class TimeMix<Wkv7<Number, Size, Size, S>>
   using typename Base::State;
   static constexpr bool shares_values = true;
 
-  /// The constructor copies them. Linear weights are (out, in), low-rank factors (in, out).
-  struct Weights {
-    VecView<T const> x_r, x_w, x_k, x_v, x_a, x_g;  ///< (C) each: shares of the previous token
-    WeightMatrix receptance, key, value, output;    ///< (A, C) three times, (C, A)
-    VecView<T const> w0;                            ///< (A)
-    WeightMatrix w1, w2;                            ///< (C, D), (D, A); each pair has a D of its own
-    VecView<T const> a0;                            ///< (A)
-    WeightMatrix a1, a2;                            ///< (C, D), (D, A)
-    WeightMatrix g1, g2;                            ///< (C, D), (D, A)
-    VecView<T const> k_k, k_a;                      ///< (A) each
-    MatView<T const> r_k;                           ///< (H, N)
-    VecView<T const> ln_x_weight, ln_x_bias;        ///< (A) each
-    VecView<T const> v0 = {nullptr, 0};             ///< (A); none in the first layer
-    WeightMatrix v1 = {}, v2 = {};                  ///< (C, D), (D, A); none in the first layer
-    T group_norm_eps = T(64e-5);
-    WeightFormat format = WeightFormat::exact;
+  /// The names of the weights. Linear weights are (out, in), low-rank factors (in, out).
+  template <class As> struct Parameters {
+    typename As::Vector x_r, x_w, x_k, x_v, x_a, x_g;    ///< (C) each: shares of the previous token
+    typename As::Matrix receptance, key, value, output;  ///< (A, C) three times, (C, A)
+    typename As::Vector w0;                              ///< (A)
+    typename As::Matrix w1, w2;                          ///< (C, D), (D, A); each pair has a D of its own
+    typename As::Vector a0;                              ///< (A)
+    typename As::Matrix a1, a2;                          ///< (C, D), (D, A)
+    typename As::Matrix g1, g2;                          ///< (C, D), (D, A)
+    typename As::Vector k_k, k_a;                        ///< (A) each
+    typename As::Table r_k;                              ///< (H, N)
+    typename As::Vector ln_x_weight, ln_x_bias;          ///< (A) each
+    typename As::Vector v0 = As::no_vector();            ///< (A); none in the first layer
+    typename As::Matrix v1 = {}, v2 = {};                ///< (C, D), (D, A); none in the first layer
+    typename As::template Setting<T> group_norm_eps = T(64e-5);
+    typename As::template Setting<WeightFormat> format = WeightFormat::exact;
   };
+  using Weights = Parameters<GivenWeights<T>>;       ///< the constructor copies them
+  using Gradients = Parameters<WeightGradients<T>>;  ///< added to
 
   /// @throws std::invalid_argument if shapes do not fit together
   explicit TimeMix(Weights const& w)
