@@ -66,11 +66,19 @@ template <class T> void add_rows(MatView<T> to, MatView<T const> x) noexcept {
       to, [](auto const& sum, auto const& e) { return sum + e; }, to, x);
 }
 
-/// sum += the sum of all rows, one after another, if it is wanted.
-template <class T> void add_sum_of_rows(VecSink<T> sum, MatView<T const> x) noexcept {
+/// sum += the sum of f(x(t)...) over all rows t, one after another, if it is wanted.
+template <class T, class F, class... From>
+void add_sum_of_rows(VecSink<T> sum, F&& f, MatView<T const> x, From const&... more) noexcept {
   if (!sum.wanted()) return;
   AVIARY_ASSERT(sum.size() == x.columns());
-  for (Index t = 0; t < x.rows(); ++t) add_rows(MatView<T>(sum.data(), 1, sum.size()), x.rows(t, 1));
+  auto const add = [&f](auto const& so_far, auto const&... e) { return so_far + f(e...); };
+  for (Index t = 0; t < x.rows(); ++t)
+    simd::transform(sum.size(), sum.data(), add, sum.data(), x[t].data(), row_of(more, t)...);
+}
+/// The same of the rows themselves.
+template <class T> void add_sum_of_rows(VecSink<T> sum, MatView<T const> x) noexcept {
+  add_sum_of_rows<T>(
+      sum, [](auto const& e) { return e; }, x);
 }
 
 /// Checks the shapes of a layer's weights.

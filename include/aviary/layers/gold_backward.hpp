@@ -216,15 +216,7 @@ template <class T> class GoldBackward {
     /// What reached LayerNorm(x) becomes, in place, what reaches x.
     void through_norm(LayerNorm<T> const& norm, MatView<T const> x, MatView<T> d, VecSink<T> dweight,
                       VecSink<T> dbias) const noexcept {
-      typename Scratch<T>::Frame const frame(context.workspace());
-      auto const or_room = [&](VecSink<T> const& sink) -> VecView<T> {
-        if (sink.wanted()) return sink;
-        MatView<T> const row = context.workspace().rows(1, x.columns());
-        detail::fill_rows(row, T(0));
-        return row[0];
-      };
-      VecView<T> const to_weight = or_room(dweight), to_bias = or_room(dbias);
-      norm.backward(x, d, d, to_weight, to_bias);
+      norm.backward(x, d, d, dweight, dbias, context.workspace());
     }
   };
 };

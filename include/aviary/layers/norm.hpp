@@ -3,6 +3,7 @@
 #include <string>
 
 #include "aviary/core/error.hpp"
+#include "aviary/core/scratch.hpp"
 #include "aviary/dense/rows.hpp"
 #include "aviary/layers/functions.hpp"
 
@@ -49,6 +50,21 @@ template <class T> class GroupNorm {
                                 dy[t].segment(at, size), dx[t].segment(at, size), dweight.segment(at, size),
                                 dbias.segment(at, size));
   }
+  /// The same where not every gradient may be wanted. Scratch: backward_scratch_size() numbers.
+  void backward(MatView<T const> x, MatView<T const> dy, MatView<T> dx, VecSink<T> dweight, VecSink<T> dbias,
+                Scratch<T>& scratch) const noexcept {
+    typename Scratch<T>::Frame const frame(scratch);
+    auto const or_room = [&](VecSink<T> const& sink) -> VecView<T> {
+      if (sink.wanted()) return sink;
+      MatView<T> const row = scratch.rows(1, channels());
+      detail::fill_rows(row, T(0));
+      return row[0];
+    };
+    VecView<T> const to_weight = or_room(dweight), to_bias = or_room(dbias);
+    backward(x, dy, dx, to_weight, to_bias);
+  }
+  /// The numbers of scratch that it needs, whatever the tokens.
+  Index backward_scratch_size() const noexcept { return 2 * padded<T>(channels()); }
 
  private:
   AlignedVector<T> weight_, bias_;

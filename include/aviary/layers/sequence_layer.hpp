@@ -20,6 +20,28 @@ template <class T, class Shared> auto as_rows(Shared const& shared) noexcept {
     return MatView<T>(shared.data(), 1, shared.size());
 }
 
+/// What `backward` of a layer with a state takes: all tokens of packed sequences at once, as they went forward.
+template <class Layer> struct LayerBackwardCall {
+  using T = typename Layer::T;
+  /// What the layer was made of. If it keeps them in a format that rounds, give the rounded ones.
+  typename Layer::Weights const& weights;
+  MatView<T const> x;                             ///< (tokens, C)
+  Packed<typename Layer::State const> states;     ///< before the tokens
+  MatView<T const> dy;                            ///< (tokens, C)
+  MatView<T> dx;                                  ///< (tokens, C), added to; overlaps none of these
+  States<typename Layer::StateGradient> dstates;  ///< of the states after the tokens; become those of `states`
+  typename Layer::Gradients const& dweights;      ///< added to
+};
+
+/// In the place of a scratch's rows, to know how many numbers a layer takes: its rows have no memory.
+template <class T> struct CountedRows {
+  Index tokens, numbers = 0;
+  MatView<T> operator()(Index columns) noexcept {
+    numbers += tokens * padded<T>(columns);
+    return {nullptr, tokens, columns};
+  }
+};
+
 /// The call operators of a layer. They hand its member `stretch` as many tokens at once as the scratch allows.
 template <class Layer, class T> class SequenceLayer {
  public:

@@ -16,8 +16,10 @@
 #include <vector>
 
 #include "aviary/core/aligned.hpp"
+#include "aviary/core/scratch.hpp"
 #include "aviary/core/sequence.hpp"
 #include "aviary/core/view.hpp"
+#include "aviary/dense/gradient.hpp"
 #include "aviary/dense/linear.hpp"
 #include "aviary/layers/norm.hpp"
 #include "aviary/layers/packed.hpp"
@@ -42,6 +44,21 @@ template <class M> struct TimeMixState {
   friend bool operator==(TimeMixState const&, TimeMixState const&) = default;
 };
 
+/// The gradient of a state: of the two inputs, and of the memories as these define it.
+template <class M> struct TimeMixStateGradient {
+  AlignedVector<typename M::T> x;            ///< (C)
+  std::vector<typename M::StateGradient> s;  ///< as many as the state has memories
+};
+
+/// States of memories on the way through the tokens, which `backward` of a time mix needs. TimeMix::make_tape() makes them
+/// once, for the largest call; layers of the same sizes may use them in turn.
+template <class M> struct TimeMixTape {
+  static constexpr Index every = 16;               ///< tokens from one kept state to the next
+  std::vector<typename M::State> states;           ///< of all sequences of a call, moved on
+  std::vector<typename M::State> kept;             ///< of every 16 tokens begun
+  std::vector<typename M::StateGradient> dstates;  ///< of all sequences of a call
+};
+
 namespace detail {
 /// Rows of (heads, size) numbers as a kernel takes them.
 template <Index N, class T> Source<N> source_of(MatView<T> x, Index heads) noexcept {
@@ -53,22 +70,108 @@ template <Index N, class T> Sink<N> sink_of(MatView<T> x, Index heads) noexcept 
   return {x.data(), x.rows(), heads, size, x.stride(), size};
 }
 
+/// Sequences that one call of a memory takes.
+inline constexpr Index most_sequences = 64;
+
+/// f(first, count, offsets) for `count` sequences at a time, the first of which is number `first`.
+template <class State, class F> void for_memory_calls(Packed<State> const& sequences, F&& f) {
+  Index offsets[most_sequences + 1];
+  for (Index s = sequences.first(), count; s < sequences.end(); s += count) {
+    count = std::min(most_sequences, sequences.end() - s);
+    for (Index i = 0; i < count; ++i) offsets[i] = sequences.begin_of(s + i);
+    offsets[count] = sequences.end_of(s + count - 1);
+    f(s, count, std::span<Index const>(offsets, to_size(count + 1)));
+  }
+}
+
 /// Takes packed sequences through their memories, each sequence's being `heads` states: y (tokens, heads, values) is what
 /// these read.
 template <class Memory, class State, class E>
 void run_memory(typename Memory::Inputs const& x, Packed<State> const& sequences, Index heads,
                 decltype(Memory::ForwardCall::y) y, E& executor) {
-  constexpr Index most = 64;  // sequences of a call
-  Index offsets[most + 1];
-  for (Index s = sequences.first(), count; s < sequences.end(); s += count) {
-    count = std::min(most, sequences.end() - s);
-    for (Index i = 0; i < count; ++i) offsets[i] = sequences.begin_of(s + i);
-    offsets[count] = sequences.end_of(s + count - 1);
-    auto const states = [&](Index i) { return sequences.state(s + i).s.data(); };
-    Memory::forward({.x = x, .y = y, .states = {states, count, heads}, .offsets = {offsets, to_size(count + 1)}},
-                    executor);
-  }
+  for_memory_calls(sequences, [&](Index first, Index count, std::span<Index const> offsets) {
+    auto const states = [&](Index i) { return sequences.state(first + i).s.data(); };
+    Memory::forward({.x = x, .y = y, .states = {states, count, heads}, .offsets = offsets}, executor);
+  });
 }
+
+/// Packed sequences through matrix memories, of `heads` states each, to and fro.
+template <class Memory> struct MemoryPath {
+  using T = typename Memory::T;
+  using Tape = TimeMixTape<Memory>;
+
+  typename Memory::Inputs const& x;
+  Packed<TimeMixState<Memory> const> const& sequences;
+  Index heads;
+  Tape& tape;
+  MatView<T> readings;  // (tokens, heads * V), where the rule erases
+
+  /// y (tokens, heads * V), what the memories read. Their states go on in the tape.
+  template <class E> void forward(MatView<T> y, E& executor) const {
+    for_calls([&](Index first, Index count, std::span<Index const> offsets, std::span<typename Memory::State> kept) {
+      std::span const states = std::span(tape.states).first(to_size(count * heads));
+      for (Index i = 0; i < count; ++i)
+        std::copy_n(sequences.state(first + i).s.begin(), heads, states.begin() + i * heads);
+      Memory::forward({.x = x,
+                       .y = sink_of<Memory::values>(y, heads),
+                       .states = states,
+                       .offsets = offsets,
+                       .tape = with_readings(kept)},
+                      executor);
+    });
+  }
+
+  /// dx from dy (tokens, heads * V), after forward(). The gradients of the states after the tokens become those of the
+  /// states before. What is left of the scratch is the memory's workspace.
+  /// @param after  is called when a part of the sequences is done, of which dx then has what belongs to heads
+  template <class Gradient, class E, class After>
+  void backward(MatView<T> dy, typename Memory::Gradients const& dx, States<Gradient> const& dstates,
+                Scratch<T>& scratch, E& executor, After&& after) const {
+    typename Scratch<T>::Frame const frame(scratch);
+    MatView<T> const workspace = scratch.rows(1, scratch.left() / padded<T>(1) * padded<T>(1));
+    for_calls([&](Index first, Index count, std::span<Index const> offsets, std::span<typename Memory::State> kept) {
+      std::span const together = std::span(tape.dstates).first(to_size(count * heads));
+      for (Index i = 0; i < count; ++i)
+        std::copy_n(dstates.of(first + i, 1)->s.begin(), heads, together.begin() + i * heads);
+      Memory::backward({.x = x,
+                        .dy = source_of<Memory::values>(dy, heads),
+                        .tape = with_readings(kept),
+                        .dx = dx,
+                        .dstates = together,
+                        .workspace = {workspace.data(), to_size(workspace.columns())},
+                        .offsets = offsets},
+                       executor);
+      for (Index i = 0; i < count; ++i)
+        std::copy_n(together.begin() + i * heads, heads, dstates.of(first + i, 1)->s.begin());
+      after();
+    });
+  }
+
+  /// The numbers of workspace that backward() needs for inputs of so many tokens in so many sequences.
+  static Index workspace_size(typename Memory::Inputs const& inputs, Index tokens, Index sequences, Index heads,
+                              Index concurrency) noexcept {
+    Index offsets[most_sequences + 1] = {};  // one sequence has all tokens: no interval of a tape is longer
+    std::fill(std::begin(offsets) + 1, std::end(offsets), tokens);
+    std::span const all(offsets, to_size(std::clamp(sequences, Index{1}, most_sequences) + 1));
+    return padded<T>(static_cast<Index>(Memory::backward_workspace(inputs, heads, all, Tape::every, concurrency)));
+  }
+
+ private:
+  /// f(first, count, offsets, kept) as above, with the part of the tape.
+  template <class F> void for_calls(F&& f) const {
+    std::span<typename Memory::State> left = tape.kept;
+    for_memory_calls(sequences, [&](Index first, Index count, std::span<Index const> offsets) {
+      std::size_t const kept = Memory::tape_size(x, offsets, Tape::every);
+      f(first, count, offsets, left.first(kept));
+      left = left.subspan(kept);
+    });
+  }
+  typename Memory::Tape with_readings(std::span<typename Memory::State> kept) const noexcept {
+    typename Memory::Tape kept_on{.every = Tape::every, .states = kept};
+    if constexpr (requires { kept_on.readings; }) kept_on.readings = sink_of<Memory::values>(readings, heads);
+    return kept_on;
+  }
+};
 
 /// Checks the matrices that all generations have: from c channels to a, and back.
 template <class Weights> void expect_projections(ExpectShapes expect, Weights const& w, Index c, Index a) {
@@ -84,19 +187,26 @@ template <class Memory> class MatrixTimeMix {
  public:
   using T = typename Memory::T;
   using State = TimeMixState<Memory>;
+  using StateGradient = TimeMixStateGradient<Memory>;
+  using Tape = TimeMixTape<Memory>;
 
   Index channels() const noexcept { return output_.out(); }
   Index inner_channels() const noexcept { return output_.in(); }
   Index heads() const noexcept { return heads_; }
   Index head_size() const noexcept { return inner_channels() / heads_; }
   /// The empty context.
-  State empty_state() const {
-    State state{AlignedVector<T>(to_size(channels())), {}};
-    if constexpr (Memory::keys == dynamic)
-      state.s.assign(to_size(heads()), typename Memory::State{head_size(), head_size()});
-    else
-      state.s.assign(to_size(heads()), typename Memory::State{});
-    return state;
+  State empty_state() const { return {AlignedVector<T>(to_size(channels())), memories<typename Memory::State>(1)}; }
+  /// The gradient of a state that has no part in the loss.
+  StateGradient empty_state_gradient() const {
+    return {AlignedVector<T>(to_size(channels())), memories<typename Memory::StateGradient>(1)};
+  }
+  /// Room for `backward` over this many tokens of this many sequences, and for all smaller calls. It takes the numbers of
+  /// (tokens / 16 + 3 sequences) states.
+  Tape make_tape(Index tokens, Index sequences = 1) const {
+    Index const at_once = std::min(sequences, most_sequences);
+    return {memories<typename Memory::State>(at_once),
+            memories<typename Memory::State>(tokens / Tape::every + std::min(sequences, tokens)),
+            memories<typename Memory::StateGradient>(at_once)};
   }
   /// Puts a state back to the empty context. It does not allocate.
   void reset(State& state) const noexcept { state.clear(); }
@@ -118,6 +228,11 @@ template <class Memory> class MatrixTimeMix {
     expect("ln_x_bias", w.ln_x_bias, a);
   }
 
+  /// Memories of so many sequences, all zero.
+  template <class Of> std::vector<Of> memories(Index sequences) const {
+    return std::vector<Of>(to_size(sequences * heads()), Of{head_size(), head_size()});
+  }
+
   Source<Memory::keys> source(MatView<T> x) const noexcept { return source_of<Memory::keys>(x, heads_); }
 
   /// Computes y (tokens, A), what the memories read, and moves the states of the heads on.
@@ -125,7 +240,32 @@ template <class Memory> class MatrixTimeMix {
   void read_memory(typename Memory::Inputs const& x, Packed<State> const& sequences, MatView<T> y, E& executor) const {
     run_memory<Memory>(x, sequences, heads_, sink_of<Memory::keys>(y, heads_), executor);
   }
-  void normalize(MatView<T> read) const noexcept { ln_x_(read, read); }
+  void normalize(MatView<T> read) const noexcept { normalize(read, read); }
+  void normalize(MatView<T const> read, MatView<T> normal) const noexcept { ln_x_(read, normal); }
+
+  /// @name Gradients of the same, in reverse order
+  ///@{
+  /// Of finish(): dread (tokens, A) from dy (tokens, C), and what reaches the output matrix.
+  template <class Weights, class Gradients, class E>
+  void finish_backward(Weights const& w, MatView<T const> read, MatView<T const> dy, MatView<T> dread,
+                       Gradients const& d, E& executor) const {
+    add_weight_gradient<T>(dy, read, d.output, executor);
+    fill_rows(dread, T(0));
+    add_input_gradient<T>(w.output, WeightLayout::out_in, dy, dread, executor);
+  }
+  /// Of normalize(): dread (tokens, A), which may be dnormal, and what reaches weight and bias.
+  template <class Gradients>
+  void normalize_backward(MatView<T const> read, MatView<T const> dnormal, MatView<T> dread, Gradients const& d,
+                          Scratch<T>& scratch) const noexcept {
+    ln_x_.backward(read, dnormal, dread, d.ln_x_weight, d.ln_x_bias, scratch);
+  }
+  /// The numbers of scratch that these need at once, apart from rows.
+  Index backward_room(typename Memory::Inputs const& inputs, Index tokens, Index sequences,
+                      Index concurrency) const noexcept {
+    return std::max(ln_x_.backward_scratch_size(),
+                    MemoryPath<Memory>::workspace_size(inputs, tokens, sequences, heads_, concurrency));
+  }
+  ///@}
 
   /// Computes y = W_o read.
   template <class E> void finish(MatView<T> read, MatView<T> y, E& executor) const { output_(read, y, executor); }

@@ -23,15 +23,15 @@ template <class T> void rows_before(MatView<T const> x, VecView<T const> first, 
 }
 
 namespace detail {
-/// The same for packed sequences, whose states keep the last row of each as x.
+/// The same for packed sequences, whose states keep the last row of each as x. States that are const stay as they are.
 template <class T, class State>
 void shift_rows(MatView<T const> x, Packed<State> const& sequences, MatView<T> before) noexcept {
   for (Index s = sequences.first(); s < sequences.end(); ++s) {
     Index const begin = sequences.begin_of(s), count = sequences.end_of(s) - begin;
     if (count == 0) continue;
-    AlignedVector<T>& last = sequences.state(s).x;
+    auto& last = sequences.state(s).x;
     rows_before(x.rows(begin, count), VecView<T const>(last), before.rows(begin, count));
-    std::copy_n(x[begin + count - 1].data(), x.columns(), last.data());
+    if constexpr (!std::is_const_v<State>) std::copy_n(x[begin + count - 1].data(), x.columns(), last.data());
   }
 }
 
@@ -65,6 +65,24 @@ template <class T> void rows_before_backward(MatView<T const> dbefore, MatView<T
   detail::add_rows(MatView<T>(dfirst.data(), 1, dfirst.size()), dbefore.rows(0, 1));
   detail::add_rows(dx.rows(0, dx.rows() - 1), dbefore.rows(1, dx.rows() - 1));
 }
+
+namespace detail {
+/// The gradient of shift_rows(): adds to dx (tokens, C) what reaches it from dbefore (tokens, C) and from the gradients of
+/// the states after the tokens. These become those of the states before.
+template <class T, class State, class StateGradient>
+void shift_rows_backward(MatView<T const> dbefore, Packed<State> const& sequences, MatView<T> dx,
+                         States<StateGradient> const& dstates) noexcept {
+  for (Index s = sequences.first(); s < sequences.end(); ++s) {
+    Index const begin = sequences.begin_of(s), count = sequences.end_of(s) - begin;
+    if (count == 0) continue;
+    VecView<T> const dlast = dstates.of(s, 1)->x;
+    MatView<T> const row(dlast.data(), 1, dlast.size());
+    add_rows<T>(dx.rows(begin + count - 1, 1), row);
+    fill_rows(row, T(0));
+    rows_before_backward<T>(dbefore.rows(begin, count), dx.rows(begin, count), dlast);
+  }
+}
+}  // namespace detail
 
 /// y_t = x_t + (x_{t-1} - x_t) mix, where mix is the share of the previous token, a weight for each channel.
 template <class T> class TokenShift {
