@@ -234,6 +234,7 @@ template <class Memory> class MatrixTimeMix {
   }
 
   Source<Memory::keys> source(MatView<T> x) const noexcept { return source_of<Memory::keys>(x, heads_); }
+  Sink<Memory::keys> sink(MatView<T> x) const noexcept { return sink_of<Memory::keys>(x, heads_); }
 
   /// Computes y (tokens, A), what the memories read, and moves the states of the heads on.
   template <class E>
