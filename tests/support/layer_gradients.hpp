@@ -39,9 +39,12 @@ template <class As> struct TensorsAs {
   }
 };
 
-/// f(number) for all numbers of states, one after another.
-template <class State, class F> void for_each_number(std::vector<State>& states, F&& f) {
-  for (State& state : states) {
+/// f(number) for all numbers of a state, one after another.
+template <class State, class F> void for_each_number(State& state, F&& f) {
+  if constexpr (requires { state.time_mix; }) {
+    for_each_number(state.time_mix, f);
+    for_each_number(state.channel_mix, f);
+  } else {
     for (auto& e : state.x) f(e);
     if constexpr (requires { state.s; })
       for (auto& memory : state.s)
@@ -51,12 +54,12 @@ template <class State, class F> void for_each_number(std::vector<State>& states,
 }
 template <class State> std::vector<double> numbers_in(std::vector<State> states) {
   std::vector<double> numbers;
-  for_each_number(states, [&](double e) { numbers.push_back(e); });
+  for (State& state : states) for_each_number(state, [&](double e) { numbers.push_back(e); });
   return numbers;
 }
 template <class State> std::vector<State> with_numbers(std::vector<State> states, std::vector<double> const& numbers) {
   auto from = numbers.begin();
-  for_each_number(states, [&](double& e) { e = *from++; });
+  for (State& state : states) for_each_number(state, [&](double& e) { e = *from++; });
   return states;
 }
 

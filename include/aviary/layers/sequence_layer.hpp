@@ -33,6 +33,11 @@ template <class Layer> struct LayerBackwardCall {
   typename Layer::Gradients const& dweights;      ///< added to
 };
 
+/// What `backward` of a time mix does between its way forward and its way back, if nobody else has anything to do there.
+struct NothingBetween {
+  template <class Y> void operator()(Y const&) const noexcept {}
+};
+
 /// In the place of a scratch's rows, to know how many numbers a layer takes: its rows have no memory.
 template <class T> struct CountedRows {
   Index tokens, numbers = 0;

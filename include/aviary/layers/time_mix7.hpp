@@ -89,13 +89,16 @@ class TimeMix<Wkv7<Number, Size, Size, S>>
 
   /// The numbers of scratch that `backward` needs for so many tokens in so many sequences: some 24 A + 4 C a token, and what
   /// the memory's backward needs for as many tasks at once as `concurrency` says. With less room for these it has fewer.
-  Index backward_scratch_size(Index tokens, Index sequences = 1, Index concurrency = 1) const noexcept {
+  /// @param between  numbers that are free at backward's `between`
+  Index backward_scratch_size(Index tokens, Index sequences = 1, Index concurrency = 1,
+                              Index between = 0) const noexcept {
     detail::CountedRows<T> count{tokens};
     Rows const kept = rows(true, count);
     (void)gradient_rows(count);
     Index const lora = std::max({decay_.scratch_size(), rate_.scratch_size(), gate_.scratch_size(),
                                  value_residual_ ? value_residual_->scratch_size() : 0});
-    return count.numbers + std::max(tokens * lora, this->backward_room(inputs(kept), tokens, sequences, concurrency));
+    return count.numbers +
+           std::max({tokens * lora, between, this->backward_room(inputs(kept), tokens, sequences, concurrency)});
   }
 
   /// Adds to dx and to the gradients of the weights what reaches them, and takes those of the states back, from the tokens'
@@ -107,9 +110,10 @@ class TimeMix<Wkv7<Number, Size, Size, S>>
   /// @param tape  of make_tape() for so many tokens and sequences     @param scratch  has backward_scratch_size(...) numbers
   /// @param v_first  (tokens, A): what forward wrote in the first layer
   /// @param dv_first  (tokens, A): the other layers add what reaches v_first; the first one, which comes last, reads it
-  template <Executor E = Serial>
+  /// @param between  is called once with y (tokens, C), when the layer has gone forward. Until then call.dy is not read
+  template <Executor E = Serial, class Between = detail::NothingBetween>
   void backward(BackwardCall const& call, typename Base::Tape& tape, Scratch<T>& scratch, MatView<T> v_first,
-                MatView<T> dv_first, E&& executor = {}) const {
+                MatView<T> dv_first, E&& executor = {}, Between&& between = {}) const {
     Index const tokens = call.x.rows(), c = this->channels(), inner = this->inner_channels();
     AVIARY_ASSERT(call.x.columns() == c && call.dy.columns() == c && call.dx.columns() == c);
     AVIARY_ASSERT(call.dy.rows() == tokens && call.dx.rows() == tokens && call.states.rows() == tokens);
@@ -123,6 +127,10 @@ class TimeMix<Wkv7<Number, Size, Size, S>>
     detail::MemoryPath<Memory> const memory{x, call.states, this->heads(), tape, g.readings};
     pass(
         call.x, call.states, v_first, m, [&](MatView<T> y) { memory.forward(y, executor); }, executor);
+    if constexpr (!std::is_same_v<std::remove_cvref_t<Between>, detail::NothingBetween>) {
+      this->finish(m.out, g.shifted, executor);
+      between(g.shifted);
+    }
 
     this->finish_backward(call.weights, m.out, call.dy, g.out, call.dweights, executor);
     pull_gate(m, g);
