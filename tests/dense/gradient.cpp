@@ -49,6 +49,28 @@ Matrix<T> input_gradient(Matrix<S> const& w, WeightLayout layout, Matrix<T> cons
   return dx;
 }
 
+/// Central differences of a loss with respect to each number. Within step^2 times the third derivatives, of order 1 to 100,
+/// and 1e-16 / step.
+template <class Loss> std::vector<double> differences(Matrix<double>& of, Loss const& loss) {
+  constexpr double step = 1e-5;
+  std::vector<double> d;
+  for (double& e : of.numbers) {
+    double const at = e;
+    e = at + step;
+    double const more = loss();
+    e = at - step;
+    d.push_back((more - loss()) / (2 * step));
+    e = at;
+  }
+  return d;
+}
+/// The sum of y dy.
+double product(Matrix<double> const& y, Matrix<double> const& dy) {
+  double sum = 0;
+  for (std::size_t i = 0; i < y.numbers.size(); ++i) sum += y.numbers[i] * dy.numbers[i];
+  return sum;
+}
+
 }  // namespace
 
 TEST_CASE_TEMPLATE("gradient: of inputs, for sizes around tiles, both layouts and any storage of weights", T, float,
@@ -111,23 +133,7 @@ TEST_CASE("gradient: of a low-rank map, by central differences") {
     Scratch<double> scratch(4 * map.scratch_size());
     Matrix<double> y(4, 5);
     map(x.view(), activation::tanh, y.view(), scratch);
-    double sum = 0;
-    for (std::size_t i = 0; i < y.numbers.size(); ++i) sum += y.numbers[i] * dy.numbers[i];
-    return sum;
-  };
-  // Within step^2 times the third derivatives, of order 1 to 100, and 1e-16 / step.
-  auto const differences = [&](Matrix<double>& of) {
-    constexpr double step = 1e-5;
-    std::vector<double> d;
-    for (double& e : of.numbers) {
-      double const at = e;
-      e = at + step;
-      double const more = loss();
-      e = at - step;
-      d.push_back((more - loss()) / (2 * step));
-      e = at;
-    }
-    return d;
+    return product(y, dy);
   };
   LowRank<double> const map(first.view(), second.view(), WeightFormat::full);
   Scratch<double> scratch(4 * map.scratch_size());
@@ -135,7 +141,37 @@ TEST_CASE("gradient: of a low-rank map, by central differences") {
   map(x.view(), activation::tanh, hidden.view(), y.view());
   map.backward(first.view(), second.view(), x.view(), hidden.view(), detail::pull_tanh, dy.view(), dx.view(),
                {dfirst.view(), dsecond.view()}, scratch);
-  check_close(dx.numbers, differences(x), 1e-8);
-  check_close(dfirst.numbers, differences(first), 1e-8);
-  check_close(dsecond.numbers, differences(second), 1e-8);
+  check_close(dx.numbers, differences(x, loss), 1e-8);
+  check_close(dfirst.numbers, differences(first, loss), 1e-8);
+  check_close(dsecond.numbers, differences(second, loss), 1e-8);
+}
+
+TEST_CASE("gradient: of a low-rank decay, by central differences, where a decay is 0 and where nothing is wanted") {
+  Random random(5);
+  Matrix<double> base(1, 5, random), w1(7, 3, random, 0.5), w2(3, 5, random, 0.5), x(4, 7, random), dy(4, 5, random);
+  base(0, 2) = 30;  // exp(-exp(30)) is 0, and the memory that reads it has no gradient: 0 with any dy
+  for (Index t = 0; t < 4; ++t) dy(t, 2) = 0;
+  auto const loss = [&] {
+    LowRankDecay<double> const map(base.view()[0], w1.view(), w2.view(), WeightFormat::full);
+    Scratch<double> scratch(4 * map.scratch_size());
+    Matrix<double> y(4, 5);
+    map(x.view(), y.view(), scratch);
+    return product(y, dy);
+  };
+  LowRankDecay<double> const map(base.view()[0], w1.view(), w2.view(), WeightFormat::full);
+  Scratch<double> scratch(4 * map.scratch_size());
+  Index const left = scratch.left();
+  Matrix<double> hidden(4, map.rank()), y(4, 5), dx(4, 7), dbase(1, 5), dw1(7, 3), dw2(3, 5), used = dy, alone(4, 7);
+  map(x.view(), hidden.view(), y.view());
+  for (Index t = 0; t < 4; ++t) used(t, 2) = 1e300;
+  map.backward(w1.view(), w2.view(), x.view(), hidden.view(), y.view(), used.view(), dx.view(),
+               {dbase.view()[0], dw1.view(), dw2.view()}, scratch);
+  check_close(dx.numbers, differences(x, loss), 1e-8);
+  check_close(dbase.numbers, differences(base, loss), 1e-8);
+  check_close(dw1.numbers, differences(w1, loss), 1e-8);
+  check_close(dw2.numbers, differences(w2, loss), 1e-8);
+  used = dy;
+  map.backward(w1.view(), w2.view(), x.view(), hidden.view(), y.view(), used.view(), alone.view(), {}, scratch);
+  CHECK(alone == dx);
+  CHECK(scratch.left() == left);
 }

@@ -80,15 +80,43 @@ template <class T> class LowRankDecay {
     detail::ExpectShapes{"LowRankDecay"}("time_decay", time_decay, lora_.out());
   }
 
+  Index rank() const noexcept { return lora_.rank(); }
   /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept { return lora_.scratch_size(); }
 
   /// Maps x (tokens, in) to log_w (tokens, out). log_w must not overlap x.
   template <Executor E = Serial>
   void operator()(MatView<T const> x, MatView<T> log_w, Scratch<T>& scratch, E&& executor = {}) const {
-    lora_(x, activation::tanh, log_w, scratch, executor);
+    typename Scratch<T>::Frame const frame(scratch);
+    (*this)(x, scratch.rows(x.rows(), rank()), log_w, executor);
+  }
+  /// The same, and leaves tanh(x w1) in `hidden` (tokens, rank).
+  template <Executor E = Serial>
+  void operator()(MatView<T const> x, MatView<T> hidden, MatView<T> log_w, E&& executor = {}) const {
+    lora_(x, activation::tanh, hidden, log_w, executor);
     detail::transform_rows(
         log_w, [](auto const& w, auto const& w0) { return log_w_of_exponential(w0 + w); }, log_w, time_decay_);
+  }
+
+  /// What the gradients of the weights are added to: (out), (in, rank), (rank, out).
+  struct Gradients {
+    VecSink<T> time_decay = {};
+    MatSink<T> w1 = {}, w2 = {};
+  };
+
+  /// Adds to dx (tokens, in) and to the gradients of the weights what reaches them from dlog_w (tokens, out).
+  ///   Cost: twice that of forward, half of it for the factors. Scratch: scratch_size() a token.
+  /// @param w1, w2  the factors that the constructor was given     @param x, hidden, log_w  as in the call
+  /// @param dlog_w  becomes what reaches time_decay of each token     @param dx  overlaps nothing else
+  template <Executor E = Serial>
+  void backward(WeightMatrix const& w1, WeightMatrix const& w2, MatView<T const> x, MatView<T const> hidden,
+                MatView<T const> log_w, MatView<T> dlog_w, MatView<T> dx, Gradients const& d, Scratch<T>& scratch,
+                E&& executor = {}) const {
+    detail::transform_rows(
+        dlog_w, [](auto const& y, auto const& dy) { return log_w_of_exponential_gradient_of_value(y, dy); }, log_w,
+        dlog_w);
+    detail::add_sum_of_rows<T>(d.time_decay, dlog_w);
+    lora_.backward(w1, w2, x, hidden, detail::pull_tanh, dlog_w, dx, {d.w1, d.w2}, scratch, executor);
   }
 
  private:
