@@ -7,6 +7,7 @@
 #include "aviary/dense/gradient.hpp"
 #include "aviary/dense/linear.hpp"
 #include "aviary/dense/low_rank.hpp"
+#include "aviary/layers/parameters.hpp"
 #include "aviary/layers/token_shift.hpp"
 
 namespace AVIARY_NAMESPACE {
@@ -22,14 +23,16 @@ template <class T, Index N> class LowRankTokenShift {
  public:
   static constexpr Index slices = N;
 
-  /// Copied by the constructor. All shares are those of the previous token. Factors are (in, out).
-  struct Weights {
-    VecView<T const> base;                         ///< (C)
-    WeightMatrix w1;                               ///< (C, N D)
-    std::array<WeightMatrix, to_size(N)> w2;       ///< (D, C) for each slice
-    std::array<VecView<T const>, to_size(N)> mix;  ///< (C) for each slice
-    WeightFormat format = WeightFormat::exact;
+  /// The names of the weights. All shares are those of the previous token. Factors are (in, out).
+  template <class As> struct Parameters {
+    typename As::Vector base;                         ///< (C)
+    typename As::Matrix w1;                           ///< (C, N D)
+    std::array<typename As::Matrix, to_size(N)> w2;   ///< (D, C) for each slice
+    std::array<typename As::Vector, to_size(N)> mix;  ///< (C) for each slice
+    typename As::template Setting<WeightFormat> format = WeightFormat::exact;
   };
+  using Weights = Parameters<GivenWeights<T>>;       ///< the constructor copies them
+  using Gradients = Parameters<WeightGradients<T>>;  ///< added to
 
   /// @throws std::invalid_argument if shapes do not fit together
   explicit LowRankTokenShift(Weights const& w) : base_(w.base), first_(w.w1, w.format, WeightLayout::in_out) {
@@ -74,14 +77,6 @@ template <class T, Index N> class LowRankTokenShift {
         },
         x, before, mix_[to_size(n)], y);
   }
-
-  /// What the gradients of the weights are added to, of the same shapes.
-  struct Gradients {
-    VecSink<T> base = {};
-    MatSink<T> w1 = {};
-    std::array<MatSink<T>, to_size(N)> w2 = {};
-    std::array<VecSink<T>, to_size(N)> mix = {};
-  };
 
   /// The numbers of scratch that a token needs for gradients.
   Index backward_scratch_size() const noexcept { return 2 * padded<T>(channels()); }

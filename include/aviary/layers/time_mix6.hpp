@@ -8,6 +8,7 @@
 #include "aviary/core/math.hpp"
 #include "aviary/dense/low_rank.hpp"
 #include "aviary/layers/low_rank_token_shift.hpp"
+#include "aviary/layers/parameters.hpp"
 #include "aviary/layers/sequence_layer.hpp"
 #include "aviary/layers/time_mix.hpp"
 #include "aviary/wkv6.hpp"
@@ -28,18 +29,20 @@ class TimeMix<Wkv6<Number, Size, Size, S>>
   using Shift = LowRankTokenShift<T, 5>;
   static constexpr bool shares_values = false;
 
-  /// The constructor copies them. Linear weights are (out, in), low-rank factors (in, out).
-  struct Weights {
-    typename Shift::Weights shift;                      ///< slices w, k, v, r, g
-    WeightMatrix receptance, key, value, gate, output;  ///< (A, C) four times, (C, A)
-    VecView<T const> time_decay;                        ///< (A)
-    WeightMatrix w1, w2;                                ///< (C, D), (D, A)
-    MatView<T const> u;                                 ///< (H, N): time_faaaa
-    VecView<T const> ln_x_weight, ln_x_bias;            ///< (A) each
-    MatView<T const> first_state = {nullptr, 0, 0};     ///< (H N, N), rows of (head, value): a trained empty context
-    T group_norm_eps = T(64e-5);
-    WeightFormat format = WeightFormat::exact;
+  /// The names of the weights. Linear weights are (out, in), low-rank factors (in, out).
+  template <class As> struct Parameters {
+    typename Shift::template Parameters<As> shift;             ///< slices w, k, v, r, g
+    typename As::Matrix receptance, key, value, gate, output;  ///< (A, C) four times, (C, A)
+    typename As::Vector time_decay;                            ///< (A)
+    typename As::Matrix w1, w2;                                ///< (C, D), (D, A)
+    typename As::Table u;                                      ///< (H, N): time_faaaa
+    typename As::Vector ln_x_weight, ln_x_bias;                ///< (A) each
+    typename As::Table first_state = As::no_table();  ///< (H N, N), rows of (head, value): a trained empty context
+    typename As::template Setting<T> group_norm_eps = T(64e-5);
+    typename As::template Setting<WeightFormat> format = WeightFormat::exact;
   };
+  using Weights = Parameters<GivenWeights<T>>;       ///< the constructor copies them
+  using Gradients = Parameters<WeightGradients<T>>;  ///< added to
 
   /// @throws std::invalid_argument if shapes do not fit together
   explicit TimeMix(Weights const& w)

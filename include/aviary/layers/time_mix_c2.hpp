@@ -10,6 +10,7 @@
 #include "aviary/core/math.hpp"
 #include "aviary/dense/low_rank.hpp"
 #include "aviary/layers/low_rank_token_shift.hpp"
+#include "aviary/layers/parameters.hpp"
 #include "aviary/layers/sequence_layer.hpp"
 #include "aviary/layers/time_mix.hpp"
 #include "aviary/wkv6.hpp"
@@ -30,18 +31,20 @@ class TimeMix<FinchC2<Number, Size, Size, S>>
   using Shift = LowRankTokenShift<T, 5>;
   static constexpr bool shares_values = false;
 
-  /// The constructor copies them. Linear weights are (out, in), low-rank factors (in, out).
-  struct Weights {
-    typename Shift::Weights shift;                ///< slices r, k, v, w, v2
-    WeightMatrix receptance, key, value, output;  ///< (A, C) three times, (C, A)
-    VecView<T const> time_decay;                  ///< (A)
-    WeightMatrix w1, w2;                          ///< (C, D), (D, A)
-    WeightMatrix value2_w1, value2_w2;            ///< (C, D), (D, A)
-    Required<Index> heads;                        ///< H
-    VecView<T const> ln_x_weight, ln_x_bias;      ///< (A) each
-    T layer_norm_eps = T(1e-5);
-    WeightFormat format = WeightFormat::exact;
+  /// The names of the weights. Linear weights are (out, in), low-rank factors (in, out).
+  template <class As> struct Parameters {
+    typename Shift::template Parameters<As> shift;         ///< slices r, k, v, w, v2
+    typename As::Matrix receptance, key, value, output;    ///< (A, C) three times, (C, A)
+    typename As::Vector time_decay;                        ///< (A)
+    typename As::Matrix w1, w2;                            ///< (C, D), (D, A)
+    typename As::Matrix value2_w1, value2_w2;              ///< (C, D), (D, A)
+    typename As::template Setting<Required<Index>> heads;  ///< H
+    typename As::Vector ln_x_weight, ln_x_bias;            ///< (A) each
+    typename As::template Setting<T> layer_norm_eps = T(1e-5);
+    typename As::template Setting<WeightFormat> format = WeightFormat::exact;
   };
+  using Weights = Parameters<GivenWeights<T>>;       ///< the constructor copies them
+  using Gradients = Parameters<WeightGradients<T>>;  ///< added to
 
   /// @throws std::invalid_argument if shapes do not fit together
   explicit TimeMix(Weights const& w)
