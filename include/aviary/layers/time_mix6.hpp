@@ -7,9 +7,9 @@
 ///   out = W_o (GroupNorm(wkv6(r, log_w, k, v)) * g)     per head
 #include "aviary/core/math.hpp"
 #include "aviary/dense/low_rank.hpp"
-#include "aviary/layers/low_rank_token_shift.hpp"
 #include "aviary/layers/parameters.hpp"
 #include "aviary/layers/sequence_layer.hpp"
+#include "aviary/layers/shifted_slices.hpp"
 #include "aviary/layers/time_mix.hpp"
 #include "aviary/wkv6.hpp"
 
@@ -26,6 +26,8 @@ class TimeMix<Wkv6<Number, Size, Size, S>>
   using Memory = Wkv6<Number, Size, Size, S>;
   using T = Number;
   using typename Base::State;
+  using typename Base::StateGradient;
+  using typename Base::Tape;
   using Shift = LowRankTokenShift<T, 5>;
   static constexpr bool shares_values = false;
 
@@ -73,44 +75,166 @@ class TimeMix<Wkv6<Number, Size, Size, S>>
   }
   /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept {
-    return 2 * padded<T>(this->channels()) + padded<T>(shift_.hidden_size()) + 5 * padded<T>(this->inner_channels()) +
-           std::max(shift_.scratch_size(), decay_.scratch_size());
+    detail::CountedRows<T> one{1};
+    rows(false, one);
+    return one.numbers + std::max(shift_.scratch_size(), decay_.scratch_size());
+  }
+
+  using BackwardCall = detail::LayerBackwardCall<TimeMix>;
+
+  /// The numbers of scratch that `backward` needs for so many tokens in so many sequences, and for all smaller calls; with
+  /// those for `concurrency` workers so many tasks of the memory may run at once.
+  Index backward_scratch_size(Index tokens, Index sequences = 1, Index concurrency = 1) const noexcept {
+    detail::CountedRows<T> all{tokens};
+    Rows const m = rows(true, all);
+    gradient_rows(all);
+    Index const room = std::max({shift_.scratch_size(), shift_.backward_scratch_size(), decay_.scratch_size()});
+    return all.numbers + padded<T>(this->inner_channels()) +
+           std::max(tokens * room, this->backward_room(inputs(m), tokens, sequences, concurrency));
+  }
+
+  /// Adds what reaches x and the weights; for first_state see reset_backward(). It goes forward over all tokens once more.
+  ///   Error: 2e-5 of the largest number of each gradient in float, for layers of natural scale.
+  ///   Cost:  three times that of forward. It allocates nothing, and throws only what the executor throws. Its bits depend
+  ///          neither on that nor on what gradients are wanted.
+  /// @param tape  of make_tape(), for so many tokens and sequences     @param scratch  has backward_scratch_size() numbers
+  template <Executor E = Serial>
+  void backward(BackwardCall const& call, Tape& tape, Scratch<T>& scratch, E&& executor = {}) const {
+    AVIARY_ASSERT(call.x.columns() == this->channels() && call.x.rows() == call.states.rows());
+    AVIARY_ASSERT(call.dy.columns() == this->channels() && call.dy.rows() == call.x.rows());
+    AVIARY_ASSERT(call.dx.columns() == this->channels() && call.dx.rows() == call.x.rows());
+    typename Scratch<T>::Frame const frame(scratch);
+    Weights const& w = call.weights;
+    Gradients const& d = call.dweights;
+    auto take = [&](Index columns) { return scratch.rows(call.x.rows(), columns); };
+    Rows const m = rows(true, take);
+    GradientRows const dm = gradient_rows(take);
+    MatView<T> const du(scratch.rows(1, this->inner_channels()).data(), this->heads(), this->head_size());
+    detail::fill_rows(dm.slices.before, T(0));
+
+    typename Memory::Inputs const x = inputs(m);
+    detail::MemoryPath<Memory> const memory{x, call.states, this->heads(), tape, {nullptr, 0, 0}};
+    m.slices.prepare(shift_, call.x, call.states, scratch, executor);
+    this->template forward<true>(
+        call.x, m, [&] { memory.forward(m.read, executor); }, scratch, executor);
+
+    this->finish_backward(w, m.gated, call.dy, dm.read, d, executor);
+    MatView<T> const dgate = m.gated;  // which is not read again
+    detail::transform_rows(
+        dgate, [](auto const& e, auto const& g, auto const& dy) { return silu_gradient(g, e * dy); }, m.normal, m.gate,
+        dm.read);
+    detail::transform_rows(
+        dm.read, [](auto const& dy, auto const& g) { return dy * silu(g); }, dm.read, m.gate);
+    this->normalize_backward(m.read, dm.read, dm.read, d, scratch);
+    memory.backward(dm.read,
+                    {.r = this->sink(dm.r),
+                     .log_w = this->sink(dm.log_w),
+                     .k = this->sink(dm.k),
+                     .v = this->sink(dm.v),
+                     .u = {du.data(), this->heads(), this->head_size()}},
+                    call.dstates, scratch, executor, [&] {
+                      if (d.u.wanted()) detail::add_rows<T>(d.u, du);
+                    });
+
+    detail::ShiftedSlicesBackward<T, 5, E> const to_x{shift_,  w.shift, call.x,  m.slices, dm.slices,
+                                                      call.dx, d.shift, scratch, executor};
+    to_x.through(slice_w, [&](MatView<T const> slice, MatView<T> dslice) {
+      decay_.backward(w.w1, w.w2, slice, m.decay_hidden, m.log_w, dm.log_w, dslice, {d.time_decay, d.w1, d.w2}, scratch,
+                      executor);
+    });
+    to_x.through_linear(slice_k, w.key, dm.k, d.key);
+    to_x.through_linear(slice_v, w.value, dm.v, d.value);
+    to_x.through_linear(slice_r, w.receptance, dm.r, d.receptance);
+    to_x.through_linear(slice_g, w.gate, dgate, d.gate);
+    to_x.finish(call.states, call.dstates);
+  }
+
+  /// Of reset(): adds to the gradient of first_state, if it is wanted, that of a state before the first token.
+  void reset_backward(StateGradient const& dstate, Gradients const& d) const noexcept {
+    if (!d.first_state.wanted()) return;
+    Index const n = this->head_size();
+    AVIARY_ASSERT(d.first_state.rows() == this->inner_channels() && d.first_state.columns() == n);
+    for (Index h = 0; h < this->heads(); ++h)
+      for (Index value = 0; value < n; ++value)
+        for (Index key = 0; key < n; ++key)
+          d.first_state(h * n + value, key) += dstate.s[to_size(h)].view()(key, value);
   }
 
  private:
   friend detail::SequenceLayer<TimeMix, T>;
   enum Slice : Index { slice_w, slice_k, slice_v, slice_r, slice_g };
 
+  /// The rows of a call, (tokens, A) but for slices and decay_hidden (tokens, D). If they are not kept, some lie in others
+  /// that are read no more, and decay_hidden is none.
+  struct Rows {
+    MatView<T> r, log_w, k, v, read, normal, gate, gated, decay_hidden;
+    detail::ShiftedSlices<T, 5> slices;
+  };
+  template <class Take> Rows rows(bool keeps, Take& take) const noexcept {
+    Index const a = this->inner_channels();
+    MatView<T> const r = take(a), log_w = take(a), k = take(a), v = take(a), read = take(a);
+    auto const own = [&](MatView<T> other) { return keeps ? take(a) : other; };
+    return {.r = r,
+            .log_w = log_w,
+            .k = k,
+            .v = v,
+            .read = read,
+            .normal = own(read),
+            .gate = own(r),
+            .gated = own(read),
+            .decay_hidden = take(keeps ? decay_.rank() : 0),
+            .slices = detail::ShiftedSlices<T, 5>::of(shift_, keeps, take)};
+  }
+  /// What reaches rows of the same names.
+  struct GradientRows {
+    MatView<T> r, log_w, k, v, read;
+    detail::ShiftedSliceGradients<T> slices;
+  };
+  template <class Take> GradientRows gradient_rows(Take& take) const noexcept {
+    Index const a = this->inner_channels();
+    return {.r = take(a),
+            .log_w = take(a),
+            .k = take(a),
+            .v = take(a),
+            .read = take(a),
+            .slices = detail::ShiftedSliceGradients<T>::of(shift_, take)};
+  }
+
+  typename Memory::Inputs inputs(Rows const& m) const noexcept {
+    return {.r = this->source(m.r),
+            .log_w = this->source(m.log_w),
+            .k = this->source(m.k),
+            .v = this->source(m.v),
+            .u = {u_.data(), this->heads(), this->head_size()}};
+  }
+
   template <class E>
   void stretch(MatView<T const> x, Packed<State> const& sequences, MatView<T> y, Scratch<T>& scratch,
                E& executor) const {
-    auto const take = [&] { return scratch.rows(x.rows(), this->inner_channels()); };
-    MatView<T> const r = take(), log_w = take(), k = take(), v = take(), read = take();
-    MatView<T> const shifted = scratch.rows(x.rows(), this->channels());
-    MatView<T> const before = scratch.rows(x.rows(), this->channels());
-    MatView<T> const hidden = scratch.rows(x.rows(), shift_.hidden_size());
-    detail::shift_rows(x, sequences, before);
-    shift_.prepare(x, before, hidden, scratch, executor);
-    auto const shift = [&](Slice slice) {
-      shift_(slice, hidden, x, before, shifted, executor);
-      return MatView<T const>(shifted);
-    };
+    auto take = [&](Index columns) { return scratch.rows(x.rows(), columns); };
+    Rows const m = rows(false, take);
+    m.slices.prepare(shift_, x, sequences, scratch, executor);
+    this->template forward<false>(
+        x, m, [&] { this->read_memory(inputs(m), sequences, m.read, executor); }, scratch, executor);
+    this->finish(m.gated, y, executor);
+  }
 
-    decay_(shift(slice_w), log_w, scratch, executor);
-    receptance_(shift(slice_r), r, executor);
-    key_(shift(slice_k), k, executor);
-    value_(shift(slice_v), v, executor);
-    this->read_memory({.r = this->source(r),
-                       .log_w = this->source(log_w),
-                       .k = this->source(k),
-                       .v = this->source(v),
-                       .u = {u_.data(), this->heads(), this->head_size()}},
-                      sequences, read, executor);
-    this->normalize(read);
-    gate_(shift(slice_g), r, executor);
+  /// Everything between the slices' preparation and the output matrix. read_memory computes m.read.
+  template <bool keeps, class Read, class E>
+  void forward(MatView<T const> x, Rows const& m, Read&& read_memory, Scratch<T>& scratch, E& executor) const {
+    auto const shift = [&](Slice slice) { return m.slices.compute(slice, shift_, x, executor); };
+    if constexpr (keeps)
+      decay_(shift(slice_w), m.decay_hidden, m.log_w, executor);
+    else
+      decay_(shift(slice_w), m.log_w, scratch, executor);
+    receptance_(shift(slice_r), m.r, executor);
+    key_(shift(slice_k), m.k, executor);
+    value_(shift(slice_v), m.v, executor);
+    read_memory();
+    this->normalize(m.read, m.normal);
+    gate_(shift(slice_g), m.gate, executor);
     detail::transform_rows(
-        read, [](auto const& e, auto const& g) { return e * silu(g); }, read, r);
-    this->finish(read, y, executor);
+        m.gated, [](auto const& e, auto const& g) { return e * silu(g); }, m.normal, m.gate);
   }
 
   static Weights const& checked(Weights const& w) {

@@ -9,9 +9,9 @@
 #include "aviary/core/error.hpp"
 #include "aviary/core/math.hpp"
 #include "aviary/dense/low_rank.hpp"
-#include "aviary/layers/low_rank_token_shift.hpp"
 #include "aviary/layers/parameters.hpp"
 #include "aviary/layers/sequence_layer.hpp"
+#include "aviary/layers/shifted_slices.hpp"
 #include "aviary/layers/time_mix.hpp"
 #include "aviary/wkv6.hpp"
 
@@ -28,6 +28,7 @@ class TimeMix<FinchC2<Number, Size, Size, S>>
   using Memory = FinchC2<Number, Size, Size, S>;
   using T = Number;
   using typename Base::State;
+  using typename Base::Tape;
   using Shift = LowRankTokenShift<T, 5>;
   static constexpr bool shares_values = false;
 
@@ -58,41 +59,150 @@ class TimeMix<FinchC2<Number, Size, Size, S>>
 
   /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept {
-    return 2 * padded<T>(this->channels()) + padded<T>(shift_.hidden_size()) + 6 * padded<T>(this->inner_channels()) +
-           std::max({shift_.scratch_size(), decay_.scratch_size(), value2_.scratch_size()});
+    detail::CountedRows<T> one{1};
+    rows(false, one);
+    return one.numbers + std::max({shift_.scratch_size(), decay_.scratch_size(), value2_.scratch_size()});
+  }
+
+  using BackwardCall = detail::LayerBackwardCall<TimeMix>;
+
+  /// The numbers of scratch that `backward` needs for so many tokens in so many sequences, and for all smaller calls; with
+  /// those for `concurrency` workers so many tasks of the memory may run at once.
+  Index backward_scratch_size(Index tokens, Index sequences = 1, Index concurrency = 1) const noexcept {
+    detail::CountedRows<T> all{tokens};
+    Rows const m = rows(true, all);
+    gradient_rows(all);
+    Index const room = std::max(
+        {shift_.scratch_size(), shift_.backward_scratch_size(), decay_.scratch_size(), value2_.scratch_size()});
+    return all.numbers + std::max(tokens * room, this->backward_room(inputs(m), tokens, sequences, concurrency));
+  }
+
+  /// Adds what reaches x and the weights. It goes forward over all tokens once more.
+  ///   Error: 2e-5 of the largest number of each gradient in float, for layers of natural scale.
+  ///   Cost:  three times that of forward. It allocates nothing, and throws only what the executor throws. Its bits depend
+  ///          neither on that nor on what gradients are wanted.
+  /// @param tape  of make_tape(), for so many tokens and sequences     @param scratch  has backward_scratch_size() numbers
+  template <Executor E = Serial>
+  void backward(BackwardCall const& call, Tape& tape, Scratch<T>& scratch, E&& executor = {}) const {
+    AVIARY_ASSERT(call.x.columns() == this->channels() && call.x.rows() == call.states.rows());
+    AVIARY_ASSERT(call.dy.columns() == this->channels() && call.dy.rows() == call.x.rows());
+    AVIARY_ASSERT(call.dx.columns() == this->channels() && call.dx.rows() == call.x.rows());
+    typename Scratch<T>::Frame const frame(scratch);
+    Weights const& w = call.weights;
+    Gradients const& d = call.dweights;
+    auto take = [&](Index columns) { return scratch.rows(call.x.rows(), columns); };
+    Rows const m = rows(true, take);
+    GradientRows const dm = gradient_rows(take);
+    detail::fill_rows(dm.slices.before, T(0));
+
+    typename Memory::Inputs const x = inputs(m);
+    detail::MemoryPath<Memory> const memory{x, call.states, this->heads(), tape, {nullptr, 0, 0}};
+    m.slices.prepare(shift_, call.x, call.states, scratch, executor);
+    this->template forward<true>(
+        call.x, m, [&] { memory.forward(m.read, executor); }, scratch, executor);
+
+    this->finish_backward(w, m.normal, call.dy, dm.sum, d, executor);
+    this->normalize_backward(m.read, dm.sum, dm.sum, d, scratch);
+    memory.backward(
+        dm.sum, {.r = this->sink(dm.r), .log_w = this->sink(dm.log_w), .k = this->sink(dm.k), .v = this->sink(dm.v)},
+        call.dstates, scratch, executor, [] {});
+
+    detail::ShiftedSlicesBackward<T, 5, E> const to_x{shift_,  w.shift, call.x,  m.slices, dm.slices,
+                                                      call.dx, d.shift, scratch, executor};
+    to_x.through_linear(slice_r, w.receptance, dm.r, d.receptance);
+    to_x.through_linear(slice_k, w.key, dm.k, d.key);
+    to_x.through_linear(slice_v, w.value, dm.v, d.value);
+    to_x.through(slice_w, [&](MatView<T const> slice, MatView<T> dslice) {
+      decay_.backward(w.w1, w.w2, slice, m.decay_hidden, m.log_w, dm.log_w, dslice, {d.time_decay, d.w1, d.w2}, scratch,
+                      executor);
+    });
+    to_x.through(slice_v2, [&](MatView<T const> slice, MatView<T> dslice) {
+      to_x.add_linear(w.value, slice, dm.sum, dslice, d.value);
+      value2_.backward(w.value2_w1, w.value2_w2, slice, m.value2_hidden, detail::pull_tanh, dm.sum, dslice,
+                       {d.value2_w1, d.value2_w2}, scratch, executor);
+    });
+    to_x.finish(call.states, call.dstates);
   }
 
  private:
   friend detail::SequenceLayer<TimeMix, T>;
   enum Slice : Index { slice_r, slice_k, slice_v, slice_w, slice_v2 };
 
+  /// The rows of a call, (tokens, A) but for slices and what lies inside of low-rank maps (tokens, D). If they are not kept,
+  /// some lie in others that are read no more, and those inside of maps are none.
+  struct Rows {
+    MatView<T> r, log_w, k, v, v2, lora, read, normal;  // v2 + lora is added to what is read
+    MatView<T> decay_hidden, value2_hidden;
+    detail::ShiftedSlices<T, 5> slices;
+  };
+  template <class Take> Rows rows(bool keeps, Take& take) const noexcept {
+    Index const a = this->inner_channels();
+    MatView<T> const r = take(a), log_w = take(a), k = take(a), v = take(a), v2 = take(a), read = take(a);
+    auto const own = [&](MatView<T> other) { return keeps ? take(a) : other; };
+    return {.r = r,
+            .log_w = log_w,
+            .k = k,
+            .v = v,
+            .v2 = v2,
+            .lora = own(r),
+            .read = read,
+            .normal = own(read),
+            .decay_hidden = take(keeps ? decay_.rank() : 0),
+            .value2_hidden = take(keeps ? value2_.rank() : 0),
+            .slices = detail::ShiftedSlices<T, 5>::of(shift_, keeps, take)};
+  }
+  /// What reaches rows of the same names; `sum` is of what the memory reads and v2 together.
+  struct GradientRows {
+    MatView<T> r, log_w, k, v, sum;
+    detail::ShiftedSliceGradients<T> slices;
+  };
+  template <class Take> GradientRows gradient_rows(Take& take) const noexcept {
+    Index const a = this->inner_channels();
+    return {.r = take(a),
+            .log_w = take(a),
+            .k = take(a),
+            .v = take(a),
+            .sum = take(a),
+            .slices = detail::ShiftedSliceGradients<T>::of(shift_, take)};
+  }
+
+  typename Memory::Inputs inputs(Rows const& m) const noexcept {
+    return {.r = this->source(m.r), .log_w = this->source(m.log_w), .k = this->source(m.k), .v = this->source(m.v)};
+  }
+
   template <class E>
   void stretch(MatView<T const> x, Packed<State> const& sequences, MatView<T> y, Scratch<T>& scratch,
                E& executor) const {
-    auto const take = [&] { return scratch.rows(x.rows(), this->inner_channels()); };
-    MatView<T> const r = take(), log_w = take(), k = take(), v = take(), v2 = take(), read = take();
-    MatView<T> const shifted = scratch.rows(x.rows(), this->channels());
-    MatView<T> const before = scratch.rows(x.rows(), this->channels());
-    MatView<T> const hidden = scratch.rows(x.rows(), shift_.hidden_size());
-    detail::shift_rows(x, sequences, before);
-    shift_.prepare(x, before, hidden, scratch, executor);
-    auto const shift = [&](Slice slice) {
-      shift_(slice, hidden, x, before, shifted, executor);
-      return MatView<T const>(shifted);
-    };
+    auto take = [&](Index columns) { return scratch.rows(x.rows(), columns); };
+    Rows const m = rows(false, take);
+    m.slices.prepare(shift_, x, sequences, scratch, executor);
+    this->template forward<false>(
+        x, m, [&] { this->read_memory(inputs(m), sequences, m.read, executor); }, scratch, executor);
+    this->finish(m.normal, y, executor);
+  }
 
-    receptance_(shift(slice_r), r, executor);
-    key_(shift(slice_k), k, executor);
-    value_(shift(slice_v), v, executor);
-    decay_(shift(slice_w), log_w, scratch, executor);
-    this->read_memory({.r = this->source(r), .log_w = this->source(log_w), .k = this->source(k), .v = this->source(v)},
-                      sequences, read, executor);
-    value_(shift(slice_v2), v2, executor);
-    value2_(shifted, activation::tanh, r, scratch, executor);
+  /// Everything between the slices' preparation and the output matrix. read_memory computes m.read.
+  template <bool keeps, class Read, class E>
+  void forward(MatView<T const> x, Rows const& m, Read&& read_memory, Scratch<T>& scratch, E& executor) const {
+    auto const shift = [&](Slice slice) { return m.slices.compute(slice, shift_, x, executor); };
+    receptance_(shift(slice_r), m.r, executor);
+    key_(shift(slice_k), m.k, executor);
+    value_(shift(slice_v), m.v, executor);
+    if constexpr (keeps)
+      decay_(shift(slice_w), m.decay_hidden, m.log_w, executor);
+    else
+      decay_(shift(slice_w), m.log_w, scratch, executor);
+    read_memory();
+    MatView<T const> const slice = shift(slice_v2);
+    value_(slice, m.v2, executor);
+    if constexpr (keeps)
+      value2_(slice, activation::tanh, m.value2_hidden, m.lora, executor);
+    else
+      value2_(slice, activation::tanh, m.lora, scratch, executor);
     detail::transform_rows(
-        read, [](auto const& e, auto const& value, auto const& lora) { return e + (value + lora); }, read, v2, r);
-    this->normalize(read);
-    this->finish(read, y, executor);
+        m.read, [](auto const& e, auto const& value, auto const& lora) { return e + (value + lora); }, m.read, m.v2,
+        m.lora);
+    this->normalize(m.read, m.normal);
   }
 
   static Weights const& checked(Weights const& w) {
