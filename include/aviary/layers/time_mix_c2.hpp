@@ -87,6 +87,7 @@ class TimeMix<FinchC2<Number, Size, Size, S>>
     AVIARY_ASSERT(call.x.columns() == this->channels() && call.x.rows() == call.states.rows());
     AVIARY_ASSERT(call.dy.columns() == this->channels() && call.dy.rows() == call.x.rows());
     AVIARY_ASSERT(call.dx.columns() == this->channels() && call.dx.rows() == call.x.rows());
+    if (call.x.rows() == 0) return;
     typename Scratch<T>::Frame const frame(scratch);
     Weights const& w = call.weights;
     Gradients const& d = call.dweights;
