@@ -5,6 +5,7 @@
 ///   r = sigmoid(W_r X_r)     k = W_k X_k     v = W_v X_v
 ///   out = W_o (r * wkv4(k, v))         per channel, log_w = -exp(time_decay)
 #include "aviary/core/math.hpp"
+#include "aviary/layers/parameters.hpp"
 #include "aviary/layers/sequence_layer.hpp"
 #include "aviary/layers/shifted_linear.hpp"
 #include "aviary/layers/time_mix.hpp"
@@ -21,14 +22,16 @@ class TimeMix<Wkv4<Number, Channels>> : public detail::SequenceLayer<TimeMix<Wkv
   using State = TimeMixState<Memory>;
   static constexpr bool shares_values = false;
 
-  /// The constructor copies them. Linear weights are (out, in).
-  struct Weights {
-    VecView<T const> mix_r, mix_k, mix_v;         ///< (C) each: shares of the current token (time_mix_r ...)
-    WeightMatrix receptance, key, value, output;  ///< (A, C) three times, (C, A)
-    VecView<T const> time_decay;                  ///< (A)
-    VecView<T const> u;                           ///< (A): time_first as it is
-    WeightFormat format = WeightFormat::exact;
+  /// The names of the weights. Linear weights are (out, in).
+  template <class As> struct Parameters {
+    typename As::Vector mix_r, mix_k, mix_v;             ///< (C) each: shares of the current token (time_mix_r ...)
+    typename As::Matrix receptance, key, value, output;  ///< (A, C) three times, (C, A)
+    typename As::Vector time_decay;                      ///< (A)
+    typename As::Vector u;                               ///< (A): time_first as it is
+    typename As::template Setting<WeightFormat> format = WeightFormat::exact;
   };
+  using Weights = Parameters<GivenWeights<T>>;       ///< the constructor copies them
+  using Gradients = Parameters<WeightGradients<T>>;  ///< added to
 
   /// @throws std::invalid_argument if shapes do not fit together
   explicit TimeMix(Weights const& w)

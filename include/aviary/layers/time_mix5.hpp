@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "aviary/core/math.hpp"
+#include "aviary/layers/parameters.hpp"
 #include "aviary/layers/sequence_layer.hpp"
 #include "aviary/layers/shifted_linear.hpp"
 #include "aviary/layers/time_mix.hpp"
@@ -29,18 +30,20 @@ class TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>>
   using typename Base::State;
   static constexpr bool shares_values = false;
 
-  /// The constructor copies them. Linear weights are (out, in).
-  struct Weights {
-    VecView<T const> mix_r, mix_k, mix_v;         ///< (C) each: shares of the current token (time_mix_r ...)
-    WeightMatrix receptance, key, value, output;  ///< (A, C) three times, (C, A)
-    MatView<T const> time_decay;                  ///< (H, N); with Wkv5PerHead (H, 1)
-    MatView<T const> u;                           ///< likewise: the bonus, time_faaaa or exp(time_first)
-    VecView<T const> ln_x_weight, ln_x_bias;      ///< (A) each
-    VecView<T const> mix_g = {nullptr, 0};        ///< (C); none in version 5.0
-    WeightMatrix gate = {};                       ///< (A, C); none in version 5.0
-    T group_norm_eps = T(64e-5);
-    WeightFormat format = WeightFormat::exact;
+  /// The names of the weights. Linear weights are (out, in).
+  template <class As> struct Parameters {
+    typename As::Vector mix_r, mix_k, mix_v;             ///< (C) each: shares of the current token (time_mix_r ...)
+    typename As::Matrix receptance, key, value, output;  ///< (A, C) three times, (C, A)
+    typename As::Table time_decay;                       ///< (H, N); with Wkv5PerHead (H, 1)
+    typename As::Table u;                                ///< likewise: the bonus, time_faaaa or exp(time_first)
+    typename As::Vector ln_x_weight, ln_x_bias;          ///< (A) each
+    typename As::Vector mix_g = As::no_vector();         ///< (C); none in version 5.0
+    typename As::Matrix gate = {};                       ///< (A, C); none in version 5.0
+    typename As::template Setting<T> group_norm_eps = T(64e-5);
+    typename As::template Setting<WeightFormat> format = WeightFormat::exact;
   };
+  using Weights = Parameters<GivenWeights<T>>;       ///< the constructor copies them
+  using Gradients = Parameters<WeightGradients<T>>;  ///< added to
 
   /// @throws std::invalid_argument if shapes do not fit together
   explicit TimeMix(Weights const& w)
