@@ -1,14 +1,17 @@
 #pragma once
 /// Gradients of layers with a state, over packed sequences: runs of `backward`, and the loss that judges them, which is the sum
 /// of y * dy and of the final states times theirs. Everything is double.
+#include <cmath>
 #include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "aviary/channel/state.hpp"
 #include "aviary/core/scratch.hpp"
 #include "aviary/layers/packed.hpp"
 #include "aviary/layers/parameters.hpp"
+#include "aviary/matrix/state.hpp"
 #include "support/allocation_counter.hpp"
 #include "support/gradient_case.hpp"
 #include "support/layer_case.hpp"
@@ -39,7 +42,24 @@ template <class As> struct TensorsAs {
   }
 };
 
-/// f(number) for all numbers of a state, one after another.
+/// @name f(number) for all numbers of a memory
+/// The sums of a channel memory become relative to 2^0 first, where they are what a loss reads.
+///@{
+template <Index K, Index V, class F> void for_each_number(State<double, K, V>& memory, F&& f) {
+  for (Index k = 0; k < memory.keys(); ++k)
+    for (Index v = 0; v < memory.values(); ++v) f(memory.view()(k, v));
+}
+template <Index C, class F> void for_each_number(ChannelState<double, C>& memory, F&& f) {
+  for (auto* const sums : {&memory.num, &memory.den})
+    for (Index c = 0; c < memory.channels(); ++c) {
+      (*sums)[c] = std::ldexp((*sums)[c], static_cast<int>(memory.exponent[c]));
+      f((*sums)[c]);
+    }
+  memory.exponent.clear();
+}
+///@}
+
+/// f(number) for all numbers of a layer's state, one after another.
 template <class State, class F> void for_each_number(State& state, F&& f) {
   if constexpr (requires { state.time_mix; }) {
     for_each_number(state.time_mix, f);
@@ -47,9 +67,7 @@ template <class State, class F> void for_each_number(State& state, F&& f) {
   } else {
     for (auto& e : state.x) f(e);
     if constexpr (requires { state.s; })
-      for (auto& memory : state.s)
-        for (Index k = 0; k < memory.keys(); ++k)
-          for (Index v = 0; v < memory.values(); ++v) f(memory.view()(k, v));
+      for (auto& memory : state.s) for_each_number(memory, f);
   }
 }
 template <class State> std::vector<double> numbers_in(std::vector<State> states) {
@@ -249,6 +267,15 @@ void check_layer_in_two(LayerGradientCase<Kind> const& c, Index cut, double boun
   two.add(c, between, cut, c.x.rows, {0, c.x.rows - cut});
   two.add(c, before, 0, cut, {0, cut});
   check_gradients(NamedLists(c, two).all(), NamedLists(c, one).all(), bound, place);
+}
+
+/// Checks that a call without tokens changes no gradient.
+template <class Kind>
+void check_layer_without_tokens(LayerGradientCase<Kind> const& c, Place place = {__builtin_FILE(), __builtin_LINE()}) {
+  LayerGradients<Kind> d(c), expected(c);
+  d.add(c);
+  check_equal(numbers_in(d.dstates), numbers_in(expected.dstates), place);
+  check_that(d.tensors == expected.tensors, "no gradient of a weight", place);
 }
 
 /// Checks that any executor gives the same bits, and that nothing is allocated.

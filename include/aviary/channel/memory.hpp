@@ -26,6 +26,8 @@ template <class Number, Index C = dynamic> class ChannelMemory {
   /// What messages and files call it.
   static constexpr char const* name = "wkv4";
   static constexpr Index channels = C;
+  /// The channels as the values of one head, for code that takes any memory.
+  static constexpr Index values = C;
   /// A value. State(channels) is the empty context; so is State() where the number of channels is fixed.
   using State = ChannelState<T, C>;
   using View = ChannelView<T, C>;
