@@ -82,8 +82,9 @@ class TimeMix<Wkv6<Number, Size, Size, S>>
 
   using BackwardCall = detail::LayerBackwardCall<TimeMix>;
 
-  /// The numbers of scratch that `backward` needs for so many tokens in so many sequences, and for all smaller calls; with
-  /// those for `concurrency` workers so many tasks of the memory may run at once.
+  /// The numbers of scratch that `backward` needs for so many tokens in so many sequences, and for all smaller calls: some
+  /// 13 A + 10 C a token, and what the memory's backward needs for as many tasks at once as `concurrency` says. With less
+  /// room for these it has fewer.
   Index backward_scratch_size(Index tokens, Index sequences = 1, Index concurrency = 1) const noexcept {
     detail::CountedRows<T> all{tokens};
     Rows const m = rows(true, all);
@@ -93,11 +94,14 @@ class TimeMix<Wkv6<Number, Size, Size, S>>
            std::max(tokens * room, this->backward_room(inputs(m), tokens, sequences, concurrency));
   }
 
-  /// Adds what reaches x and the weights; for first_state see reset_backward(). It goes forward over all tokens once more.
-  ///   Error: 2e-5 of the largest number of each gradient in float, for layers of natural scale.
-  ///   Cost:  three times that of forward. It allocates nothing, and throws only what the executor throws. Its bits depend
-  ///          neither on that nor on what gradients are wanted.
-  /// @param tape  of make_tape(), for so many tokens and sequences     @param scratch  has backward_scratch_size() numbers
+  /// Adds to dx and to the gradients of the weights what reaches them, and takes those of the states back, from the tokens'
+  /// last to their first. It goes forward through all tokens of the call once more. Sequences that are cut into calls hand
+  /// dstates from one to the one for the tokens before. For first_state see reset_backward().
+  ///   Error: 2e-5 of the largest number of each gradient in float, 1e-12 in double, for layers of natural scale.
+  ///   Cost:  that of forward, twice as much for matrices, and that of the memory's backward.
+  ///   The bits depend neither on the executor nor on what is wanted. It allocates nothing, and throws what the executor
+  ///   throws.
+  /// @param tape  of make_tape() for so many tokens and sequences     @param scratch  has backward_scratch_size(...) numbers
   template <Executor E = Serial>
   void backward(BackwardCall const& call, Tape& tape, Scratch<T>& scratch, E&& executor = {}) const {
     AVIARY_ASSERT(call.x.columns() == this->channels() && call.x.rows() == call.states.rows());
