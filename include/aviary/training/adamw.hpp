@@ -4,12 +4,13 @@
 ///   m = b1 m + (1 - b1) g       m^ = m / (1 - b1^t)
 ///   v = b2 v + (1 - b2) g^2     v^ = v / (1 - b2^t)       x -= rate (m^ / (sqrt(v^) + epsilon) + weight_decay x)
 ///
-/// Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019, algorithm 2, with a rate for the schedule and the
-/// learning rate. Weights, gradients and moments are arrays of the caller's: whoever saves weights, moments and the number of
-/// the step goes on with the same bits.
+/// Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019, algorithm 2, but with the learning rate in front of
+/// both terms, as torch has it. Weights, gradients and moments are arrays of the caller's: whoever saves weights, moments and
+/// the number of the step goes on with the same bits.
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <span>
 #include <type_traits>
@@ -56,6 +57,12 @@ struct Update {
 namespace detail {
 
 inline constexpr Index block_of_update = 4096;
+
+/// Whether x is no infinity and no NaN, from its bits: -ffast-math takes std::isfinite for true.
+constexpr bool is_finite(double x) noexcept {
+  constexpr std::uint64_t exponent = 0x7ff0000000000000u;
+  return (__builtin_bit_cast(std::uint64_t, x) & exponent) != exponent;
+}
 
 /// f(parameter, first, count) for blocks begin ... end - 1 of all parameters, one after another.
 template <class T, class F>
@@ -158,9 +165,9 @@ Update adamw_update(AdamW const& adam, std::span<Parameter<T> const> parameters,
     AVIARY_ASSERT(p.gradients.size() == p.values.size() && p.first.size() == p.values.size() &&
                   p.second.size() == p.values.size());
   double const norm = std::abs(call.gradient_scale) * detail::norm_of_gradients(parameters, executor);
-  if (!std::isfinite(call.loss)) return {Update::Outcome::loss_not_finite, norm};
+  if (!detail::is_finite(call.loss)) return {Update::Outcome::loss_not_finite, norm};
   double const shortened = std::min(norm, call.largest_norm);
-  if (!std::isfinite(norm) || !(shortened * shortened <= static_cast<double>(std::numeric_limits<T>::max())))
+  if (!detail::is_finite(norm) || !(shortened * shortened <= static_cast<double>(std::numeric_limits<T>::max())))
     return {Update::Outcome::norm_not_finite, norm};
 
   double const shorter = norm > call.largest_norm ? call.largest_norm / norm : 1;

@@ -34,8 +34,7 @@
 /// Source: the constructors and generate_init_weight of the training code published in BlinkDL/RWKV-LM at 524481d
 /// (RWKV-v4neo: 4, 5.0, 5.1; RWKV-v5: 5.2, 6; RWKV-v7/train_temp: 7) and recursal/GoldFinch-paper at 4fbc70c. Of two
 /// statements for the same tensor the later one counts: generate_init_weight, which writes the file that training begins with.
-/// The table of embeddings of RWKV-4 follows later generations: there the bound was the learning rate. Small embeddings are
-/// explained in Peng et al., "RWKV: Reinventing RNNs for the Transformer Era", 2023.
+/// The table of embeddings of RWKV-4 follows later generations: there the bound was the learning rate.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
