@@ -70,7 +70,7 @@ template <class Number> class ChannelMix : public detail::SequenceLayer<ChannelM
   ///   throws.
   /// @param scratch  has backward_scratch_size(tokens) numbers
   template <Executor E = Serial> void backward(BackwardCall const& call, Scratch<T>& scratch, E&& executor = {}) const {
-    Index const tokens = call.x.rows(), c = channels();
+    [[maybe_unused]] Index const tokens = call.x.rows(), c = channels();
     AVIARY_ASSERT(call.x.columns() == c && call.dy.columns() == c && call.dx.columns() == c);
     AVIARY_ASSERT(call.dy.rows() == tokens && call.dx.rows() == tokens && call.states.rows() == tokens);
     Weights const& w = call.weights;

@@ -93,7 +93,7 @@ class TimeMix<Wkv4<Number, Channels>> : public detail::SequenceLayer<TimeMix<Wkv
   /// @param tape  of make_tape() for so many tokens and sequences     @param scratch  has backward_scratch_size(...) numbers
   template <Executor E = Serial>
   void backward(BackwardCall const& call, Tape& tape, Scratch<T>& scratch, E&& executor = {}) const {
-    Index const tokens = call.x.rows(), c = channels();
+    [[maybe_unused]] Index const tokens = call.x.rows(), c = channels();
     AVIARY_ASSERT(call.x.columns() == c && call.dy.columns() == c && call.dx.columns() == c);
     AVIARY_ASSERT(call.dy.rows() == tokens && call.dx.rows() == tokens && call.states.rows() == tokens);
     if (tokens == 0) return;

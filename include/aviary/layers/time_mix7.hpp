@@ -114,7 +114,7 @@ class TimeMix<Wkv7<Number, Size, Size, S>>
   template <Executor E = Serial, class Between = detail::NothingBetween>
   void backward(BackwardCall const& call, typename Base::Tape& tape, Scratch<T>& scratch, MatView<T> v_first,
                 MatView<T> dv_first, E&& executor = {}, Between&& between = {}) const {
-    Index const tokens = call.x.rows(), c = this->channels(), inner = this->inner_channels();
+    [[maybe_unused]] Index const tokens = call.x.rows(), c = this->channels(), inner = this->inner_channels();
     AVIARY_ASSERT(call.x.columns() == c && call.dy.columns() == c && call.dx.columns() == c);
     AVIARY_ASSERT(call.dy.rows() == tokens && call.dx.rows() == tokens && call.states.rows() == tokens);
     AVIARY_ASSERT(v_first.rows() == tokens && dv_first.rows() == tokens);
