@@ -1,6 +1,9 @@
 /// Gradients of RWKV-4's time mix against central differences of its own forward pass.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "aviary/layers/time_mix4.hpp"
 #include "support/layer_gradients.hpp"
 
@@ -56,6 +59,12 @@ LayerGradientCase<Mix4<Channels>> case_of(std::vector<Index> offsets, std::uint6
 TEST_CASE("time mix 4 gradients: central differences, of every weight, static and dynamic") {
   test::check_layer_differences(case_of<16>({0, 5, 5, 23}));
   test::check_layer_differences(case_of<dynamic>({0, 1, 19, 19}));
+}
+
+TEST_CASE("time mix 4 gradients: central differences from empty contexts") {
+  auto made = case_of<16>({0, 5, 5, 23});
+  std::fill(made.states.begin(), made.states.end(), 0.0);
+  test::check_layer_differences(made);
 }
 
 TEST_CASE("time mix 4 gradients: calls with the state's gradient handed back add up to one") {
