@@ -29,6 +29,18 @@ namespace AVIARY_NAMESPACE {
 
 /// Every specialisation has: T, State, Weights; channels(), inner_channels(), empty_state(), reset(state), scratch_size();
 /// the call operators of SequenceLayer; and shares_values, whether layers share the values of the first one (v_first).
+///
+/// For gradients: Gradients, StateGradient, Tape, BackwardCall; empty_state_gradient(), make_tape(tokens, sequences),
+/// backward_scratch_size(tokens, sequences, concurrency); and backward, which takes v_first and dv_first as well if values
+/// are shared.
+///
+///   Mix::Gradients dw;                                   {} is not wanted
+///   dw.output = doutput;
+///   auto dstate = mix.empty_state_gradient();
+///   auto tape = mix.make_tape(tokens);
+///   Scratch<float> room(mix.backward_scratch_size(tokens));
+///   mix.backward({.weights = w, .x = x, .states = {before, tokens}, .dy = dy, .dx = dx, .dstates = {&dstate, 1},
+///                 .dweights = dw}, tape, room);          before: the const state before the tokens
 template <class Memory> class TimeMix;
 
 /// What a time mix remembers of a sequence. It is a value.
