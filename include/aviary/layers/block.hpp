@@ -103,7 +103,7 @@ template <class Time> class Block {
   /// memory's backward at once as `concurrency` says.
   Index backward_scratch_size(Index tokens, Index sequences = 1, Index concurrency = 1) const noexcept {
     Index const rows = tokens * padded<T>(channels());
-    Index const between = 3 * rows + std::max(channel_mix_.backward_scratch_size(tokens), ln2_.backward_scratch_size());
+    Index const between = 4 * rows + std::max(channel_mix_.backward_scratch_size(tokens), ln2_.backward_scratch_size());
     return 2 * rows + std::max(time_mix_.backward_scratch_size(tokens, sequences, concurrency, between),
                                ln1_.backward_scratch_size());
   }

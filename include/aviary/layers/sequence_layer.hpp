@@ -34,9 +34,20 @@ template <class Layer> struct LayerBackwardCall {
 };
 
 /// What `backward` of a time mix does between its way forward and its way back, if nobody else has anything to do there.
-struct NothingBetween {
-  template <class Y> void operator()(Y const&) const noexcept {}
-};
+struct NothingBetween {};
+
+/// Calls between(y) with the outputs (tokens, C), which finish(y) computes. If there is something to do, y is a matrix of the
+/// scratch, beside what `between` takes of it.
+template <class T, class Finish, class Between>
+void go_between(Scratch<T>& scratch, Index tokens, Index channels, [[maybe_unused]] Finish const& finish,
+                [[maybe_unused]] Between&& between) {
+  if constexpr (!std::is_same_v<std::remove_cvref_t<Between>, NothingBetween>) {
+    typename Scratch<T>::Frame const frame(scratch);
+    MatView<T> const y = scratch.rows(tokens, channels);
+    finish(y);
+    between(y);
+  }
+}
 
 /// In the place of a scratch's rows, to know how many numbers a layer takes: its rows have no memory.
 template <class T> struct CountedRows {

@@ -75,13 +75,16 @@ class TimeMix<Wkv4<Number, Channels>> : public detail::SequenceLayer<TimeMix<Wkv
 
   /// The numbers of scratch that `backward` needs for so many tokens in so many sequences: 6 A + 4 C a token, and 87 A for
   /// each of up to 64 sequences, whatever the concurrency.
-  Index backward_scratch_size(Index tokens, Index sequences = 1, Index /*concurrency*/ = 1) const noexcept {
+  /// @param between  numbers that are free at backward's `between`, a row of C for each token among them
+  Index backward_scratch_size(Index tokens, Index sequences = 1, Index /*concurrency*/ = 1,
+                              Index between = 0) const noexcept {
     detail::CountedRows<T> count{tokens};
     Rows const kept = rows(true, count);
     (void)gradient_rows(kept, count);
     Index const of_each = static_cast<Index>(Memory::backward_workspace(inputs(kept), {}, Tape::every));
     Index const memory = padded<T>(of_each * std::clamp(sequences, Index{1}, detail::most_sequences));
-    return count.numbers + 2 * padded<T>(inner_channels()) + std::max(memory, tokens * key_.backward_scratch_size());
+    return count.numbers + 2 * padded<T>(inner_channels()) +
+           std::max({memory, between, tokens * key_.backward_scratch_size()});
   }
 
   /// Adds to dx and to the gradients of the weights what reaches them, and takes those of the states back, from the tokens'
@@ -91,8 +94,10 @@ class TimeMix<Wkv4<Number, Channels>> : public detail::SequenceLayer<TimeMix<Wkv
   ///   The bits depend neither on the executor nor on what is wanted. It allocates nothing, and throws what the executor
   ///   throws.
   /// @param tape  of make_tape() for so many tokens and sequences     @param scratch  has backward_scratch_size(...) numbers
-  template <Executor E = Serial>
-  void backward(BackwardCall const& call, Tape& tape, Scratch<T>& scratch, E&& executor = {}) const {
+  /// @param between  is called once with y (tokens, C), when the layer has gone forward. Until then call.dy is not read
+  template <Executor E = Serial, class Between = detail::NothingBetween>
+  void backward(BackwardCall const& call, Tape& tape, Scratch<T>& scratch, E&& executor = {},
+                Between&& between = {}) const {
     [[maybe_unused]] Index const tokens = call.x.rows(), c = channels();
     AVIARY_ASSERT(call.x.columns() == c && call.dy.columns() == c && call.dx.columns() == c);
     AVIARY_ASSERT(call.dy.rows() == tokens && call.dx.rows() == tokens && call.states.rows() == tokens);
@@ -105,6 +110,8 @@ class TimeMix<Wkv4<Number, Channels>> : public detail::SequenceLayer<TimeMix<Wkv
     detail::MemoryPath<Memory> const memory{x, call.states, 1, tape, {nullptr, 0, 0}};
     pass(
         call.x, call.states, m, [&](MatView<T> y) { memory.forward(y, executor); }, scratch, executor);
+    detail::go_between(
+        scratch, tokens, this->channels(), [&](MatView<T> y) { output_(m.gated, y, executor); }, between);
 
     pull_output(call, m, g, executor);
     pull_memory(memory, call, g, scratch, executor);

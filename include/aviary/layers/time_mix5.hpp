@@ -70,14 +70,16 @@ class TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>>
   /// The numbers of scratch that `backward` needs for so many tokens in so many sequences: 8 A + 4 C a token, or 7 A without
   /// a gate, and what the memory's backward needs for as many tasks at once as `concurrency` says. With less room for these
   /// it has fewer.
-  Index backward_scratch_size(Index tokens, Index sequences = 1, Index concurrency = 1) const noexcept {
+  /// @param between  numbers that are free at backward's `between`, a row of C for each token among them
+  Index backward_scratch_size(Index tokens, Index sequences = 1, Index concurrency = 1,
+                              Index between = 0) const noexcept {
     detail::CountedRows<T> count{tokens};
     Rows const kept = rows(true, count);
     (void)gradient_rows(kept, count);
     Index const constants = padded<T>(static_cast<Index>(log_w_.size()));
     return count.numbers + 2 * constants +
-           std::max(tokens * key_.backward_scratch_size(),
-                    this->backward_room(inputs(kept), tokens, sequences, concurrency));
+           std::max({tokens * key_.backward_scratch_size(), between,
+                     this->backward_room(inputs(kept), tokens, sequences, concurrency)});
   }
 
   /// Adds to dx and to the gradients of the weights what reaches them, and takes those of the states back, from the tokens'
@@ -87,8 +89,10 @@ class TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>>
   ///   The bits depend neither on the executor nor on what is wanted. It allocates nothing, and throws what the executor
   ///   throws.
   /// @param tape  of make_tape() for so many tokens and sequences     @param scratch  has backward_scratch_size(...) numbers
-  template <Executor E = Serial>
-  void backward(BackwardCall const& call, typename Base::Tape& tape, Scratch<T>& scratch, E&& executor = {}) const {
+  /// @param between  is called once with y (tokens, C), when the layer has gone forward. Until then call.dy is not read
+  template <Executor E = Serial, class Between = detail::NothingBetween>
+  void backward(BackwardCall const& call, typename Base::Tape& tape, Scratch<T>& scratch, E&& executor = {},
+                Between&& between = {}) const {
     Index const tokens = call.x.rows();
     AVIARY_ASSERT(call.x.columns() == this->channels() && call.dy.columns() == this->channels());
     AVIARY_ASSERT(call.dx.columns() == this->channels() && call.dx.rows() == tokens);
@@ -102,6 +106,8 @@ class TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>>
     detail::MemoryPath<Memory> const memory{x, call.states, this->heads(), tape, {nullptr, 0, 0}};
     pass(
         call.x, call.states, m, [&](MatView<T> y) { memory.forward(y, executor); }, scratch, executor);
+    detail::go_between(
+        scratch, tokens, this->channels(), [&](MatView<T> y) { this->finish(m.gated, y, executor); }, between);
 
     this->finish_backward(call.weights, m.gated, call.dy, g.read, call.dweights, executor);
     pull_gate(m, g);

@@ -89,7 +89,7 @@ class TimeMix<Wkv7<Number, Size, Size, S>>
 
   /// The numbers of scratch that `backward` needs for so many tokens in so many sequences: some 24 A + 4 C a token, and what
   /// the memory's backward needs for as many tasks at once as `concurrency` says. With less room for these it has fewer.
-  /// @param between  numbers that are free at backward's `between`
+  /// @param between  numbers that are free at backward's `between`, a row of C for each token among them
   Index backward_scratch_size(Index tokens, Index sequences = 1, Index concurrency = 1,
                               Index between = 0) const noexcept {
     detail::CountedRows<T> count{tokens};
@@ -127,10 +127,8 @@ class TimeMix<Wkv7<Number, Size, Size, S>>
     detail::MemoryPath<Memory> const memory{x, call.states, this->heads(), tape, g.readings};
     pass(
         call.x, call.states, v_first, m, [&](MatView<T> y) { memory.forward(y, executor); }, executor);
-    if constexpr (!std::is_same_v<std::remove_cvref_t<Between>, detail::NothingBetween>) {
-      this->finish(m.out, g.shifted, executor);
-      between(g.shifted);
-    }
+    detail::go_between(
+        scratch, tokens, this->channels(), [&](MatView<T> y) { this->finish(m.out, y, executor); }, between);
 
     this->finish_backward(call.weights, m.out, call.dy, g.out, call.dweights, executor);
     pull_gate(m, g);

@@ -69,13 +69,16 @@ class TimeMix<FinchC2<Number, Size, Size, S>>
   /// The numbers of scratch that `backward` needs for so many tokens in so many sequences, and for all smaller calls: some
   /// 13 A + 10 C a token, and what the memory's backward needs for as many tasks at once as `concurrency` says. With less
   /// room for these it has fewer.
-  Index backward_scratch_size(Index tokens, Index sequences = 1, Index concurrency = 1) const noexcept {
+  /// @param between  numbers that are free at backward's `between`, a row of C for each token among them
+  Index backward_scratch_size(Index tokens, Index sequences = 1, Index concurrency = 1,
+                              Index between = 0) const noexcept {
     detail::CountedRows<T> all{tokens};
     Rows const m = rows(true, all);
     gradient_rows(all);
     Index const room = std::max(
         {shift_.scratch_size(), shift_.backward_scratch_size(), decay_.scratch_size(), value2_.scratch_size()});
-    return all.numbers + std::max(tokens * room, this->backward_room(inputs(m), tokens, sequences, concurrency));
+    return all.numbers +
+           std::max({tokens * room, between, this->backward_room(inputs(m), tokens, sequences, concurrency)});
   }
 
   /// Adds to dx and to the gradients of the weights what reaches them, and takes those of the states back, from the tokens'
@@ -86,8 +89,10 @@ class TimeMix<FinchC2<Number, Size, Size, S>>
   ///   The bits depend neither on the executor nor on what is wanted. It allocates nothing, and throws what the executor
   ///   throws.
   /// @param tape  of make_tape() for so many tokens and sequences     @param scratch  has backward_scratch_size(...) numbers
-  template <Executor E = Serial>
-  void backward(BackwardCall const& call, Tape& tape, Scratch<T>& scratch, E&& executor = {}) const {
+  /// @param between  is called once with y (tokens, C), when the layer has gone forward. Until then call.dy is not read
+  template <Executor E = Serial, class Between = detail::NothingBetween>
+  void backward(BackwardCall const& call, Tape& tape, Scratch<T>& scratch, E&& executor = {},
+                Between&& between = {}) const {
     AVIARY_ASSERT(call.x.columns() == this->channels() && call.x.rows() == call.states.rows());
     AVIARY_ASSERT(call.dy.columns() == this->channels() && call.dy.rows() == call.x.rows());
     AVIARY_ASSERT(call.dx.columns() == this->channels() && call.dx.rows() == call.x.rows());
@@ -105,6 +110,8 @@ class TimeMix<FinchC2<Number, Size, Size, S>>
     m.slices.prepare(shift_, call.x, call.states, scratch, executor);
     this->template forward<true>(
         call.x, m, [&] { memory.forward(m.read, executor); }, scratch, executor);
+    detail::go_between(
+        scratch, call.x.rows(), this->channels(), [&](MatView<T> y) { this->finish(m.normal, y, executor); }, between);
 
     this->finish_backward(w, m.normal, call.dy, dm.sum, d, executor);
     this->normalize_backward(m.read, dm.sum, dm.sum, d, scratch);
