@@ -3,6 +3,7 @@
 
 #include "aviary/layers/time_mix6.hpp"
 #include "support/allocation_counter.hpp"
+#include "support/float_gradients.hpp"
 #include "support/layer_gradients.hpp"
 
 using namespace aviary;
@@ -14,10 +15,10 @@ using test::Tensors;
 
 namespace {
 
-template <Index N> struct Mix6 {
-  using Layer = TimeMix<Wkv6<double, N>>;
+template <Index N, class T = double> struct Mix6 {
+  using Layer = TimeMix<Wkv6<T, N>>;
 
-  template <class As> static typename Layer::template Parameters<As> parameters(test::TensorsAs<As> const& t) {
+  template <class As> static typename Layer::template Parameters<As> parameters(auto const& t) {
     return {.shift = {.base = t.row("maa_x"),
                       .w1 = t.matrix("maa_w1"),
                       .w2 = {t.matrix("maa_w2_w"), t.matrix("maa_w2_k"), t.matrix("maa_w2_v"), t.matrix("maa_w2_r"),
@@ -85,6 +86,10 @@ TEST_CASE("time mix 6 gradients: what is not wanted changes no bit of the others
   test::check_layer_unwanted(case_of<8>({0, 3, 20}));
 }
 
+TEST_CASE("time mix 6 gradients: floats are within the bound of doubles") {
+  test::check_float_gradients<Mix6<8, float>>(case_of<8>({0, 5, 5, 60}));
+}
+
 TEST_CASE("time mix 6 gradients: more sequences than a call of the memory takes, and no token at all") {
   std::vector<Index> offsets{0};
   for (Index s = 0; s < 70; ++s) offsets.push_back(offsets.back() + s % 3);
@@ -108,7 +113,7 @@ TEST_CASE("time mix 6 gradients: of a trained first state, from that of the stat
   LayerGradients<Mix6<8>> d(given);
   d.add(given);
   test::check_equal(d.tensors.at("first_state").numbers, Matrix<double>(16, 8).numbers);
-  auto const sinks = Mix6<8>::parameters(test::TensorsAs<WeightGradients<double>>{d.tensors});
+  auto const sinks = Mix6<8>::parameters<WeightGradients<double>>(test::TensorsAs<WeightGradients<double>>{d.tensors});
   for (auto const& dstate : d.dstates) given.layer().reset_backward(dstate, sinks);
   test::NamedNumbers const of[]{{"first_state", Axis::one, &first.numbers}};
   test::NamedNumbers const gradients[]{{"first_state", Axis::one, &d.tensors.at("first_state").numbers}};

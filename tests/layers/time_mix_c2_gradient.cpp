@@ -3,6 +3,7 @@
 
 #include "aviary/layers/time_mix_c2.hpp"
 #include "support/allocation_counter.hpp"
+#include "support/float_gradients.hpp"
 #include "support/layer_gradients.hpp"
 
 using namespace aviary;
@@ -14,10 +15,10 @@ using test::Tensors;
 
 namespace {
 
-template <Index N> struct MixC2 {
-  using Layer = TimeMix<FinchC2<double, N>>;
+template <Index N, class T = double> struct MixC2 {
+  using Layer = TimeMix<FinchC2<T, N>>;
 
-  template <class As> static typename Layer::template Parameters<As> parameters(test::TensorsAs<As> const& t) {
+  template <class As> static typename Layer::template Parameters<As> parameters(auto const& t) {
     return {.shift = {.base = t.row("maa_x"),
                       .w1 = t.matrix("maa_w1"),
                       .w2 = {t.matrix("maa_w2_r"), t.matrix("maa_w2_k"), t.matrix("maa_w2_v"), t.matrix("maa_w2_w"),
@@ -84,6 +85,10 @@ TEST_CASE("time mix c2 gradients: any executor, the same bits; nothing is alloca
 
 TEST_CASE("time mix c2 gradients: what is not wanted changes no bit of the others") {
   test::check_layer_unwanted(case_of<8>({0, 3, 20}));
+}
+
+TEST_CASE("time mix c2 gradients: floats are within the bound of doubles") {
+  test::check_float_gradients<MixC2<8, float>>(case_of<8>({0, 5, 5, 60}));
 }
 
 TEST_CASE("time mix c2 gradients: more sequences than a call of the memory takes, and no token at all") {
