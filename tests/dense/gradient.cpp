@@ -49,8 +49,8 @@ Matrix<T> input_gradient(Matrix<S> const& w, WeightLayout layout, Matrix<T> cons
   return dx;
 }
 
-/// Central differences of a loss with respect to each number. Within step^2 times the third derivatives, of order 1 to 100,
-/// and 1e-16 / step.
+/// Central differences of a loss with respect to each number. Within step^2 times the third derivatives, of order 1 to
+/// 100, and 1e-16 / step.
 template <class Loss> std::vector<double> differences(Matrix<double>& of, Loss const& loss) {
   constexpr double step = 1e-5;
   std::vector<double> d;

@@ -21,8 +21,8 @@ template <class As> struct FloatTensorsAs {
   }
 };
 
-/// Checks that the gradients of a time mix of floats are within the bound of its documentation. The numbers of a case are
-/// floats. Kind is the layer's, of float, and Exact the same of double.
+/// Checks that the gradients of a time mix of floats are within the bound of its documentation. The numbers of a case
+/// are floats. Kind is the layer's, of float, and Exact the same of double.
 template <class Kind, class Exact>
 void check_float_gradients(LayerGradientCase<Exact> const& c, Place place = {__builtin_FILE(), __builtin_LINE()}) {
   using Layer = typename Kind::Layer;

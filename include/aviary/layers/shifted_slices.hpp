@@ -1,6 +1,6 @@
 #pragma once
-/// What the time mixes of RWKV-6 and GoldFinch begin with: the slices of a LowRankTokenShift as rows of a call, and the way
-/// back from them to the layer's input.
+/// What the time mixes of RWKV-6 and GoldFinch begin with: the slices of a LowRankTokenShift as rows of a call, and the
+/// way back from them to the layer's input.
 #include "aviary/core/scratch.hpp"
 #include "aviary/dense/gradient.hpp"
 #include "aviary/layers/low_rank_token_shift.hpp"
