@@ -119,6 +119,7 @@ class TimeMix<Wkv7<Number, Size, Size, S>>
     AVIARY_ASSERT(call.dy.rows() == tokens && call.dx.rows() == tokens && call.states.rows() == tokens);
     AVIARY_ASSERT(v_first.rows() == tokens && dv_first.rows() == tokens);
     AVIARY_ASSERT(v_first.columns() == inner && dv_first.columns() == inner);
+    if (tokens == 0) return;
     typename Scratch<T>::Frame const frame(scratch);
     auto const lend = [&](Index columns) { return scratch.rows(tokens, columns); };
     Rows const m = rows(true, lend);
