@@ -5,7 +5,7 @@
 using namespace aviary;
 using namespace aviary::test;
 
-TEST_CASE_TEMPLATE("delta_rule: forward, step and backward agree with the reference", Model, DeltaNetModel, GatedDeltaNetModel,
-                   KdaModel, GatedDeltaNet2Model, CombaModel) {
+TEST_CASE_TEMPLATE("delta_rule: forward, step and backward agree with the reference", Model, DeltaNetModel,
+                   GatedDeltaNetModel, KdaModel, GatedDeltaNet2Model, CombaModel) {
   check_model<Model>();
 }

@@ -47,7 +47,7 @@ void check_float_gradients(LayerGradientCase<Exact> const& c, Place place = {__b
   auto const many = [s](auto const& one, std::vector<double> const& numbers) {
     std::vector states(to_size(s), one);
     auto from = numbers.begin();
-    for_each_number(states, [&](float& e) { e = static_cast<float>(*from++); });
+    for (auto& state : states) for_each_number(state, [&](float& e) { e = static_cast<float>(*from++); });
     return states;
   };
   auto const states = many(layer.empty_state(), c.states);

@@ -45,11 +45,11 @@ template <class As> struct TensorsAs {
 /// @name f(number) for all numbers of a memory
 /// The sums of a channel memory become relative to 2^0 first, where they are what a loss reads.
 ///@{
-template <Index K, Index V, class F> void for_each_number(State<double, K, V>& memory, F&& f) {
+template <class T, Index K, Index V, class F> void for_each_number(State<T, K, V>& memory, F&& f) {
   for (Index k = 0; k < memory.keys(); ++k)
     for (Index v = 0; v < memory.values(); ++v) f(memory.view()(k, v));
 }
-template <Index C, class F> void for_each_number(ChannelState<double, C>& memory, F&& f) {
+template <class T, Index C, class F> void for_each_number(ChannelState<T, C>& memory, F&& f) {
   for (auto* const sums : {&memory.num, &memory.den})
     for (Index c = 0; c < memory.channels(); ++c) {
       (*sums)[c] = std::ldexp((*sums)[c], static_cast<int>(memory.exponent[c]));
