@@ -77,7 +77,7 @@ TEST_CASE("time mix 6 gradients: calls with the state's gradient handed back add
   test::check_layer_in_two(case_of<dynamic>({0, 30}), 1);
 }
 
-TEST_CASE("time mix 6 gradients: any executor, the same bits; nothing is allocated") {
+TEST_CASE("time mix 6 gradients: any executor, the same bits, without allocation") {
   test::check_layer_executors(case_of<8>({0, 7, 7, 40}));
   test::check_layer_executors(case_of<dynamic>({0, 20}));
 }
