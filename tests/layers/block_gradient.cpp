@@ -24,9 +24,7 @@ template <class Memory> struct OutOfPlace : Block<TimeMix<Memory>> {
   static constexpr bool shares_values = Mix::shares_values;
   using BackwardCall = detail::LayerBackwardCall<OutOfPlace>;
 
-  explicit OutOfPlace(Weights const& w)
-      : Base(LayerNorm<double>(w.ln1_weight, w.ln1_bias), Mix(w.time_mix), LayerNorm<double>(w.ln2_weight, w.ln2_bias),
-             ChannelMix<double>(w.channel_mix)) {}
+  using Base::Base;
 
   Index inner_channels() const { return this->time_mix().inner_channels(); }
   auto make_tape(Index tokens, Index sequences) const { return this->time_mix().make_tape(tokens, sequences); }

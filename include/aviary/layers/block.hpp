@@ -42,6 +42,12 @@ template <class Time> class Block {
   using Weights = Parameters<GivenWeights<T>>;
   using Gradients = Parameters<WeightGradients<T>>;
 
+  /// Copies the weights. The norms have the eps of LayerNorm.
+  /// @throws std::invalid_argument if shapes do not fit together
+  explicit Block(Weights const& w)
+      : Block(LayerNorm<T>(w.ln1_weight, w.ln1_bias), Time(w.time_mix), LayerNorm<T>(w.ln2_weight, w.ln2_bias),
+              ChannelMix<T>(w.channel_mix)) {}
+  /// @throws std::invalid_argument if they have different numbers of channels
   Block(LayerNorm<T> ln1, Time time_mix, LayerNorm<T> ln2, ChannelMix<T> channel_mix)
       : ln1_(std::move(ln1)),
         ln2_(std::move(ln2)),
