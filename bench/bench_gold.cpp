@@ -68,8 +68,8 @@ struct Layer {
 
   static Gold<float> attention(TensorFile const& file, models::WeightReader<float>& read) {
     models::LoadOptions const options;
-    models::BlockReader<float> block(file, read, n.recurrent_layers(), n.channels, options);
-    return models::GoldFinch<float, 64>::read_attention(block, options).time_mix();
+    models::BlockReader<models::WeightReader<float>> block(file, read, n.recurrent_layers(), n.channels, options);
+    return Gold<float>(models::GoldFinch<float, 64>::attention_parameters(block, options).time_mix);
   }
 
   static Layer const& shared() {

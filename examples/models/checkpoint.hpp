@@ -46,10 +46,14 @@ inline aviary::WeightFormat format_of_head(aviary::WeightFormat format) {
              : format;
 }
 
-/// Reads tensors of one file as numbers of type T. Views of what it has read are valid until forget(). Whatever is
-/// missing or has an unexpected dtype or shape throws std::runtime_error with file, tensor, expected and found.
-template <class T> class WeightReader {
+/// Reads tensors of one file as numbers of type T. Views of what it has read are valid until forget(), or as long as the file
+/// where numbers of T lie in it as they are needed. Whatever is missing or has an unexpected dtype or shape throws
+/// std::runtime_error with file, tensor, expected and found.
+template <class Number> class WeightReader {
  public:
+  using T = Number;
+  using As = aviary::GivenWeights<T>;
+
   /// `format` is what layers will keep matrices as: q8 and q4 have no number that is not finite.
   explicit WeightReader(aviary::TensorFile const& file, aviary::WeightFormat format = aviary::WeightFormat::exact)
       : file_(file), format_(format) {}
@@ -83,6 +87,15 @@ template <class T> class WeightReader {
     std::array<aviary::WeightMatrix, aviary::to_size(N)> found;
     for (Index i = 0; i < N; ++i) found[aviary::to_size(i)] = weights_.emplace_back(tensor[i]);
     return found;
+  }
+
+  /// e to the power of the numbers of a table.
+  aviary::MatView<T const> exponentials(std::string const& name, std::initializer_list<std::int64_t> shape) {
+    aviary::MatView<T const> const exponents = table(name, shape);
+    std::vector<T>& numbers =
+        numbers_.emplace_back(exponents.data(), exponents.data() + exponents.rows() * exponents.columns());
+    for (T& e : numbers) e = std::exp(e);
+    return {numbers.data(), exponents.rows(), exponents.columns()};
   }
 
   /// `name`.weight and `name`.bias of c channels.
@@ -138,7 +151,10 @@ template <class T> class WeightReader {
                                                   ", expected finite numbers for " + std::string(name_of(*format))));
     }
   }
-  T const* read(aviary::Tensor const& tensor) { return numbers_.emplace_back(tensor.read<T>()).data(); }
+  T const* read(aviary::Tensor const& tensor) {
+    if (auto const numbers = tensor.in_place<T>()) return numbers->data();
+    return numbers_.emplace_back(tensor.read<T>()).data();
+  }
 
   aviary::TensorFile const& file_;
   aviary::WeightFormat format_;
@@ -149,12 +165,18 @@ template <class T> class WeightReader {
   aviary::Fingerprint fingerprint_;
 };
 
-/// Reads the tensors of one block, under their names within it: "att.key.weight" is "blocks.3.att.key.weight".
-template <class T> class BlockReader {
+/// Reads the tensors of one block, under their names within it: "att.key.weight" is "blocks.3.att.key.weight". What they are
+/// read as is up to the Source, a WeightReader or a GradientReader.
+template <class Source> class BlockReader {
  public:
+  using T = typename Source::T;
+  using As = typename Source::As;
+  using Vector = typename As::Vector;
+  using Matrix = typename As::Matrix;
+  using Table = typename As::Table;
+
   /// Reads a block of `channels` channels. Keeps references to the file and to `read`.
-  BlockReader(aviary::TensorFile const& file, WeightReader<T>& read, Index layer, Index channels,
-              LoadOptions const& options)
+  BlockReader(aviary::TensorFile const& file, Source& read, Index layer, Index channels, LoadOptions const& options)
       : file_(file),
         read_(read),
         layer_(layer),
@@ -171,12 +193,15 @@ template <class T> class BlockReader {
 
   /// @name As those of WeightReader
   ///@{
-  aviary::VecView<T const> vector(std::string const& name, Index size) { return read_.vector(prefix_ + name, size); }
-  aviary::VecView<T const> vector(std::string const& name) { return vector(name, channels_); }
-  aviary::MatView<T const> table(std::string const& name, std::initializer_list<std::int64_t> shape) {
+  Vector vector(std::string const& name, Index size) { return read_.vector(prefix_ + name, size); }
+  Vector vector(std::string const& name) { return vector(name, channels_); }
+  Table table(std::string const& name, std::initializer_list<std::int64_t> shape) {
     return read_.table(prefix_ + name, shape);
   }
-  aviary::WeightMatrix matrix(std::string const& name, Index rows, Index columns) {
+  Table exponentials(std::string const& name, std::initializer_list<std::int64_t> shape) {
+    return read_.exponentials(prefix_ + name, shape);
+  }
+  Matrix matrix(std::string const& name, Index rows, Index columns) {
     return read_.matrix(prefix_ + name, rows, columns);
   }
   template <Index N> auto matrices(std::string const& name, Index rows, Index columns) {
@@ -186,17 +211,17 @@ template <class T> class BlockReader {
   ///@}
 
   /// The factors `name`1 and `name`2 of a low-rank map from the block's channels. Their rank is what the file says.
-  std::array<aviary::WeightMatrix, 2> factors(std::string const& name, Index out) {
-    aviary::WeightMatrix const first = matrix(name + "1", channels_, aviary::dynamic);
+  std::array<Matrix, 2> factors(std::string const& name, Index out) {
+    Matrix const first = matrix(name + "1", channels_, aviary::dynamic);
     return {first, matrix(name + "2", first.columns(), out)};
   }
 
   /// A shift by low-rank maps: base, `factors`1 [C, N D], `factors`2 [N, D, C] (or [D, C] where N is 1), and the shares of
   /// its slices.
   template <Index N>
-  typename aviary::LowRankTokenShift<T, N>::Weights token_shift(
+  typename aviary::LowRankTokenShift<T, N>::template Parameters<As> token_shift(
       std::string const& base, std::string const& factors, std::array<char const*, aviary::to_size(N)> const& mix) {
-    typename aviary::LowRankTokenShift<T, N>::Weights w{
+    typename aviary::LowRankTokenShift<T, N>::template Parameters<As> w{
         .base = vector(base), .w1 = {}, .w2 = {}, .mix = make_rows<N>(mix), .format = format()};
     if constexpr (N == 1)
       w.w2[0] = matrix(factors + "2", aviary::dynamic, channels_);
@@ -206,37 +231,49 @@ template <class T> class BlockReader {
     return w;
   }
 
-  /// The channel mix, whose token shifts are called ffn.`mix`k and, where there is a receptance, ffn.`mix`r.
-  aviary::ChannelMix<T> channel_mix(std::string const& mix, aviary::ShareOf shares, bool has_receptance) {
-    aviary::WeightMatrix const key = matrix("ffn.key.weight", aviary::dynamic, channels_);
-    typename aviary::ChannelMix<T>::Weights w{.x_k = vector("ffn." + mix + "k"),
-                                              .key = key,
-                                              .value = matrix("ffn.value.weight", channels_, key.rows()),
-                                              .shares = shares,
-                                              .format = format()};
+  /// A trained first state, if the file has one.
+  Table first_state(Index heads, Index size) {
+    return contains("att.time_state") ? table("att.time_state", {heads, size, size}) : As::no_table();
+  }
+
+  /// A block with this time mix. The token shifts of its channel mix are called ffn.`mix`k and, where there is a receptance,
+  /// ffn.`mix`r.
+  template <class Block>
+  typename Block::template Parameters<As> block(typename Block::TimeMix::template Parameters<As> time_mix,
+                                                std::string const& mix, aviary::ShareOf shares, bool has_receptance) {
+    return {.ln1_weight = vector("ln1.weight"),
+            .ln1_bias = vector("ln1.bias"),
+            .time_mix = std::move(time_mix),
+            .ln2_weight = vector("ln2.weight"),
+            .ln2_bias = vector("ln2.bias"),
+            .channel_mix = channel_mix(mix, shares, has_receptance)};
+  }
+
+ private:
+  typename aviary::ChannelMix<T>::template Parameters<As> channel_mix(std::string const& mix, aviary::ShareOf shares,
+                                                                      bool has_receptance) {
+    Matrix const key = matrix("ffn.key.weight", aviary::dynamic, channels_);
+    typename aviary::ChannelMix<T>::template Parameters<As> w{
+        .x_k = vector("ffn." + mix + "k"),
+        .key = key,
+        .value = matrix("ffn.value.weight", channels_, key.rows()),
+        .shares = shares,
+        .format = format()};
     if (has_receptance) {
       w.x_r = vector("ffn." + mix + "r");
       w.receptance = matrix("ffn.receptance.weight", channels_, channels_);
     }
-    return aviary::ChannelMix<T>(w);
+    return w;
   }
 
-  /// The block around its mixes.
-  template <class TimeMix> aviary::Block<TimeMix> block(TimeMix time_mix, aviary::ChannelMix<T> channel_mix) {
-    return {read_.layer_norm(prefix_ + "ln1", channels_), std::move(time_mix),
-            read_.layer_norm(prefix_ + "ln2", channels_), std::move(channel_mix)};
-  }
-
- private:
   template <Index N>
-  std::array<aviary::VecView<T const>, aviary::to_size(N)> make_rows(
-      std::array<char const*, aviary::to_size(N)> const& names) {
+  std::array<Vector, aviary::to_size(N)> make_rows(std::array<char const*, aviary::to_size(N)> const& names) {
     return [&]<std::size_t... n>(std::index_sequence<n...>) { return std::array{vector(names[n])...}; }
     (std::make_index_sequence<aviary::to_size(N)>{});
   }
 
   aviary::TensorFile const& file_;
-  WeightReader<T>& read_;
+  Source& read_;
   Index layer_, channels_;
   LoadOptions options_;
   std::string prefix_;

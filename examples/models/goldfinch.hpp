@@ -27,13 +27,13 @@ template <class Number, Index Size> struct GoldFinch {
     return {u.shape[0], u.shape[1], u};
   }
 
-  static typename Body::Recurrent read_recurrent(BlockReader<T>& read) {
+  template <class Source> static auto recurrent_parameters(BlockReader<Source>& read) {
     Index const c = read.channels();
     Heads const heads = GoldFinch::heads(read.file());
     Index const n = Size == aviary::dynamic ? heads.size : Size, a = heads.count * n;
     read.skip("att.time_faaaa");  // there is no bonus
     auto const w12 = read.factors("att.time_decay_w", a), value2 = read.factors("att.time_value2_w", a);
-    typename TimeMix::Weights const w{
+    typename TimeMix::template Parameters<typename Source::As> const w{
         .shift = read.template token_shift<5>(
             "att.time_maa_x", "att.time_maa_w",
             {"att.time_maa_r", "att.time_maa_k", "att.time_maa_v", "att.time_maa_w", "att.time_maa_v2"}),
@@ -50,11 +50,12 @@ template <class Number, Index Size> struct GoldFinch {
         .ln_x_weight = read.vector("att.ln_x.weight", a),
         .ln_x_bias = read.vector("att.ln_x.bias", a),
         .format = read.format()};
-    return read.block(TimeMix(w), read.channel_mix("time_maa_", aviary::ShareOf::previous, true));
+    return read.template block<typename Body::Recurrent>(w, "time_maa_", aviary::ShareOf::previous, true);
   }
 
   /// As that of the recurrent blocks.
-  static Index attention_head_size(BlockReader<T> const& read, LoadOptions const& options) {
+  template <class Source>
+  static Index attention_head_size(BlockReader<Source> const& read, LoadOptions const& options) {
     Heads const heads = GoldFinch::heads(read.file());
     auto const fail = [&](std::string const& expected) {
       throw std::runtime_error(heads.tensor.message("expected " + expected + ", found " + std::to_string(heads.size)));
@@ -65,10 +66,10 @@ template <class Number, Index Size> struct GoldFinch {
     return heads.size;
   }
 
-  static typename Body::Attention read_attention(BlockReader<T>& read, LoadOptions const& options) {
+  template <class Source> static auto attention_parameters(BlockReader<Source>& read, LoadOptions const& options) {
     Index const c = read.channels(), n = attention_head_size(read, options);
     auto const key = read.factors("att.time_key_w", c), value = read.factors("att.time_value_w", c);
-    typename Gold::Weights const w{
+    typename Gold::template Parameters<typename Source::As> const w{
         .query_shift = read.template token_shift<1>("att.time_maa_x", "att.time_maa_q_w", {"att.time_maa_q"}),
         .shift = read.template token_shift<2>("att.time_maa_v_cache", "att.time_maa_kv_w",
                                               {"att.time_maa_k", "att.time_maa_v"}),
@@ -89,7 +90,7 @@ template <class Number, Index Size> struct GoldFinch {
         .heads = c / n,
         .rotary_base = options.rotary_base,
         .format = read.format()};
-    return read.block(Gold(w), read.channel_mix("time_maa_", aviary::ShareOf::previous, true));
+    return read.template block<typename Body::Attention>(w, "time_maa_", aviary::ShareOf::previous, true);
   }
 };
 
@@ -109,12 +110,12 @@ template <class G> Loaded load_goldfinch_with(aviary::TensorFile const& file, Lo
   std::vector<typename G::Body::Recurrent> recurrent;
   std::vector<typename G::Body::Attention> attention;
   for (Index layer = 0; layer < layers; ++layer) {
-    BlockReader<T> reader(file, read, layer, c, options);
+    BlockReader<WeightReader<T>> reader(file, read, layer, c, options);
     bool const attends = layer > 0 && (reader.contains("att.query.weight") || layer + 1 == layers);
     if (attends)
-      attention.push_back(G::read_attention(reader, options));
+      attention.emplace_back(G::attention_parameters(reader, options));
     else
-      recurrent.push_back(G::read_recurrent(reader));
+      recurrent.emplace_back(G::recurrent_parameters(reader));
     read.forget();
   }
   auto const compress = read.matrix("w_kv_cache_a.weight", aviary::dynamic, c);

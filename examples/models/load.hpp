@@ -1,9 +1,9 @@
 #pragma once
 /// Whole models from checkpoints, whatever the generation. A generation is a struct like Rwkv7<float, 64>, with
 ///
-///   T, Block                           the number type, and the blocks of which the model is made
-///   read_block(BlockReader<T>&)  one block
-///   heads(file)                        the heads of its first block; not for RWKV-4, which has none
+///   T, Block                    the number type, and the blocks of which the model is made
+///   parameters(BlockReader<>&)  which tensors are which of the Block's parameters: its weights, or their gradients
+///   heads(file)                 the heads of its first block; not for RWKV-4, which has none
 #include <algorithm>
 #include <memory>
 #include <stdexcept>
@@ -37,8 +37,8 @@ template <class Generation> Loaded load_model(aviary::TensorFile const& file, Lo
   auto ln0 = read.layer_norm("blocks.0.ln0", c);
   std::vector<typename Generation::Block> blocks;
   for (Index layer = 0; layer < layers; ++layer) {
-    BlockReader<T> reader(file, read, layer, c, options);
-    blocks.push_back(Generation::read_block(reader));
+    BlockReader<WeightReader<T>> reader(file, read, layer, c, options);
+    blocks.emplace_back(Generation::parameters(reader));
     read.forget();
   }
   auto ln_out = read.layer_norm("ln_out", c);

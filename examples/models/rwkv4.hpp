@@ -11,21 +11,22 @@ template <class Number> struct Rwkv4 {
   using TimeMix = aviary::TimeMix<aviary::Wkv4<T>>;
   using Block = aviary::Block<TimeMix>;
 
-  static Block read_block(BlockReader<T>& read) {
+  template <class Source> static auto parameters(BlockReader<Source>& read) {
     Index const c = read.channels();
-    aviary::WeightMatrix const key = read.matrix("att.key.weight", aviary::dynamic, c);
+    auto const key = read.matrix("att.key.weight", aviary::dynamic, c);
     Index const a = key.rows();
-    typename TimeMix::Weights const w{.mix_r = read.vector("att.time_mix_r"),
-                                      .mix_k = read.vector("att.time_mix_k"),
-                                      .mix_v = read.vector("att.time_mix_v"),
-                                      .receptance = read.matrix("att.receptance.weight", a, c),
-                                      .key = key,
-                                      .value = read.matrix("att.value.weight", a, c),
-                                      .output = read.matrix("att.output.weight", c, a),
-                                      .time_decay = read.vector("att.time_decay", a),
-                                      .u = read.vector("att.time_first", a),
-                                      .format = read.format()};
-    return read.block(TimeMix(w), read.channel_mix("time_mix_", aviary::ShareOf::current, true));
+    typename TimeMix::template Parameters<typename Source::As> const w{
+        .mix_r = read.vector("att.time_mix_r"),
+        .mix_k = read.vector("att.time_mix_k"),
+        .mix_v = read.vector("att.time_mix_v"),
+        .receptance = read.matrix("att.receptance.weight", a, c),
+        .key = key,
+        .value = read.matrix("att.value.weight", a, c),
+        .output = read.matrix("att.output.weight", c, a),
+        .time_decay = read.vector("att.time_decay", a),
+        .u = read.vector("att.time_first", a),
+        .format = read.format()};
+    return read.template block<Block>(w, "time_mix_", aviary::ShareOf::current, true);
   }
 };
 

@@ -27,37 +27,45 @@ template <aviary::Axis decay, class Number, Index Size> struct Rwkv5 {
     return {count, channels / count, key};
   }
 
-  static Block read_block(BlockReader<T>& read) {
+  template <class Source> static auto parameters(BlockReader<Source>& read) {
+    using As = typename Source::As;
     Heads const heads = Rwkv5::heads(read.file());
     Index const c = read.channels(), n = Size == aviary::dynamic ? heads.size : Size, a = heads.count * n;
-    auto const constants = [&](char const* name) -> aviary::MatView<T const> {
+    auto const constants = [&](char const* name) -> typename As::Table {
       if constexpr (decay == aviary::Axis::head_key) return read.table(name, {heads.count, n});
-      return {read.vector(name, heads.count).data(), heads.count, 1};
+      return in_rows(read.vector(name, heads.count));
     };
-    bool const is_logarithm = read.contains("att.time_first");
-    aviary::MatView<T const> const bonus = constants(is_logarithm ? "att.time_first" : "att.time_faaaa");
-    std::vector<T> u(bonus.data(), bonus.data() + bonus.rows() * bonus.columns());
-    if (is_logarithm)
-      for (T& e : u) e = std::exp(e);
+    auto const bonus = [&]() -> typename As::Table {
+      if (!read.contains("att.time_first")) return constants("att.time_faaaa");
+      if constexpr (decay == aviary::Axis::head_key) return read.exponentials("att.time_first", {heads.count, n});
+      auto const row = read.exponentials("att.time_first", {heads.count});
+      return in_rows(row[0]);
+    };
 
-    typename TimeMix::Weights w{.mix_r = read.vector("att.time_mix_r"),
-                                .mix_k = read.vector("att.time_mix_k"),
-                                .mix_v = read.vector("att.time_mix_v"),
-                                .receptance = read.matrix("att.receptance.weight", a, c),
-                                .key = read.matrix("att.key.weight", a, c),
-                                .value = read.matrix("att.value.weight", a, c),
-                                .output = read.matrix("att.output.weight", c, a),
-                                .time_decay = constants("att.time_decay"),
-                                .u = {u.data(), bonus.rows(), bonus.columns()},
-                                .ln_x_weight = read.vector("att.ln_x.weight", a),
-                                .ln_x_bias = read.vector("att.ln_x.bias", a),
-                                .group_norm_eps = read.group_norm_eps(),
-                                .format = read.format()};
+    typename TimeMix::template Parameters<As> w{.mix_r = read.vector("att.time_mix_r"),
+                                                .mix_k = read.vector("att.time_mix_k"),
+                                                .mix_v = read.vector("att.time_mix_v"),
+                                                .receptance = read.matrix("att.receptance.weight", a, c),
+                                                .key = read.matrix("att.key.weight", a, c),
+                                                .value = read.matrix("att.value.weight", a, c),
+                                                .output = read.matrix("att.output.weight", c, a),
+                                                .time_decay = constants("att.time_decay"),
+                                                .u = bonus(),
+                                                .ln_x_weight = read.vector("att.ln_x.weight", a),
+                                                .ln_x_bias = read.vector("att.ln_x.bias", a),
+                                                .group_norm_eps = read.group_norm_eps(),
+                                                .format = read.format()};
     if (generation_of(read.file()) != Generation::rwkv5_0) {
       w.mix_g = read.vector("att.time_mix_g");
       w.gate = read.matrix("att.gate.weight", a, c);
     }
-    return read.block(TimeMix(w), read.channel_mix("time_mix_", aviary::ShareOf::current, true));
+    return read.template block<Block>(w, "time_mix_", aviary::ShareOf::current, true);
+  }
+
+ private:
+  /// A column of numbers, one of each head.
+  template <class N> static aviary::MatView<N> in_rows(aviary::VecView<N> v) noexcept {
+    return {v.data(), v.size(), 1};
   }
 };
 

@@ -17,11 +17,11 @@ template <class Number, Index Size> struct Rwkv6 {
     return {u.shape[0], u.shape[1], u};
   }
 
-  static Block read_block(BlockReader<T>& read) {
+  template <class Source> static auto parameters(BlockReader<Source>& read) {
     Heads const heads = Rwkv6::heads(read.file());
     Index const c = read.channels(), n = Size == aviary::dynamic ? heads.size : Size, a = heads.count * n;
     auto const w12 = read.factors("att.time_decay_w", a);
-    typename TimeMix::Weights w{
+    typename TimeMix::template Parameters<typename Source::As> const w{
         .shift = read.template token_shift<5>(
             "att.time_maa_x", "att.time_maa_w",
             {"att.time_maa_w", "att.time_maa_k", "att.time_maa_v", "att.time_maa_r", "att.time_maa_g"}),
@@ -36,10 +36,10 @@ template <class Number, Index Size> struct Rwkv6 {
         .u = read.table("att.time_faaaa", {heads.count, n}),
         .ln_x_weight = read.vector("att.ln_x.weight", a),
         .ln_x_bias = read.vector("att.ln_x.bias", a),
+        .first_state = read.first_state(heads.count, n),
         .group_norm_eps = read.group_norm_eps(),
         .format = read.format()};
-    if (read.contains("att.time_state")) w.first_state = read.table("att.time_state", {heads.count, n, n});
-    return read.block(TimeMix(w), read.channel_mix("time_maa_", aviary::ShareOf::previous, true));
+    return read.template block<Block>(w, "time_maa_", aviary::ShareOf::previous, true);
   }
 };
 

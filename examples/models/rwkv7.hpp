@@ -19,36 +19,37 @@ template <class Number, Index Size> struct Rwkv7 {
   }
 
   /// The first layer has no use for v0, v1, v2, which some files give it.
-  static Block read_block(BlockReader<T>& read) {
+  template <class Source> static auto parameters(BlockReader<Source>& read) {
     Heads const heads = Rwkv7::heads(read.file());
     Index const c = read.channels(), n = Size == aviary::dynamic ? heads.size : Size, a = heads.count * n;
     auto const r_k = read.table("att.r_k", {heads.count, n});
     auto const w12 = read.factors("att.w", a), a12 = read.factors("att.a", a), g12 = read.factors("att.g", a);
-    typename TimeMix::Weights w{.x_r = read.vector("att.x_r"),
-                                .x_w = read.vector("att.x_w"),
-                                .x_k = read.vector("att.x_k"),
-                                .x_v = read.vector("att.x_v"),
-                                .x_a = read.vector("att.x_a"),
-                                .x_g = read.vector("att.x_g"),
-                                .receptance = read.matrix("att.receptance.weight", a, c),
-                                .key = read.matrix("att.key.weight", a, c),
-                                .value = read.matrix("att.value.weight", a, c),
-                                .output = read.matrix("att.output.weight", c, a),
-                                .w0 = read.vector("att.w0", a),
-                                .w1 = w12[0],
-                                .w2 = w12[1],
-                                .a0 = read.vector("att.a0", a),
-                                .a1 = a12[0],
-                                .a2 = a12[1],
-                                .g1 = g12[0],
-                                .g2 = g12[1],
-                                .k_k = read.vector("att.k_k", a),
-                                .k_a = read.vector("att.k_a", a),
-                                .r_k = r_k,
-                                .ln_x_weight = read.vector("att.ln_x.weight", a),
-                                .ln_x_bias = read.vector("att.ln_x.bias", a),
-                                .group_norm_eps = read.group_norm_eps(),
-                                .format = read.format()};
+    typename TimeMix::template Parameters<typename Source::As> w{
+        .x_r = read.vector("att.x_r"),
+        .x_w = read.vector("att.x_w"),
+        .x_k = read.vector("att.x_k"),
+        .x_v = read.vector("att.x_v"),
+        .x_a = read.vector("att.x_a"),
+        .x_g = read.vector("att.x_g"),
+        .receptance = read.matrix("att.receptance.weight", a, c),
+        .key = read.matrix("att.key.weight", a, c),
+        .value = read.matrix("att.value.weight", a, c),
+        .output = read.matrix("att.output.weight", c, a),
+        .w0 = read.vector("att.w0", a),
+        .w1 = w12[0],
+        .w2 = w12[1],
+        .a0 = read.vector("att.a0", a),
+        .a1 = a12[0],
+        .a2 = a12[1],
+        .g1 = g12[0],
+        .g2 = g12[1],
+        .k_k = read.vector("att.k_k", a),
+        .k_a = read.vector("att.k_a", a),
+        .r_k = r_k,
+        .ln_x_weight = read.vector("att.ln_x.weight", a),
+        .ln_x_bias = read.vector("att.ln_x.bias", a),
+        .group_norm_eps = read.group_norm_eps(),
+        .format = read.format()};
     if (read.layer() > 0) {
       auto const v12 = read.factors("att.v", a);
       w.v0 = read.vector("att.v0", a);
@@ -57,7 +58,7 @@ template <class Number, Index Size> struct Rwkv7 {
     } else {
       for (char const* name : {"att.v0", "att.v1", "att.v2"}) read.skip(name);
     }
-    return read.block(TimeMix(w), read.channel_mix("x_", aviary::ShareOf::previous, false));
+    return read.template block<Block>(w, "x_", aviary::ShareOf::previous, false);
   }
 };
 

@@ -20,8 +20,8 @@ template <class Model> std::vector<typename Model::Block> read_blocks(test::Bloc
   models::WeightReader<T> read(file.tensors());
   std::vector<typename Model::Block> blocks;
   for (Index layer = 0; layer < models::count_layers(file.tensors()); ++layer) {
-    models::BlockReader<T> reader(file.tensors(), read, layer, file.channels(), {});
-    blocks.push_back(Model::read_block(reader));
+    models::BlockReader<models::WeightReader<T>> reader(file.tensors(), read, layer, file.channels(), {});
+    blocks.emplace_back(Model::parameters(reader));
   }
   return blocks;
 }

@@ -276,7 +276,8 @@ template <class T> struct GoldGradients {
         .ln_v_weight = row("ln_v"),
         .ln_v_bias = row("ln_v.bias"),
         .ln_x_weight = row("ln_x"),
-        .ln_x_bias = row("ln_x.bias")};
+        .ln_x_bias = row("ln_x.bias"),
+        .heads = {}};
   }
 
   /// Adds those of a call of the layer with the last m tokens of the run's cache, from dy (m, C).

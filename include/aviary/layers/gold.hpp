@@ -98,23 +98,26 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
   using Shift = LowRankTokenShift<T, 2>;
   static constexpr bool shares_values = false;
 
-  /// The constructor copies them. Linear weights are (out, in), low-rank factors (in, out). In released files base and mix
+  /// The names of the weights. Linear weights are (out, in), low-rank factors (in, out). In released files base and mix
   /// of the shifts are time_maa_x and time_maa_q for queries; time_maa_v_cache, then time_maa_k and time_maa_v, for keys
   /// and values.
-  struct Weights {
-    typename QueryShift::Weights query_shift;  ///< w1, w2: time_maa_q_w1, time_maa_q_w2
-    typename Shift::Weights shift;             ///< w1, w2: time_maa_kv_w1, the two of time_maa_kv_w2
-    WeightMatrix key_w1, key_w2;               ///< (C, L), (L, C)
-    WeightMatrix value_w1, value_w2;           ///< (C, L), (L, C)
-    WeightMatrix query, output;                ///< (C, C) each
-    VecView<T const> ln_q_weight, ln_q_bias;   ///< (C) each
-    VecView<T const> ln_k_weight, ln_k_bias;   ///< (C) each
-    VecView<T const> ln_v_weight, ln_v_bias;   ///< (C) each
-    VecView<T const> ln_x_weight, ln_x_bias;   ///< (C) each
-    Required<Index> heads;                     ///< H
-    std::optional<double> rotary_base = {};    ///< 10000 in models that have a rotary embedding; most have none
-    WeightFormat format = WeightFormat::exact;
+  template <class As> struct Parameters {
+    typename QueryShift::template Parameters<As> query_shift;  ///< w1, w2: time_maa_q_w1, time_maa_q_w2
+    typename Shift::template Parameters<As> shift;             ///< w1, w2: time_maa_kv_w1, the two of time_maa_kv_w2
+    typename As::Matrix key_w1, key_w2;                        ///< (C, L), (L, C)
+    typename As::Matrix value_w1, value_w2;                    ///< (C, L), (L, C)
+    typename As::Matrix query, output;                         ///< (C, C) each
+    typename As::Vector ln_q_weight, ln_q_bias;                ///< (C) each
+    typename As::Vector ln_k_weight, ln_k_bias;                ///< (C) each
+    typename As::Vector ln_v_weight, ln_v_bias;                ///< (C) each
+    typename As::Vector ln_x_weight, ln_x_bias;                ///< (C) each
+    typename As::template Setting<Required<Index>> heads;      ///< H
+    /// 10000 in models that have a rotary embedding; most have none
+    typename As::template Setting<std::optional<double>> rotary_base = std::optional<double>();
+    typename As::template Setting<WeightFormat> format = WeightFormat::exact;
   };
+  using Weights = Parameters<GivenWeights<T>>;       ///< the constructor copies them
+  using Gradients = Parameters<WeightGradients<T>>;  ///< added to
 
   /// The input of the token before. Zeros are the empty context. The rest is in the cache.
   struct State {

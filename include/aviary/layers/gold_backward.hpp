@@ -33,16 +33,7 @@ template <class T> class GoldBackward {
  public:
   using Layer = Gold<T>;
 
-  /// What the gradients of the layer's weights are added to, of the shapes of Gold::Weights. {} is not wanted.
-  struct Gradients {
-    typename Layer::QueryShift::Gradients query_shift = {};
-    typename Layer::Shift::Gradients shift = {};
-    MatSink<T> key_w1 = {}, key_w2 = {};                                            ///< (C, L), (L, C)
-    MatSink<T> value_w1 = {}, value_w2 = {};                                        ///< (C, L), (L, C)
-    MatSink<T> query = {}, output = {};                                             ///< (C, C)
-    VecSink<T> ln_q_weight = {}, ln_q_bias = {}, ln_k_weight = {}, ln_k_bias = {};  ///< (C)
-    VecSink<T> ln_v_weight = {}, ln_v_bias = {}, ln_x_weight = {}, ln_x_bias = {};  ///< (C)
-  };
+  using Gradients = typename Layer::Gradients;
 
   /// One sequence: m queries on n tokens of the cache, which is as it was when the layer was called. All gradients are added
   /// to, so that layers that share a cache, and sequences that share weights, give their sum; dstate is overwritten.
