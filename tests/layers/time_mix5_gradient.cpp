@@ -28,7 +28,8 @@ template <class Memory> struct Mix5 {
             .ln_x_weight = t.row("ln_x_weight"),
             .ln_x_bias = t.row("ln_x_bias"),
             .mix_g = t.row("mix_g"),
-            .gate = t.matrix("gate")};
+            .gate = t.matrix("gate"),
+            .first_state = t.table("first_state")};
   }
 };
 
@@ -95,4 +96,9 @@ TEST_CASE("time mix 5 gradients: more sequences than a call of the memory takes"
 
 TEST_CASE("time mix 5 gradients: no token changes no gradient") {
   test::check_layer_without_tokens(version_52({0, 0, 0}));
+}
+
+TEST_CASE("time mix 5 gradients: of a trained first state, from that of the state before the first token") {
+  test::check_first_state(version_52({0, 4, 9}));
+  test::check_first_state(version_50({0, 4, 9}));
 }

@@ -102,21 +102,5 @@ TEST_CASE("time mix 6 gradients: more sequences than a call of the memory takes,
 }
 
 TEST_CASE("time mix 6 gradients: of a trained first state, from that of the state before the first token") {
-  auto given = case_of<8>({0, 4, 9});
-  Random random(11);
-  Matrix<double>& first = given.tensors.emplace("first_state", Matrix<double>(16, 8, random)).first->second;
-  auto const loss = [&] {
-    given.states = test::numbers_in(given.empty_states(given.layer()));
-    return given.loss();
-  };
-  loss();
-  LayerGradients<Mix6<8>> d(given);
-  d.add(given);
-  test::check_equal(d.tensors.at("first_state").numbers, Matrix<double>(16, 8).numbers);
-  auto const sinks = Mix6<8>::parameters<WeightGradients<double>>(test::TensorsAs<WeightGradients<double>>{d.tensors});
-  for (auto const& dstate : d.dstates) given.layer().reset_backward(dstate, sinks);
-  test::NamedNumbers const of[]{{"first_state", Axis::one, &first.numbers}};
-  test::NamedNumbers const gradients[]{{"first_state", Axis::one, &d.tensors.at("first_state").numbers}};
-  test::check_central_differences(of, gradients, loss, 1e-8);
-  given.layer().reset_backward(d.dstates[0], {});
+  test::check_first_state(case_of<8>({0, 4, 9}));
 }

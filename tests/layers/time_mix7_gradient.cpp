@@ -37,3 +37,7 @@ TEST_CASE("time mix 7 gradients: more sequences than a call of the memory takes"
   for (Index s = 0; s < 70; ++s) offsets.push_back(offsets.back() + s % 3);
   test::check_layer_differences(case_of<8>(offsets, false));
 }
+
+TEST_CASE("time mix 7 gradients: of a trained first state, from that of the state before the first token") {
+  test::check_first_state(case_of<8>({0, 4, 9}, false));
+}

@@ -35,7 +35,8 @@ template <Index N, class T = double> struct MixC2 {
             .value2_w2 = t.matrix("value2_w2"),
             .heads = Required<Index>(2),
             .ln_x_weight = t.row("ln_x_weight"),
-            .ln_x_bias = t.row("ln_x_bias")};
+            .ln_x_bias = t.row("ln_x_bias"),
+            .first_state = t.table("first_state")};
   }
 };
 
@@ -100,4 +101,8 @@ TEST_CASE("time mix c2 gradients: more sequences than a call of the memory takes
   LayerGradients<MixC2<8>> d(given);
   d.add(given);
   test::check_equal(test::numbers_in(d.dstates), given.dstates);
+}
+
+TEST_CASE("time mix c2 gradients: of a trained first state, from that of the state before the first token") {
+  test::check_first_state(case_of<8>({0, 4, 9}));
 }

@@ -278,6 +278,48 @@ void check_layer_without_tokens(LayerGradientCase<Kind> const& c, Place place = 
   check_that(d.tensors == expected.tensors, "no gradient of a weight", place);
 }
 
+/// Gives a layer around a matrix memory a trained first state. Checks that its empty contexts have it, stored by value and
+/// key; that backward alone does not add to its gradient; and the gradient that reset_backward() makes of those of the states
+/// before the tokens, against central differences.
+template <class Kind>
+void check_first_state(LayerGradientCase<Kind> c, double bound = 1e-8,
+                       Place place = {__builtin_FILE(), __builtin_LINE()}) {
+  using Wanted = WeightGradients<double>;
+  auto const heads_of = [](auto const& state) -> auto const& {
+    if constexpr (requires { state.time_mix; })
+      return state.time_mix.s;
+    else
+      return state.s;
+  };
+  auto const untrained = c.layer().empty_state();
+  Index const n = heads_of(untrained)[0].view().keys();
+  Random random(11);
+  Matrix<double> const random_state(static_cast<Index>(heads_of(untrained).size()) * n, n, random);
+  Matrix<double>& first = c.tensors.emplace("first_state", random_state).first->second;
+  auto const layer = c.layer();
+  std::vector<double> had;
+  auto const trained = layer.empty_state();
+  for (auto const& head : heads_of(trained))
+    for (Index value = 0; value < n; ++value)
+      for (Index key = 0; key < n; ++key) had.push_back(head.view()(key, value));
+  check_equal(had, first.numbers, place);
+  auto const loss = [&] {
+    c.states = numbers_in(c.empty_states(c.layer()));
+    return c.loss();
+  };
+  loss();
+  LayerGradients<Kind> d(c);
+  d.add(c);
+  std::vector<double>& gradient = d.tensors.at("first_state").numbers;
+  check_equal(gradient, std::vector<double>(gradient.size()), place);
+  auto const sinks = c.kind.template parameters<Wanted>(TensorsAs<Wanted>{d.tensors});
+  for (auto const& dstate : d.dstates) layer.reset_backward(dstate, sinks);
+  NamedNumbers const of[]{{"first_state", Axis::one, &first.numbers}};
+  NamedNumbers const gradients[]{{"first_state", Axis::one, &gradient}};
+  check_central_differences(of, gradients, loss, bound, place);
+  layer.reset_backward(d.dstates[0], typename LayerGradientCase<Kind>::Layer::Gradients{});
+}
+
 /// Checks that any executor gives the same bits, and that nothing is allocated.
 template <class Kind>
 void check_layer_executors(LayerGradientCase<Kind> const& c, Place place = {__builtin_FILE(), __builtin_LINE()}) {

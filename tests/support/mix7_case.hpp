@@ -34,7 +34,8 @@ template <Index N> struct Mix7 {
             .ln_x_bias = t.row("ln_x_bias"),
             .v0 = t.row("v0"),
             .v1 = t.matrix("v1"),
-            .v2 = t.matrix("v2")};
+            .v2 = t.matrix("v2"),
+            .first_state = t.table("first_state")};
   }
 };
 

@@ -68,10 +68,16 @@ template <class Time> class Block {
   StateGradient empty_state_gradient() const {
     return {time_mix_.empty_state_gradient(), channel_mix_.empty_state_gradient()};
   }
-  /// Puts a state back to the empty context. It does not allocate.
+  /// Puts a state back to that of empty_state(). It does not allocate.
   void reset(State& state) const noexcept {
     time_mix_.reset(state.time_mix);
     channel_mix_.reset(state.channel_mix);
+  }
+  /// Of reset(): adds to the gradients of the weights that the state before the first token is made of, if there are any,
+  /// the gradient of such a state. `backward` does not.
+  void reset_backward(StateGradient const& dstate, Gradients const& d) const noexcept {
+    if constexpr (requires { time_mix_.reset_backward(dstate.time_mix, d.time_mix); })
+      time_mix_.reset_backward(dstate.time_mix, d.time_mix);
   }
   /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept {

@@ -24,6 +24,7 @@
 #include "aviary/layers/norm.hpp"
 #include "aviary/layers/packed.hpp"
 #include "aviary/layers/token_shift.hpp"
+#include "aviary/matrix/state.hpp"
 
 namespace AVIARY_NAMESPACE {
 
@@ -32,7 +33,8 @@ namespace AVIARY_NAMESPACE {
 ///
 /// For gradients: Gradients, StateGradient, Tape, BackwardCall; empty_state_gradient(), make_tape(tokens, sequences),
 /// backward_scratch_size(tokens, sequences, concurrency); and backward, which takes v_first and dv_first as well if values
-/// are shared.
+/// are shared. All but that of RWKV-4 have a weight first_state, a trained empty context, and reset_backward() for its
+/// gradient.
 ///
 ///   Mix::Gradients dw;                                   {} is not wanted
 ///   dw.output = doutput;
@@ -193,8 +195,8 @@ template <class Weights> void expect_projections(ExpectShapes expect, Weights co
   expect("output", w.output, c, a);
 }
 
-/// What time mixes around a matrix memory share: the memory of H heads of N numbers, A = H N, the norm of what it reads,
-/// and the output matrix.
+/// What time mixes around a matrix memory share: the memory of H heads of N numbers, A = H N, its state before the first
+/// token, the norm of what it reads, and the output matrix.
 template <class Memory> class MatrixTimeMix {
  public:
   using T = typename Memory::T;
@@ -206,8 +208,12 @@ template <class Memory> class MatrixTimeMix {
   Index inner_channels() const noexcept { return output_.in(); }
   Index heads() const noexcept { return heads_; }
   Index head_size() const noexcept { return inner_channels() / heads_; }
-  /// The empty context.
-  State empty_state() const { return {AlignedVector<T>(to_size(channels())), memories<typename Memory::State>(1)}; }
+  /// The state before the first token: the empty context, or a trained one.
+  State empty_state() const {
+    State state{AlignedVector<T>(to_size(channels())), memories<typename Memory::State>(1)};
+    reset(state);
+    return state;
+  }
   /// The gradient of a state that has no part in the loss.
   StateGradient empty_state_gradient() const {
     return {AlignedVector<T>(to_size(channels())), memories<typename Memory::StateGradient>(1)};
@@ -220,8 +226,25 @@ template <class Memory> class MatrixTimeMix {
             memories<typename Memory::State>(tokens / Tape::every + std::min(sequences, tokens)),
             memories<typename Memory::StateGradient>(at_once)};
   }
-  /// Puts a state back to the empty context. It does not allocate.
-  void reset(State& state) const noexcept { state.clear(); }
+  /// Puts a state back to that of empty_state(). It does not allocate.
+  void reset(State& state) const noexcept {
+    state.clear();
+    Index const size = head_size() * head_size();
+    if (!first_state_.empty())
+      for (Index h = 0; h < heads_; ++h)
+        import_state(state.s[to_size(h)].view(), VecView<T const>(first_state_).segment(h * size, size),
+                     Orientation::value_key);
+  }
+  /// Of reset(): adds to the gradient of first_state, if it is wanted, that of a state before the first token.
+  template <class Gradients> void reset_backward(StateGradient const& dstate, Gradients const& d) const noexcept {
+    if (!d.first_state.wanted()) return;
+    Index const n = head_size();
+    AVIARY_ASSERT(d.first_state.rows() == inner_channels() && d.first_state.columns() == n);
+    for (Index h = 0; h < heads_; ++h)
+      for (Index value = 0; value < n; ++value)
+        for (Index key = 0; key < n; ++key)
+          d.first_state(h * n + value, key) += dstate.s[to_size(h)].view()(key, value);
+  }
 
  protected:
   template <class Weights>
@@ -229,15 +252,22 @@ template <class Memory> class MatrixTimeMix {
   /// For a norm of fewer groups than heads.
   template <class Weights>
   MatrixTimeMix(Weights const& w, Index heads, Index groups, T eps)
-      : heads_(heads), output_(w.output, w.format), ln_x_(w.ln_x_weight, w.ln_x_bias, groups, eps) {}
+      : heads_(heads),
+        output_(w.output, w.format),
+        ln_x_(w.ln_x_weight, w.ln_x_bias, groups, eps),
+        first_state_(detail::copy_of(w.first_state)) {}
 
   /// N: the compile-time size, or else what a tensor says.
   static constexpr Index size_or(Index found) noexcept { return Memory::keys == dynamic ? found : Memory::keys; }
 
-  template <class Weights> static void expect_shapes(ExpectShapes expect, Weights const& w, Index c, Index a) {
+  /// @param n  the size of each of `heads` heads
+  template <class Weights>
+  static void expect_shapes(ExpectShapes expect, Weights const& w, Index c, Index heads, Index n) {
+    Index const a = heads * n;
     expect_projections(expect, w, c, a);
     expect("ln_x_weight", w.ln_x_weight, a);
     expect("ln_x_bias", w.ln_x_bias, a);
+    if (w.first_state.rows() > 0) expect("first_state", w.first_state, a, n);
   }
 
   /// Memories of so many sequences, all zero.
@@ -287,6 +317,7 @@ template <class Memory> class MatrixTimeMix {
   Index heads_;
   Linear<T> output_;
   GroupNorm<T> ln_x_;
+  AlignedVector<T> first_state_;
 };
 }  // namespace detail
 

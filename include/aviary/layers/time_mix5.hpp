@@ -40,6 +40,7 @@ class TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>>
     typename As::Vector ln_x_weight, ln_x_bias;          ///< (A) each
     typename As::Vector mix_g = As::no_vector();         ///< (C); none in version 5.0
     typename As::Matrix gate = {};                       ///< (A, C); none in version 5.0
+    typename As::Table first_state = As::no_table();     ///< (H N, N), rows of (head, value): a trained empty context
     typename As::template Setting<T> group_norm_eps = T(64e-5);
     typename As::template Setting<WeightFormat> format = WeightFormat::exact;
   };
@@ -84,7 +85,7 @@ class TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>>
 
   /// Adds to dx and to the gradients of the weights what reaches them, and takes those of the states back, from the tokens'
   /// last to their first. It goes forward through all tokens of the call once more. Sequences that are cut into calls hand
-  /// dstates from one to the one for the tokens before.
+  /// dstates from one to the one for the tokens before. For first_state see reset_backward().
   ///   Cost:  that of forward, twice as much for matrices, and that of Wkv5::backward.
   ///   The bits depend neither on the executor nor on what is wanted. It allocates nothing, and throws what the executor
   ///   throws.
@@ -252,7 +253,7 @@ class TimeMix<MatrixMemory<Wkv5Rule<decay>, Number, Size, Size, S>>
     expect("time_decay", w.time_decay, h, constants);
     expect("mix_k", w.mix_k, c);
     expect("mix_v", w.mix_v, c);
-    Base::expect_shapes(expect, w, c, h * n);
+    Base::expect_shapes(expect, w, c, h, n);
     if (w.gate.rows() == 0) return w;
     expect("mix_g", w.mix_g, c);
     expect("gate", w.gate, h * n, c);

@@ -26,7 +26,6 @@ class TimeMix<Wkv6<Number, Size, Size, S>>
   using Memory = Wkv6<Number, Size, Size, S>;
   using T = Number;
   using typename Base::State;
-  using typename Base::StateGradient;
   using typename Base::Tape;
   using Shift = LowRankTokenShift<T, 5>;
   static constexpr bool shares_values = false;
@@ -55,24 +54,8 @@ class TimeMix<Wkv6<Number, Size, Size, S>>
         value_(w.value, w.format),
         gate_(w.gate, w.format),
         decay_(w.time_decay, w.w1, w.w2, w.format),
-        u_(detail::copy_of(w.u)),
-        first_state_(detail::copy_of(w.first_state)) {}
+        u_(detail::copy_of(w.u)) {}
 
-  /// The state before the first token: the empty context, or a trained one.
-  State empty_state() const {
-    State state = Base::empty_state();
-    reset(state);
-    return state;
-  }
-  /// Puts a state back to that of empty_state(). It does not allocate.
-  void reset(State& state) const noexcept {
-    Base::reset(state);
-    Index const size = this->head_size() * this->head_size();
-    if (!first_state_.empty())
-      for (Index h = 0; h < this->heads(); ++h)
-        import_state(state.s[to_size(h)].view(), VecView<T const>(first_state_).segment(h * size, size),
-                     Orientation::value_key);
-  }
   /// The numbers of scratch that a token needs.
   Index scratch_size() const noexcept {
     detail::CountedRows<T> one{1};
@@ -160,17 +143,6 @@ class TimeMix<Wkv6<Number, Size, Size, S>>
     to_x.finish(call.states, call.dstates);
   }
 
-  /// Of reset(): adds to the gradient of first_state, if it is wanted, that of a state before the first token.
-  void reset_backward(StateGradient const& dstate, Gradients const& d) const noexcept {
-    if (!d.first_state.wanted()) return;
-    Index const n = this->head_size();
-    AVIARY_ASSERT(d.first_state.rows() == this->inner_channels() && d.first_state.columns() == n);
-    for (Index h = 0; h < this->heads(); ++h)
-      for (Index value = 0; value < n; ++value)
-        for (Index key = 0; key < n; ++key)
-          d.first_state(h * n + value, key) += dstate.s[to_size(h)].view()(key, value);
-  }
-
  private:
   friend detail::SequenceLayer<TimeMix, T>;
   enum Slice : Index { slice_w, slice_k, slice_v, slice_r, slice_g };
@@ -252,18 +224,17 @@ class TimeMix<Wkv6<Number, Size, Size, S>>
     detail::ExpectShapes const expect{"TimeMix<Wkv6>"};
     Index const c = w.shift.base.size(), h = w.u.rows(), n = Base::size_or(w.u.columns()), a = h * n;
     expect("u", w.u, std::max(h, Index{1}), std::max(n, Index{1}));
-    Base::expect_shapes(expect, w, c, a);
+    Base::expect_shapes(expect, w, c, h, n);
     expect("gate", w.gate, a, c);
     expect("time_decay", w.time_decay, a);
     detail::expect_low_rank(expect, "w1", w.w1, c, "w2", w.w2, a);
-    if (w.first_state.rows() > 0) expect("first_state", w.first_state, a, n);
     return w;
   }
 
   Shift shift_;
   Linear<T> receptance_, key_, value_, gate_;
   LowRankDecay<T> decay_;
-  AlignedVector<T> u_, first_state_;
+  AlignedVector<T> u_;
 };
 
 }  // namespace AVIARY_NAMESPACE

@@ -48,6 +48,7 @@ class TimeMix<Wkv7<Number, Size, Size, S>>
     typename As::Vector ln_x_weight, ln_x_bias;          ///< (A) each
     typename As::Vector v0 = As::no_vector();            ///< (A); none in the first layer
     typename As::Matrix v1 = {}, v2 = {};                ///< (C, D), (D, A); none in the first layer
+    typename As::Table first_state = As::no_table();     ///< (H N, N), rows of (head, value): a trained empty context
     typename As::template Setting<T> group_norm_eps = T(64e-5);
     typename As::template Setting<WeightFormat> format = WeightFormat::exact;
   };
@@ -103,7 +104,7 @@ class TimeMix<Wkv7<Number, Size, Size, S>>
 
   /// Adds to dx and to the gradients of the weights what reaches them, and takes those of the states back, from the tokens'
   /// last to their first. It goes forward through all tokens of the call once more. Sequences that are cut into calls hand
-  /// dstates from one to the one for the tokens before.
+  /// dstates from one to the one for the tokens before. For first_state see reset_backward().
   ///   Cost:  that of forward, twice as much for matrices, and that of Wkv7::backward.
   ///   The bits depend neither on the executor nor on what is wanted. It allocates nothing, and throws what the executor
   ///   throws.
@@ -474,7 +475,7 @@ class TimeMix<Wkv7<Number, Size, Size, S>>
                                              Vector{"x_a", w.x_a, c}, Vector{"x_g", w.x_g, c}, Vector{"w0", w.w0, a},
                                              Vector{"a0", w.a0, a}, Vector{"k_k", w.k_k, a}, Vector{"k_a", w.k_a, a}})
       expect(name, weight, size);
-    Base::expect_shapes(expect, w, c, a);
+    Base::expect_shapes(expect, w, c, h, n);
     detail::expect_low_rank(expect, "w1", w.w1, c, "w2", w.w2, a);
     detail::expect_low_rank(expect, "a1", w.a1, c, "a2", w.a2, a);
     detail::expect_low_rank(expect, "g1", w.g1, c, "g2", w.g2, a);

@@ -41,6 +41,7 @@ class TimeMix<FinchC2<Number, Size, Size, S>>
     typename As::Matrix value2_w1, value2_w2;              ///< (C, D), (D, A)
     typename As::template Setting<Required<Index>> heads;  ///< H
     typename As::Vector ln_x_weight, ln_x_bias;            ///< (A) each
+    typename As::Table first_state = As::no_table();       ///< (H N, N), rows of (head, value): a trained empty context
     typename As::template Setting<T> layer_norm_eps = T(1e-5);
     typename As::template Setting<WeightFormat> format = WeightFormat::exact;
   };
@@ -83,7 +84,7 @@ class TimeMix<FinchC2<Number, Size, Size, S>>
 
   /// Adds to dx and to the gradients of the weights what reaches them, and takes those of the states back, from the tokens'
   /// last to their first. It goes forward through all tokens of the call once more. Sequences that are cut into calls hand
-  /// dstates from one to the one for the tokens before.
+  /// dstates from one to the one for the tokens before. For first_state see reset_backward().
   ///   Error: 2e-5 of the largest number of each gradient in float, 1e-12 in double, for layers of natural scale.
   ///   Cost:  that of forward, twice as much for matrices, and that of the memory's backward.
   ///   The bits depend neither on the executor nor on what is wanted. It allocates nothing, and throws what the executor
@@ -223,7 +224,7 @@ class TimeMix<FinchC2<Number, Size, Size, S>>
     if (h <= 0 || a % h != 0 || (Size != dynamic && a / h != Size))
       detail::refuse("TimeMix<FinchC2>: " + std::to_string(a) + " rows of key do not make " + std::to_string(h) +
                      " heads" + (Size == dynamic ? "" : " of " + std::to_string(Size)));
-    Base::expect_shapes(expect, w, c, a);
+    Base::expect_shapes(expect, w, c, h, a / h);
     expect("time_decay", w.time_decay, a);
     detail::expect_low_rank(expect, "w1", w.w1, c, "w2", w.w2, a);
     detail::expect_low_rank(expect, "value2_w1", w.value2_w1, c, "value2_w2", w.value2_w2, a);
