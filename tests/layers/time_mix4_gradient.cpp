@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "aviary/layers/time_mix4.hpp"
+#include "support/block_gradients.hpp"
 #include "support/layer_gradients.hpp"
 
 using namespace aviary;
@@ -86,4 +87,12 @@ TEST_CASE("time mix 4 gradients: more sequences than a call of the memory takes"
 
 TEST_CASE("time mix 4 gradients: no token changes no gradient") {
   test::check_layer_without_tokens(case_of<16>({0, 0, 0}));
+}
+
+TEST_CASE("time mix 4 gradients: in a block, central differences of every weight") {
+  test::check_layer_differences(test::block_case<Mix4<16>>(tensors(16), {0, 2, 2, 7}), 1e-6);
+}
+
+TEST_CASE("time mix 4 gradients: what is done between gets the outputs and gives dy") {
+  test::check_layer_between(case_of<16>({0, 5, 5, 23}));
 }

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "aviary/layers/time_mix5.hpp"
+#include "support/block_gradients.hpp"
 #include "support/layer_gradients.hpp"
 
 using namespace aviary;
@@ -101,4 +102,14 @@ TEST_CASE("time mix 5 gradients: no token changes no gradient") {
 TEST_CASE("time mix 5 gradients: of a trained first state, from that of the state before the first token") {
   test::check_first_state(version_52({0, 4, 9}));
   test::check_first_state(version_50({0, 4, 9}));
+}
+
+TEST_CASE("time mix 5 gradients: in a block, central differences of every weight") {
+  test::check_layer_differences(test::block_case<Mix5<Wkv5<double, 8>>>(tensors(8, 8, true), {0, 2, 2, 7}), 1e-6);
+  test::check_layer_differences(
+      test::block_case<Mix5<Wkv5PerHead<double, dynamic>>>(tensors(5, 1, false), {0, 2, 2, 7}), 1e-6);
+}
+
+TEST_CASE("time mix 5 gradients: what is done between gets the outputs and gives dy") {
+  test::check_layer_between(version_52({0, 5, 5, 23}));
 }

@@ -41,3 +41,7 @@ TEST_CASE("time mix 7 gradients: more sequences than a call of the memory takes"
 TEST_CASE("time mix 7 gradients: of a trained first state, from that of the state before the first token") {
   test::check_first_state(case_of<8>({0, 4, 9}, false));
 }
+
+TEST_CASE("time mix 7 gradients: what is done between gets the outputs and gives dy") {
+  test::check_layer_between(case_of<8>({0, 5, 5, 23}, false));
+}

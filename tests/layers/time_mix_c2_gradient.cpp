@@ -2,7 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "aviary/layers/time_mix_c2.hpp"
-#include "support/allocation_counter.hpp"
+#include "support/block_gradients.hpp"
 #include "support/float_gradients.hpp"
 #include "support/layer_gradients.hpp"
 
@@ -105,4 +105,12 @@ TEST_CASE("time mix c2 gradients: more sequences than a call of the memory takes
 
 TEST_CASE("time mix c2 gradients: of a trained first state, from that of the state before the first token") {
   test::check_first_state(case_of<8>({0, 4, 9}));
+}
+
+TEST_CASE("time mix c2 gradients: in a block, central differences of every weight") {
+  test::check_layer_differences(test::block_case<MixC2<8>>(tensors(8), {0, 2, 2, 7}), 1e-6);
+}
+
+TEST_CASE("time mix c2 gradients: what is done between gets the outputs and gives dy") {
+  test::check_layer_between(case_of<8>({0, 5, 5, 23}));
 }

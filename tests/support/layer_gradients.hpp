@@ -1,7 +1,9 @@
 #pragma once
 /// Gradients of layers with a state, over packed sequences: runs of `backward`, and the loss that judges them, which is the sum
 /// of y * dy and of the final states times theirs. Everything is double.
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <string>
 #include <utility>
@@ -19,12 +21,14 @@
 namespace aviary::test {
 
 /// Weights, or their gradients, by name. One that is not there is none, or not wanted.
-using Tensors = std::map<std::string, Matrix<double>>;
+template <class T> using TensorsOf = std::map<std::string, Matrix<T>>;
+using Tensors = TensorsOf<double>;
 
 /// Tensors as one of the structs of parameters.hpp names them.
-template <class As> struct TensorsAs {
-  using Of = std::conditional_t<std::is_same_v<As, GivenWeights<double>>, Tensors const, Tensors>;
-  Of& tensors;
+template <class As> struct TensorsAs;
+template <template <class> class Of, class T> struct TensorsAs<Of<T>> {
+  using As = Of<T>;
+  std::conditional_t<std::is_same_v<As, GivenWeights<T>>, TensorsOf<T> const, TensorsOf<T>>& tensors;
 
   typename As::Vector row(char const* name) const {
     auto const found = tensors.find(name);
@@ -125,19 +129,26 @@ template <class Kind> struct LayerGradientCase {
     return std::vector<typename Layer::State>(to_size(sequences()), made.empty_state());
   }
 
-  /// The layer's own forward pass, with the numbers as they are now.
-  double loss() const {
+  /// What the layer's own forward pass makes of the numbers as they are now.
+  struct Outputs {
+    Matrix<double> y, v_first;
+    std::vector<typename Layer::State> states;
+  };
+  Outputs forward() const {
     Layer const made = layer();
-    auto after = with_numbers(empty_states(made), states);
-    Matrix<double> y(x.rows, x.columns), values = v_first;
+    Outputs after{Matrix<double>(x.rows, x.columns), v_first, with_numbers(empty_states(made), states)};
     Scratch<double> scratch(x.rows * made.scratch_size());
-    Packed<typename Layer::State> const packed(after, offsets);
+    Packed<typename Layer::State> const packed(after.states, offsets);
     if constexpr (shares_values)
-      made(x.view(), packed, y.view(), scratch, values.view());
+      made(x.view(), packed, after.y.view(), scratch, after.v_first.view());
     else
-      made(x.view(), packed, y.view(), scratch);
-    double sum = dot(y.numbers, dy.numbers) + dot(numbers_in(after), dstates);
-    if (writes_values()) sum += dot(values.numbers, dv_first.numbers);
+      made(x.view(), packed, after.y.view(), scratch);
+    return after;
+  }
+  double loss() const {
+    Outputs const after = forward();
+    double sum = dot(after.y.numbers, dy.numbers) + dot(numbers_in(after.states), dstates);
+    if (writes_values()) sum += dot(after.v_first.numbers, dv_first.numbers);
     return sum;
   }
 
@@ -169,10 +180,10 @@ template <class Kind> struct LayerGradients {
   }
 
   /// Adds what comes from rows [first, last) of one call, with these sequences in it.
-  /// @param states  before these rows
-  template <class E = Serial>
+  /// @param states  before these rows     @param between  what `backward` of a time mix is to do between, if anything
+  template <class E = Serial, class... Between>
   void add(LayerGradientCase<Kind> const& c, std::vector<typename Layer::State> const& states, Index first, Index last,
-           std::vector<Index> const& offsets, E&& executor = {}) {
+           std::vector<Index> const& offsets, E&& executor = {}, Between const&... between) {
     Layer const layer = c.layer();
     auto const weights = c.weights();
     auto const sinks = c.kind.template parameters<Wanted>(TensorsAs<Wanted>{tensors});
@@ -185,17 +196,15 @@ template <class Kind> struct LayerGradients {
                                             .dx = dx.view().rows(first, n),
                                             .dstates = dstates,
                                             .dweights = sinks};
-    if constexpr (shares_values) {
+    if constexpr (requires { layer.make_tape(n, s); }) {
       auto tape = layer.make_tape(n, s);
       Scratch<double> scratch(layer.backward_scratch_size(n, s, executor.concurrency()));
       AllocationCounter const counter;
-      layer.backward(call, tape, scratch, values.view().rows(first, n), dv_first.view().rows(first, n), executor);
-      allocations += counter.count();
-    } else if constexpr (requires { layer.make_tape(n, s); }) {
-      auto tape = layer.make_tape(n, s);
-      Scratch<double> scratch(layer.backward_scratch_size(n, s, executor.concurrency()));
-      AllocationCounter const counter;
-      layer.backward(call, tape, scratch, executor);
+      if constexpr (shares_values)
+        layer.backward(call, tape, scratch, values.view().rows(first, n), dv_first.view().rows(first, n), executor,
+                       between...);
+      else
+        layer.backward(call, tape, scratch, executor, between...);
       allocations += counter.count();
     } else {
       Scratch<double> scratch(layer.backward_scratch_size(n));
@@ -204,8 +213,9 @@ template <class Kind> struct LayerGradients {
       allocations += counter.count();
     }
   }
-  template <class E = Serial> LayerGradients& add(LayerGradientCase<Kind> const& c, E&& executor = {}) {
-    add(c, with_numbers(c.empty_states(c.layer()), c.states), 0, c.x.rows, c.offsets, executor);
+  template <Executor E = Serial, class... Between>
+  LayerGradients& add(LayerGradientCase<Kind> const& c, E&& executor = {}, Between const&... between) {
+    add(c, with_numbers(c.empty_states(c.layer()), c.states), 0, c.x.rows, c.offsets, executor, between...);
     return *this;
   }
 };
@@ -318,6 +328,26 @@ void check_first_state(LayerGradientCase<Kind> c, double bound = 1e-8,
   NamedNumbers const gradients[]{{"first_state", Axis::one, &gradient}};
   check_central_differences(of, gradients, loss, bound, place);
   layer.reset_backward(d.dstates[0], typename LayerGradientCase<Kind>::Layer::Gradients{});
+}
+
+/// Checks that `backward` of a time mix hands its outputs to what it does between, reads dy only from then on, and gives the
+/// same bits as without.
+template <class Kind>
+void check_layer_between(LayerGradientCase<Kind> c, Place place = {__builtin_FILE(), __builtin_LINE()}) {
+  LayerGradients<Kind> expected(c), d(c);
+  expected.add(c);
+  std::vector<double> const dy = c.dy.numbers;
+  std::fill(c.dy.numbers.begin(), c.dy.numbers.end(), std::numeric_limits<double>::quiet_NaN());
+  Matrix<double> y(c.x.rows, c.x.columns);
+  Index calls = 0;
+  d.add(c, Serial(), [&](MatView<double const> handed) {
+    ++calls;
+    aviary::detail::transform_rows(y.view(), activation::none, handed);
+    std::copy(dy.begin(), dy.end(), c.dy.numbers.begin());
+  });
+  check_that(calls == 1, "called once", place);
+  check_close(y.numbers, c.forward().y.numbers, 1e-12, place);
+  check_same_gradients(NamedLists(c, d).all(), NamedLists(c, expected).all(), place);
 }
 
 /// Checks that any executor gives the same bits, and that nothing is allocated.
