@@ -104,8 +104,8 @@ template <class Number> class WeightReader {
     return {weight, vector(name + ".bias", c)};
   }
 
-  /// Counts a tensor as read.
-  void skip(std::string const& name) { used_.insert(name); }
+  /// Says that the model has no use for a tensor.
+  void skip(std::string const& name) { skipped_.insert(name); }
   /// Frees the numbers read so far, and the memory of the file that they were read from.
   void forget() {
     numbers_.clear();
@@ -117,11 +117,13 @@ template <class Number> class WeightReader {
   /// Of all that was read.
   aviary::Fingerprint fingerprint() const noexcept { return fingerprint_; }
 
-  /// Tensors that nobody read.
+  /// The names of the tensors that were read.
+  std::set<std::string, std::less<>> const& used() const noexcept { return used_; }
+  /// Tensors that nobody read or skipped.
   std::vector<std::string> unused() const {
     std::vector<std::string> names;
     for (std::string_view const name : file_.names())
-      if (!used_.contains(std::string(name))) names.emplace_back(name);
+      if (!used_.contains(name) && !skipped_.contains(name)) names.emplace_back(name);
     return names;
   }
 
@@ -161,7 +163,7 @@ template <class Number> class WeightReader {
   std::deque<std::vector<T>> numbers_;
   std::deque<aviary::TensorWeights> weights_;
   std::vector<aviary::Tensor> taken_;  // of which these are
-  std::set<std::string> used_;
+  std::set<std::string, std::less<>> used_, skipped_;
   aviary::Fingerprint fingerprint_;
 };
 

@@ -49,6 +49,7 @@ template <class Number, Index Size> struct GoldFinch {
         .heads = heads.count,
         .ln_x_weight = read.vector("att.ln_x.weight", a),
         .ln_x_bias = read.vector("att.ln_x.bias", a),
+        .first_state = read.first_state(heads.count, n),
         .format = read.format()};
     return read.template block<typename Body::Recurrent>(w, "time_maa_", aviary::ShareOf::previous, true);
   }

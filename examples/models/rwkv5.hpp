@@ -53,6 +53,7 @@ template <aviary::Axis decay, class Number, Index Size> struct Rwkv5 {
                                                 .u = bonus(),
                                                 .ln_x_weight = read.vector("att.ln_x.weight", a),
                                                 .ln_x_bias = read.vector("att.ln_x.bias", a),
+                                                .first_state = read.first_state(heads.count, n),
                                                 .group_norm_eps = read.group_norm_eps(),
                                                 .format = read.format()};
     if (generation_of(read.file()) != Generation::rwkv5_0) {

@@ -48,6 +48,7 @@ template <class Number, Index Size> struct Rwkv7 {
         .r_k = r_k,
         .ln_x_weight = read.vector("att.ln_x.weight", a),
         .ln_x_bias = read.vector("att.ln_x.bias", a),
+        .first_state = read.first_state(heads.count, n),
         .group_norm_eps = read.group_norm_eps(),
         .format = read.format()};
     if (read.layer() > 0) {

@@ -10,7 +10,10 @@
 
 #include "aviary/core/aligned.hpp"
 #include "aviary/core/error.hpp"
+#include "aviary/core/executor.hpp"
+#include "aviary/dense/linear.hpp"
 #include "aviary/dense/weights.hpp"
+#include "aviary/simd/pack.hpp"
 
 namespace AVIARY_NAMESPACE {
 
@@ -71,5 +74,26 @@ template <class T> class Embedding {
   Index vocab_size_, channels_;
   std::shared_ptr<Table const> table_;
 };
+
+/// Adds row t of dx (tokens, C), what reached the row of token ids[t], to that row of the table's gradient. Tokens are added
+/// in their order, whatever the executor.
+///   Cost: one addition for each number of dx. It does not allocate.
+/// @param dtable  (vocabulary, C)
+template <class T, TokenIds Ids, class E = Serial>
+void add_embedding_gradient(Ids const& ids, MatView<T const> dx, MatView<T> dtable, E&& executor = {}) {
+  constexpr Index stretch = 64;  // channels of a task
+  AVIARY_ASSERT(static_cast<Index>(std::size(ids)) == dx.rows() && dx.columns() == dtable.columns());
+  Index const c = dx.columns(), stretches = (c + stretch - 1) / stretch;
+  detail::share_out(executor, stretches, dx.rows() * c, [&](Index begin, Index end) noexcept {
+    Index const first = begin * stretch, n = std::min(end * stretch, c) - first;
+    Index t = 0;
+    for (auto const id : ids) {
+      T* const to = dtable[static_cast<Index>(id)].data() + first;
+      simd::transform(
+          n, to, [](auto const& sum, auto const& e) { return sum + e; }, static_cast<T const*>(to),
+          dx[t++].data() + first);
+    }
+  });
+}
 
 }  // namespace AVIARY_NAMESPACE

@@ -1,0 +1,97 @@
+#pragma once
+/// Learners of all generations, for number types that learner.hpp has none of. Compiling this takes a while.
+#include <cmath>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "models/language_learner.hpp"
+#include "models/learner.hpp"
+#include "models/rwkv4.hpp"
+#include "models/rwkv5.hpp"
+#include "models/rwkv6.hpp"
+#include "models/rwkv7.hpp"
+
+namespace models {
+inline namespace AVIARY_ISA {
+
+namespace detail {
+
+/// f.operator()<Generation>() for the generation of a file, in arithmetic T.
+template <class T, class F> auto with_generation(aviary::TensorFile const& file, F const& f) {
+  constexpr Index any = aviary::dynamic;
+  Generation const generation = generation_of(file);
+  switch (generation) {
+    case Generation::rwkv4:
+      return f.template operator()<Rwkv4<T>>();
+    case Generation::rwkv5_0:
+    case Generation::rwkv5_1:
+      return f.template operator()<Rwkv5PerHead<T, any>>();
+    case Generation::rwkv5_2:
+      return f.template operator()<Rwkv5PerChannel<T, any>>();
+    case Generation::rwkv6:
+      return f.template operator()<Rwkv6<T, any>>();
+    case Generation::rwkv7:
+      if (head_size<Rwkv7<T, any>>(file) == 64) return f.template operator()<Rwkv7<T, 64>>();
+      return f.template operator()<Rwkv7<T, any>>();
+    case Generation::goldfinch:
+    case Generation::unknown:
+      break;
+  }
+  throw std::runtime_error(file.message("expected a model of RWKV-4, 5, 6 or 7, which learn, found one of " +
+                                        std::string(name_of(generation)) + " generation"));
+}
+
+/// The tensors that a model of a file is made of. Throws where one is missing or has another shape.
+template <class Generation>
+std::vector<std::string> tensors_of(aviary::TensorFile const& file, LoadOptions const& options) {
+  using T = typename Generation::T;
+  WeightReader<T> read(file);
+  aviary::WeightMatrix const table = read.matrix("emb.weight", aviary::dynamic, aviary::dynamic);
+  Index const c = table.columns();
+  (void)read.matrix("head.weight", table.rows(), c);
+  for (char const* norm : {"blocks.0.ln0", "ln_out"}) (void)read.layer_norm(norm, c);
+  for (Index layer = 0; layer < std::max(count_layers(file), Index{1}); ++layer) {
+    BlockReader<WeightReader<T>> reader(file, read, layer, c, options);
+    typename Generation::Block const block(Generation::parameters(reader));  // checks all shapes
+  }
+  return {read.used().begin(), read.used().end()};
+}
+
+}  // namespace detail
+
+template <class T>
+WeightStore<T> read_weights(aviary::TensorFile const& file, std::function<bool(std::string_view)> const& learns,
+                            LoadOptions const& options) {
+  auto const names = detail::with_generation<T>(
+      file, [&]<class Generation>() { return detail::tensors_of<Generation>(file, options); });
+  constexpr std::string_view logarithm = "time_first", bonus = "time_faaaa";
+  bool const is_rwkv4 = generation_of(file) == Generation::rwkv4;
+  auto const stored = [&](std::string name) {
+    if (!is_rwkv4 && name.ends_with(logarithm)) name.replace(name.size() - logarithm.size(), logarithm.size(), bonus);
+    return name;
+  };
+  std::vector<typename WeightStore<T>::Wanted> wanted;
+  for (std::string const& name : names) {
+    auto const shape = file.tensor(name).shape;
+    wanted.push_back({stored(name), {shape.begin(), shape.end()}, learns(stored(name))});
+  }
+  WeightStore<T> weights(std::move(wanted));
+  for (std::string const& name : names) {
+    auto const values = weights[stored(name)].values;
+    file.tensor(name).read_into(std::span<T>(values.data(), aviary::to_size(values.size())));
+    if (stored(name) != name)
+      for (T& e : values) e = std::exp(e);
+  }
+  return weights;
+}
+
+template <class T> std::unique_ptr<Learner<T>> make_learner(WeightStore<T>& weights, LearnerOptions const& options) {
+  return detail::with_generation<T>(
+      weights.file(), [&]<class Generation>() { return make_block_learner<Generation>(weights, options); });
+}
+
+}  // namespace AVIARY_ISA
+}  // namespace models
