@@ -39,8 +39,8 @@ struct NewModel {
   Index layers, channels, vocab;
   Index head_size = 64;  ///< of all but RWKV-4
   Index inner = 0;       ///< of the channel mix
-  /// Ranks of what makes the decay, the rate (a), the values, the gate, the token shifts of the time mix, and GOLD's keys and
-  /// values.
+  /// Ranks of what makes the decay, the rate (a), the values, the gate, the token shifts of the time mix, and GOLD's keys
+  /// and values.
   Index rank_w = 0, rank_a = 0, rank_v = 0, rank_g = 0, rank_mix = 0, rank_keys = 0;
   Index compressed = 0;  ///< numbers that GoldFinch's cache holds for a token
 };
@@ -77,9 +77,9 @@ inline void check_size(NewModel const& model, char const* name, Index size, Inde
 
 }  // namespace detail
 
-/// The model with all its sizes. Throws std::invalid_argument for an unknown generation, for sizes below 1 or too large (layers
-/// above 4096, heads above 1024, channels above 2^20, others above 2^22), for channels that are no multiple of the head size, for a GoldFinch of one
-/// layer, and for heads of one number in RWKV-5.2, whose files would pass for those of 5.1.
+/// The model with all its sizes. Throws std::invalid_argument for an unknown generation; for sizes below 1 or too large:
+/// layers above 4096, heads above 1024, channels above 2^20, others above 2^22; for channels that are no multiple of the head
+/// size; for a GoldFinch of one layer; and for heads of one number in RWKV-5.2, whose files would pass for those of 5.1.
 inline NewModel completed(NewModel model) {
   if (model.generation == Generation::unknown)
     throw std::invalid_argument("expected a known generation for a new model, found unknown");
