@@ -1,6 +1,6 @@
 #pragma once
-/// Tiny models whose first steps of training torch has computed: tests/golden/training_losses.json, which tests/golden/README.md
-/// describes. Weights and data follow from rules and a seed, and so are not in the file.
+/// Tiny models whose first steps of training torch has computed: tests/golden/training_losses.json, which
+/// tests/golden/README.md describes. Weights and data follow from rules and a seed, and so are not in the file.
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -38,7 +38,6 @@ class TrainingCase {
   /// The norm of a tensor's gradient in the first step, before it is shortened.
   double norm(std::string const& tensor) const { return model_.at("tensors").at(tensor).at("norm"); }
 
-  Index vocabulary() const { return all_.at("vocabulary"); }
   double weight_decay() const { return all_.at("weight_decay"); }
   AdamW optimizer() const {
     return {.beta1 = all_.at("beta1"), .beta2 = all_.at("beta2"), .epsilon = model_.at("epsilon")};
@@ -78,8 +77,8 @@ class TrainingCase {
   }
 
  private:
-  /// Numbers from base - scale to base + scale, as the first rule has them whose part the name has. A scale is a power of two:
-  /// its product is exact, and a sum has the same bits whether or not the compiler fuses the two.
+  /// Numbers from base - scale to base + scale, as the first rule has them whose part the name has. A scale is a power of
+  /// two: its product is exact, and a sum has the same bits whether or not the compiler fuses the two.
   std::vector<float> numbers(std::string const& tensor, std::int64_t size) const {
     for (auto const& rule : all_.at("weights")) {
       if (tensor.find(rule.at("part").get<std::string>()) == tensor.npos) continue;
