@@ -1,5 +1,6 @@
 #pragma once
-/// Learners of all generations, for number types that learner.hpp has none of. Compiling this takes a while.
+/// Learners of all generations. Programs with models in float include learner.hpp; for another number type include this, which
+/// takes a while to compile.
 #include <cmath>
 #include <memory>
 #include <stdexcept>
@@ -16,6 +17,22 @@
 
 namespace models {
 inline namespace AVIARY_ISA {
+
+/// @name Compiled once, in learners/
+///@{
+extern template std::unique_ptr<Learner<float>> make_block_learner<Rwkv4<float>>(WeightStore<float>&,
+                                                                                 LearnerOptions const&);
+extern template std::unique_ptr<Learner<float>> make_block_learner<Rwkv5PerHead<float, aviary::dynamic>>(
+    WeightStore<float>&, LearnerOptions const&);
+extern template std::unique_ptr<Learner<float>> make_block_learner<Rwkv5PerChannel<float, aviary::dynamic>>(
+    WeightStore<float>&, LearnerOptions const&);
+extern template std::unique_ptr<Learner<float>> make_block_learner<Rwkv6<float, aviary::dynamic>>(
+    WeightStore<float>&, LearnerOptions const&);
+extern template std::unique_ptr<Learner<float>> make_block_learner<Rwkv7<float, 64>>(WeightStore<float>&,
+                                                                                     LearnerOptions const&);
+extern template std::unique_ptr<Learner<float>> make_block_learner<Rwkv7<float, aviary::dynamic>>(
+    WeightStore<float>&, LearnerOptions const&);
+///@}
 
 namespace detail {
 
