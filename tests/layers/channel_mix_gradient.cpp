@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "aviary/layers/channel_mix.hpp"
+#include "support/float_gradients.hpp"
 #include "support/layer_gradients.hpp"
 
 using namespace aviary;
@@ -12,9 +13,9 @@ using test::Tensors;
 
 namespace {
 
-struct ChannelMixes {
-  using Layer = ChannelMix<double>;
-  ShareOf shares;
+template <class T = double> struct ChannelMixes {
+  using Layer = ChannelMix<T>;
+  ShareOf shares = ShareOf::previous;
 
   template <class As> typename Layer::template Parameters<As> parameters(test::TensorsAs<As> const& t) const {
     return {.x_k = t.row("x_k"),
@@ -28,7 +29,7 @@ struct ChannelMixes {
 
 /// 10 channels, 13 inside. No number of these cases comes so close to 0 before the squared relu that a difference would
 /// reach over its kink.
-LayerGradientCase<ChannelMixes> case_of(std::vector<Index> offsets, bool gated, ShareOf shares) {
+LayerGradientCase<ChannelMixes<>> case_of(std::vector<Index> offsets, bool gated, ShareOf shares) {
   constexpr Index c = 10, f = 13;
   Random random(5);
   Tensors t;
@@ -64,4 +65,9 @@ TEST_CASE("channel mix gradients: any executor, and whatever is wanted, the same
   test::check_layer_executors(case_of({0, 7, 7, 40}, true, ShareOf::previous));
   test::check_layer_unwanted(case_of({0, 5}, true, ShareOf::current));
   test::check_layer_unwanted(case_of({0, 5}, false, ShareOf::previous));
+}
+
+TEST_CASE("channel mix gradients: floats are within the bound of doubles") {
+  for (bool const gated : {false, true})
+    test::check_float_gradients<ChannelMixes<float>>(case_of({0, 3, 3, 60}, gated, ShareOf::previous));
 }

@@ -1,6 +1,7 @@
 /// Gradients of RWKV-7's time mix against central differences of its own forward pass.
 #include <doctest/doctest.h>
 
+#include "support/float_gradients.hpp"
 #include "support/mix7_case.hpp"
 
 using namespace aviary;
@@ -30,6 +31,10 @@ TEST_CASE("time mix 7 gradients: any executor, and whatever is wanted, the same 
   test::check_layer_executors(case_of<8>({0, 7, 7, 40}, false));
   test::check_layer_executors(case_of<dynamic>({0, 20}, true));
   test::check_layer_unwanted(case_of<8>({0, 5}, false));
+}
+
+TEST_CASE("time mix 7 gradients: floats are within the bound of doubles") {
+  test::check_float_gradients<Mix7<8, float>>(case_of<8>({0, 5, 5, 60}, false));
 }
 
 TEST_CASE("time mix 7 gradients: more sequences than a call of the memory takes") {

@@ -18,7 +18,7 @@ namespace {
 template <Index N, class T = double> struct MixC2 {
   using Layer = TimeMix<FinchC2<T, N>>;
 
-  template <class As> static typename Layer::template Parameters<As> parameters(auto const& t) {
+  template <class As> static typename Layer::template Parameters<As> parameters(test::TensorsAs<As> const& t) {
     return {.shift = {.base = t.row("maa_x"),
                       .w1 = t.matrix("maa_w1"),
                       .w2 = {t.matrix("maa_w2_r"), t.matrix("maa_w2_k"), t.matrix("maa_w2_v"), t.matrix("maa_w2_w"),

@@ -6,27 +6,13 @@
 
 namespace aviary::test {
 
-using FloatTensors = std::map<std::string, Matrix<float>>;
-
-/// Tensors as one of the structs of parameters.hpp names them, in floats.
-template <class As> struct FloatTensorsAs {
-  FloatTensors& tensors;
-
-  typename As::Vector row(char const* name) const { return tensors.at(name).view()[0]; }
-  typename As::Matrix matrix(char const* name) const { return tensors.at(name).view(); }
-  typename As::Table table(char const* name) const {
-    auto const found = tensors.find(name);
-    if (found == tensors.end()) return As::no_table();
-    return found->second.view();
-  }
-};
-
-/// Checks that the gradients of a time mix of floats are within the bound of its documentation. The numbers of a case
-/// are floats. Kind is the layer's, of float, and Exact the same of double.
+/// Checks that the gradients of a layer of floats are within the bound of its documentation. The numbers of a case are
+/// floats. Kind is the layer's, of float, and Exact the same of double.
 template <class Kind, class Exact>
-void check_float_gradients(LayerGradientCase<Exact> const& c, Place place = {__builtin_FILE(), __builtin_LINE()}) {
+void check_float_gradients(LayerGradientCase<Exact> const& c, Kind const& kind = {},
+                           Place place = {__builtin_FILE(), __builtin_LINE()}) {
   using Layer = typename Kind::Layer;
-  LayerGradients<Exact> expected(c);
+  LayerGradients<Exact> expected(c), before(c);
   expected.add(c);
 
   auto const rounded = [](Matrix<double> const& m) {
@@ -35,13 +21,15 @@ void check_float_gradients(LayerGradientCase<Exact> const& c, Place place = {__b
                    [](double e) { return static_cast<float>(e); });
     return to;
   };
-  FloatTensors weights, gradients;
+  TensorsOf<float> weights, gradients;
   for (auto const& [name, tensor] : c.tensors) {
     weights.emplace(name, rounded(tensor));
     gradients.emplace(name, Matrix<float>(tensor.rows, tensor.columns));
   }
-  auto const w = Kind::template parameters<GivenWeights<float>>(FloatTensorsAs<GivenWeights<float>>{weights});
-  auto const d = Kind::template parameters<WeightGradients<float>>(FloatTensorsAs<WeightGradients<float>>{gradients});
+  using Given = GivenWeights<float>;
+  using Wanted = WeightGradients<float>;
+  auto const w = kind.template parameters<Given>(TensorsAs<Given>{weights});
+  auto const d = kind.template parameters<Wanted>(TensorsAs<Wanted>{gradients});
   Layer const layer(w);
   Index const n = c.x.rows, s = c.sequences();
   auto const many = [s](auto const& one, std::vector<double> const& numbers) {
@@ -53,21 +41,30 @@ void check_float_gradients(LayerGradientCase<Exact> const& c, Place place = {__b
   auto const states = many(layer.empty_state(), c.states);
   auto dstates = many(layer.empty_state_gradient(), c.dstates);
   Matrix<float> const x = rounded(c.x), dy = rounded(c.dy);
-  Matrix<float> dx(n, c.x.columns);
-  auto tape = layer.make_tape(n, s);
-  Scratch<float> scratch(layer.backward_scratch_size(n, s));
-  layer.backward({.weights = w,
-                  .x = x.view(),
-                  .states = {std::span(states), c.offsets},
-                  .dy = dy.view(),
-                  .dx = dx.view(),
-                  .dstates = dstates,
-                  .dweights = d},
-                 tape, scratch);
+  Matrix<float> dx(n, c.x.columns), v_first = rounded(c.v_first), dv_first = rounded(before.dv_first);
+  typename Layer::BackwardCall const call{.weights = w,
+                                          .x = x.view(),
+                                          .states = {std::span(states), c.offsets},
+                                          .dy = dy.view(),
+                                          .dx = dx.view(),
+                                          .dstates = dstates,
+                                          .dweights = d};
+  if constexpr (requires { layer.make_tape(n, s); }) {
+    auto tape = layer.make_tape(n, s);
+    Scratch<float> scratch(layer.backward_scratch_size(n, s));
+    if constexpr (Layer::shares_values)
+      layer.backward(call, tape, scratch, v_first.view(), dv_first.view());
+    else
+      layer.backward(call, tape, scratch);
+  } else {
+    Scratch<float> scratch(layer.backward_scratch_size(n));
+    layer.backward(call, scratch);
+  }
 
   constexpr double bound = 2e-5;
   check_close(dx.numbers, expected.dx.numbers, bound, place);
   check_close(numbers_in(dstates), numbers_in(expected.dstates), bound, place);
+  if (c.shares_values) check_close(dv_first.numbers, expected.dv_first.numbers, bound, place);
   for (auto const& [name, tensor] : gradients) {
     Note const note("gradient of", name);
     check_close(tensor.numbers, expected.tensors.at(name).numbers, bound, place);

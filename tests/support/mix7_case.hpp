@@ -5,8 +5,8 @@
 
 namespace aviary::test {
 
-template <Index N> struct Mix7 {
-  using Layer = TimeMix<Wkv7<double, N>>;
+template <Index N, class T = double> struct Mix7 {
+  using Layer = TimeMix<Wkv7<T, N>>;
 
   template <class As> static typename Layer::template Parameters<As> parameters(TensorsAs<As> const& t) {
     return {.x_r = t.row("x_r"),

@@ -65,6 +65,7 @@ template <class Number> class ChannelMix : public detail::SequenceLayer<ChannelM
   /// Adds to dx and to the gradients of the weights what reaches them, and takes those of the states back, from the tokens'
   /// last to their first. It goes forward through all tokens of the call once more. Sequences that are cut into calls hand
   /// dstates from one to the one for the tokens before.
+  ///   Error: 2e-5 of the largest number of each gradient in float, 1e-12 in double, for layers of natural scale.
   ///   Cost:  three times that of forward.
   ///   The bits depend neither on the executor nor on what is wanted. It allocates nothing, and throws what the executor
   ///   throws.

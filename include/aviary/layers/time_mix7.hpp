@@ -105,6 +105,7 @@ class TimeMix<Wkv7<Number, Size, Size, S>>
   /// Adds to dx and to the gradients of the weights what reaches them, and takes those of the states back, from the tokens'
   /// last to their first. It goes forward through all tokens of the call once more. Sequences that are cut into calls hand
   /// dstates from one to the one for the tokens before. For first_state see reset_backward().
+  ///   Error: 2e-5 of the largest number of each gradient in float, 1e-12 in double, for layers of natural scale.
   ///   Cost:  that of forward, twice as much for matrices, and that of Wkv7::backward.
   ///   The bits depend neither on the executor nor on what is wanted. It allocates nothing, and throws what the executor
   ///   throws.
