@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 #include "aviary/aviary.hpp"
 #include "aviary/io/checkpoint_file.hpp"
@@ -30,6 +31,7 @@
 #include "aviary/training/adamw.hpp"
 #include "aviary/training/initialize.hpp"
 #include "aviary/training/loss.hpp"
+#include "aviary/training/parameter_groups.hpp"
 #include "aviary/training/schedule.hpp"
 
 namespace everything {
@@ -128,6 +130,21 @@ void layer(typename Layer::Weights const& weights, MatView<typename Layer::T> x,
   made(MatView<T const>(x), state, x, scratch, shared...);
   made(MatView<T const>(x), state, x, scratch, shared..., Serial());
   made.reset(state);
+  if constexpr (requires { made.make_tape(1); }) {
+    auto dstate = made.empty_state_gradient();
+    auto tape = made.make_tape(1);
+    Scratch<T> room(made.backward_scratch_size(x.rows()));
+    typename Layer::Gradients const dweights{};
+    made.backward({.weights = weights,
+                   .x = x,
+                   .states = {std::as_const(state), x.rows()},
+                   .dy = x,
+                   .dx = x,
+                   .dstates = {&dstate, 1},
+                   .dweights = dweights},
+                  tape, room, shared..., shared...);
+    if constexpr (requires { dweights.first_state; }) made.reset_backward(dstate, dweights);
+  }
 }
 
 /// And of a block around it.
@@ -137,6 +154,14 @@ void block(Block<Layer> const& made, MatView<typename Layer::T> x, Scratch<typen
   auto state = made.empty_state();
   made(x, state, scratch, shared...);
   made.reset(state);
+}
+template <class Layer, class... Shared>
+void block_backward(typename Block<Layer>::BackwardCall const& call, typename Layer::Tape& tape,
+                    Shared const&... shared) {
+  Block<Layer> const made(call.weights);
+  Scratch<typename Layer::T> scratch(made.backward_scratch_size(1));
+  made.backward(call, tape, scratch, shared..., shared...);
+  made.reset_backward(*call.dstates.of(0, 1), call.dweights);
 }
 template <class M> constexpr auto time_mix = &layer<TimeMix<M>>;
 template <class M> constexpr auto time_mix_sharing = &layer<TimeMix<M>, MatView<typename M::T>>;
@@ -176,7 +201,8 @@ template <class T> void training(MatView<T> x, VecView<T> row, VecView<double> l
   std::vector<int> const ids(3);
   softmax_cross_entropy(x, ids, 1, losses);
   head_cross_entropy(HeadLossCall<T>{.x = x, .head = x, .logits = x, .losses = losses}, ids);
-  Parameter<T> const parameters[]{{.values = row, .gradients = row, .first = row, .second = row}};
+  Parameter<T> const parameters[]{
+      {.values = row, .gradients = row, .first = row, .second = row, .group = parameter_group("emb.weight", true, 1)}};
   Schedule const rate{.peak = 1, .steps = 2};
   adamw_update<T>({}, parameters, {.step = 1, .learning_rate = rate(0)});
   initialize({.recipe = Recipe::rwkv7, .layers = 1}, "emb.weight", std::span<Index const>(), row);
@@ -250,6 +276,8 @@ template void convert_all<float>(void*, void*, Index);
     reinterpret_cast<void (*)()>(time_mix<FinchC2<float, 16>>),
     reinterpret_cast<void (*)()>(time_mix_sharing<Wkv7<float, 16>>),
     reinterpret_cast<void (*)()>(&block<TimeMix<Wkv7<float, 16>>, MatView<float>>),
+    reinterpret_cast<void (*)()>(&block_backward<TimeMix<Wkv4<float>>>),
+    reinterpret_cast<void (*)()>(&block_backward<TimeMix<Wkv7<float, 16>>, MatView<float>>),
     reinterpret_cast<void (*)()>(reference_of<reference::Wkv4<>>),
     reinterpret_cast<void (*)()>(reference_of<reference::Wkv5<>>),
     reinterpret_cast<void (*)()>(reference_of<reference::Wkv6<>>),
