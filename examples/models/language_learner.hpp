@@ -105,9 +105,10 @@ template <class Body> class LanguageLearner final : public Learner<typename Body
   using CarriedStates = CarriedIn<typename Body::States, true>;
   using CarriedGradients = CarriedIn<typename Body::StateGradients, false>;
 
-  template <class Held> static auto* held_in(Carried<T>* carried) {
+  template <class Held> auto* held_in(Carried<T>* carried) const {
     auto* const found = dynamic_cast<Held*>(carried);
-    if (carried != nullptr && found == nullptr) throw std::invalid_argument("these states belong to another learner");
+    if (carried != nullptr && (found == nullptr || &found->learner != this))
+      throw std::invalid_argument("these states belong to another learner");
     return found ? &found->held : nullptr;
   }
 
