@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "generate/console.hpp"
-#include "generate/interruption.hpp"
 #include "generate/prompt_lines.hpp"
 #include "models/batch.hpp"
+#include "models/interruption.hpp"
 #include "models/progress.hpp"
 
 namespace generate {
@@ -29,7 +29,7 @@ class Answers {
   /// Returns how many prompts failed. Throws Interrupted and OutputFailed; what was printed is whole lines.
   Index run() {
     for (begin_prompts(); !batch_.is_empty(); begin_prompts()) {
-      Interruption::check();
+      models::Interruption::check();
       batch_.advance([&](Index number, models::Batch::Result result) {
         made_ += static_cast<Index>(result.tokens.size());
         finish(number, std::move(result));

@@ -7,7 +7,7 @@ namespace generate {
 
 /// The arguments as they are written. Numbers are parsed later, so that every message says what was expected and found.
 struct Arguments {
-  std::string model, vocab, prompt, prompt_file, tokens, load_state, save_state;
+  std::string model, vocab, initial_state, prompt, prompt_file, tokens, load_state, save_state;
   std::string length = "100", temperature = "1", top_p = "0.85", top_k = "0", seed = "0";
   std::string presence = "0", frequency = "0", penalty_decay = "0.996";
   std::vector<std::string> stop, stop_text;

@@ -1,6 +1,5 @@
 #pragma once
 /// What a program writes besides its text: one-line messages.
-#include <algorithm>
 #include <cerrno>
 #include <iostream>
 #include <istream>
@@ -9,9 +8,10 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
-#include "aviary/io/message.hpp"
-#include "generate/interruption.hpp"
+#include "models/command_line.hpp"
+#include "models/interruption.hpp"
 
 namespace generate {
 inline namespace AVIARY_ISA {
@@ -20,10 +20,7 @@ inline namespace AVIARY_ISA {
 inline constexpr std::size_t prompt_limit = std::size_t{1} << 26;
 
 /// Prints one line on standard error, whatever the text.
-inline void complain(std::string text) {
-  std::ranges::replace(text, '\n', ' ');
-  std::cerr << "generate: " << aviary::printable(text, text.size()) << '\n';
-}
+inline void complain(std::string text) { models::complain("generate", std::move(text)); }
 
 /// Standard output takes no more: a full disk, say.
 struct OutputFailed : std::runtime_error {
@@ -33,8 +30,9 @@ struct OutputFailed : std::runtime_error {
 /// Throws OutputFailed with the reason that errno tells, or Interrupted where nobody reads any more.
 [[noreturn]] inline void throw_output_failed() {
   int const error = errno;
-  Interruption::check();  // a signal ends what is being written, too
-  if (error == EPIPE && Interruption::no_reader != 0) throw Interrupted{Interruption::no_reader};
+  models::Interruption::check();  // a signal ends what is being written, too
+  if (error == EPIPE && models::Interruption::no_reader != 0)
+    throw models::Interrupted{models::Interruption::no_reader};
   throw OutputFailed("cannot write to standard output" +
                      (error != 0 ? ": " + std::generic_category().message(error) : std::string()));
 }

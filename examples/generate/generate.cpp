@@ -45,6 +45,8 @@ void add_options(CLI::App& app, Arguments& a) {
          "checkpoint of RWKV-4, 5.0, 5.1, 5.2, 6 or 7 or of GoldFinch: .safetensors, .pth, .gguf, or a folder");
   option("--vocab", a.vocab,
          "World vocabulary file; without it that of a .gguf file; else a vocabulary of 256 is bytes, others are ids");
+  option("--initial-state", a.initial_state,
+         "file of trained first states, which train --state makes: texts begin with them");
   option("--prompt", a.prompt, "text to continue");
   option("--prompt-file", a.prompt_file, "file with the text to continue, every byte of it; -: standard input");
   option("--tokens", a.tokens, "token ids to continue, such as 1,2,3; without any prompt: token 0");

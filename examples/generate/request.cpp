@@ -1,35 +1,23 @@
 #include "generate/request.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <string_view>
 
-#include "aviary/io/message.hpp"
+#include "models/command_line.hpp"
 #include "models/text.hpp"
 
 namespace generate {
 inline namespace AVIARY_ISA {
 namespace {
 
-[[noreturn]] void refuse(std::string const& option, std::string const& expected, std::string_view found) {
-  throw UsageError(option + ": expected " + expected + ", found " + aviary::in_quotes(found));
-}
+using models::natural;
+using models::number;
+using models::one_of;
+using models::refuse;
 
-/// The number of an option, if it is one and `good`.
-template <class N, class Good>
-N number(std::string const& option, std::string const& expected, std::string_view text, Good&& good) {
-  N value{};
-  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !good(value)) refuse(option, expected, text);
-  return value;
-}
-
-template <class N> N natural(std::string const& option, std::string const& expected, std::string_view text) {
-  return number<N>(option, expected, text, [](N n) { return n >= 0; });
-}
 /// Whether a float can be as large.
 bool fits_float(double x) { return std::abs(x) <= static_cast<double>(std::numeric_limits<float>::max()); }
 double penalty(std::string const& option, std::string_view text) {
@@ -42,26 +30,11 @@ std::vector<TokenId> token_list(std::string const& option, std::string_view text
   return *ids;
 }
 
-/// One of several things with names.
-template <class Named>
-auto one_of(Named const& things, std::string const& option, std::string const& expected, std::string_view text) {
-  auto const found = std::ranges::find_if(things, [&](auto thing) { return name_of(thing) == text; });
-  if (found == things.end()) refuse(option, expected, text);
-  return *found;
-}
-
 aviary::WeightFormat weight_format(std::string_view text, std::string_view arithmetic) {
   aviary::WeightFormat const format =
       text == "exact" ? aviary::WeightFormat::exact
                       : one_of(models::weight_formats, "--weights", "exact, f32, bf16, f16, q8 or q4", text);
   return format.with(one_of(aviary::all_arithmetics, "--arithmetic", "full, bits16 or bits8", arithmetic));
-}
-
-models::Threads threads(std::string_view text) {
-  Index const n = number<Index>("--threads", "a whole number from 1 to 1024", text,
-                                [](Index threads) { return threads >= 1 && threads <= 1024; });
-  if (n > 1 && !models::has_threads) refuse("--threads", "1, as this program was built without OpenMP", text);
-  return models::Threads(n);
 }
 
 models::ReplyOptions reply_options(Arguments const& a) {
@@ -106,6 +79,7 @@ Request request_of(Arguments const& a) {
   };
   Request r{.model = a.model,
             .vocab = path("--vocab", a.vocab),
+            .initial_state = path("--initial-state", a.initial_state),
             .prompt_file = path("--prompt-file", a.prompt_file),
             .load_state = path("--load-state", a.load_state),
             .save_state = path("--save-state", a.save_state),
@@ -114,7 +88,7 @@ Request request_of(Arguments const& a) {
             .length = natural<Index>("--length", "a whole number from 0 on", a.length),
             .reply = reply_options(a),
             .load = {.format = weight_format(a.weights, a.arithmetic),
-                     .threads = threads(a.threads),
+                     .threads = models::threads(a.threads),
                      .cache = one_of(models::kept_formats, "--cache", "f32, bf16, f16 or q8", a.cache),
                      .keep_keys = a.keep_keys},
             .logits = a.logits,

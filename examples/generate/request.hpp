@@ -2,12 +2,12 @@
 /// What the command line asks for: text in, checked values out.
 #include <filesystem>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "generate/arguments.hpp"
 #include "models/any.hpp"
+#include "models/command_line.hpp"
 #include "models/reply.hpp"
 
 namespace generate {
@@ -16,15 +16,12 @@ inline namespace AVIARY_ISA {
 using aviary::Index;
 using aviary::TokenId;
 
-/// What is wrong with the command line: exit status 2. Every other exception is status 1.
-struct UsageError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
+using models::UsageError;
 
 /// What the arguments say, checked as far as that goes without the model.
 struct Request {
   std::filesystem::path model;
-  std::optional<std::filesystem::path> vocab, prompt_file, load_state, save_state;
+  std::optional<std::filesystem::path> vocab, initial_state, prompt_file, load_state, save_state;
   std::optional<std::string> prompt;
   std::vector<TokenId> tokens;
   Index length;

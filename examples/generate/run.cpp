@@ -18,12 +18,13 @@
 #include "aviary/simd/dispatch.hpp"
 #include "generate/answers.hpp"
 #include "generate/console.hpp"
-#include "generate/inputs.hpp"
-#include "generate/interruption.hpp"
 #include "generate/request.hpp"
 #include "generate/session.hpp"
 #include "models/any.hpp"
 #include "models/conversation.hpp"
+#include "models/initial_state.hpp"
+#include "models/inputs.hpp"
+#include "models/interruption.hpp"
 #include "models/names.hpp"
 #include "models/progress.hpp"
 
@@ -41,8 +42,13 @@ struct LoadedWithWords {
 };
 
 LoadedWithWords load(Request const& r) {
-  aviary::TensorFile const file = models::open_model(r.model);
+  aviary::TensorFile file = models::open_model(r.model);
   file.verify();  // a damaged model would talk, too
+  if (r.initial_state) {
+    aviary::TensorFile states = aviary::open_checkpoint(*r.initial_state);
+    states.verify();
+    file = models::with_initial_states(std::move(file), std::move(states));
+  }
   return {models::load_any<float>(file, r.load), file.vocabulary()};
 }
 
@@ -110,10 +116,11 @@ void print_logits(std::span<float const> logits) {
 }
 
 /// What must stay as it is, whatever the program writes.
-generate::Inputs inputs_of(Request const& r) {
-  generate::Inputs inputs;
+models::Inputs inputs_of(Request const& r) {
+  models::Inputs inputs;
   for (std::filesystem::path const& file : aviary::checkpoint_files(r.model)) inputs.add("the file of --model", file);
   if (r.vocab) inputs.add("the file of --vocab", *r.vocab);
+  if (r.initial_state) inputs.add("the file of --initial-state", *r.initial_state);
   if (r.prompt_file && *r.prompt_file != "-") inputs.add("the file of --prompt-file", *r.prompt_file);
   inputs.add("standard input", "/dev/stdin");
   inputs.add("standard output", "/dev/stdout");
@@ -135,10 +142,10 @@ void talk(Request const& r, models::Conversation& conversation, generate::Sessio
 /// The same, and saves the context, if it is not an error of the model that ends it.
 void talk_and_save(Request const& r, models::Conversation& conversation, generate::Session& session,
                    std::span<TokenId const> prompt) {
-  generate::Interruption const waits;
+  models::Interruption const waits;
   try {
     talk(r, conversation, session, prompt);
-  } catch (generate::Interrupted const&) {
+  } catch (models::Interrupted const&) {
     conversation.save(*r.save_state);
     throw;
   } catch (generate::OutputFailed const&) {
@@ -146,7 +153,7 @@ void talk_and_save(Request const& r, models::Conversation& conversation, generat
     throw;
   }
   conversation.save(*r.save_state);
-  generate::Interruption::check();
+  models::Interruption::check();
 }
 
 /// Replies to many prompts, from a saved context if there is one. Throws std::runtime_error at the end if some failed.
@@ -166,9 +173,9 @@ void answer(Request const& r, std::shared_ptr<models::Model const> const& model,
 }
 
 void run(Request const& r) {
-  generate::Inputs const inputs = inputs_of(r);
+  models::Inputs const inputs = inputs_of(r);
   if (r.save_state) {  // better known before all the work
-    inputs.check_target(*r.save_state);
+    inputs.check_target(*r.save_state, "to save the context in");
     aviary::OutputFile const writable(*r.save_state);
   }
   auto [loaded, words] = load(r);
@@ -200,7 +207,7 @@ int run_program(generate::Arguments const& arguments) {
   try {
     run(generate::request_of(arguments));
     return 0;
-  } catch (generate::Interrupted const& by) {
+  } catch (models::Interrupted const& by) {
     std::raise(by.signal);  // as it would have ended without a file to save
     return 128 + by.signal;
   } catch (UsageError const& error) {

@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "generate/console.hpp"
-#include "generate/inputs.hpp"
-#include "generate/interruption.hpp"
 #include "models/conversation.hpp"
+#include "models/inputs.hpp"
+#include "models/interruption.hpp"
 #include "models/progress.hpp"
 
 namespace generate {
@@ -45,7 +45,7 @@ class Stopwatch {
 class Session {
  public:
   /// Replies have up to `length` tokens; `stats`: say how fast.
-  Session(models::Conversation& conversation, Inputs const& inputs, Index length, bool stats)
+  Session(models::Conversation& conversation, models::Inputs const& inputs, Index length, bool stats)
       : conversation_(conversation), inputs_(inputs), length_(length), stats_(stats) {}
 
   /// Reads a prompt, with progress on a terminal.
@@ -54,7 +54,7 @@ class Session {
     {
       models::Progress progress(std::cerr, models::is_terminal(2));
       conversation_.read(tokens, [&](Index done, Index all) {
-        Interruption::check();
+        models::Interruption::check();
         progress(done, all);
       });
     }
@@ -65,7 +65,7 @@ class Session {
   void reply(bool ends_line = false) {
     Stopwatch const time(stats_);
     Index const made = conversation_.reply(length_, [](std::string_view text) {
-      Interruption::check();
+      models::Interruption::check();
       if (!text.empty()) print(text);
     });
     if (ends_line || (conversation_.text().is_ids() && made > 0)) print("\n");
@@ -75,7 +75,7 @@ class Session {
   /// Takes lines as prompts and commands until they end. What is wrong with a line is said, and the next one taken.
   void interact(std::istream& lines, bool prompt_sign) {
     for (std::string line; sign(prompt_sign), read_line(lines, line);) {
-      Interruption::check();
+      models::Interruption::check();
       if (line.starts_with("//"))
         turn(std::string_view(line).substr(1));
       else if (line.starts_with('/'))
@@ -84,7 +84,7 @@ class Session {
         turn(line);
     }
     if (prompt_sign) std::cerr << '\n';
-    Interruption::check();
+    models::Interruption::check();
   }
 
  private:
@@ -104,7 +104,7 @@ class Session {
   }
 
   void save(std::string const& file) {
-    inputs_.check_target(file);
+    inputs_.check_target(file, "to save the context in");
     conversation_.save(file);
   }
 
@@ -126,7 +126,7 @@ class Session {
   }
 
   models::Conversation& conversation_;
-  Inputs const& inputs_;
+  models::Inputs const& inputs_;
   Index length_;
   bool stats_;
 };

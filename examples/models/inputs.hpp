@@ -9,7 +9,7 @@
 
 #include "aviary/io/message.hpp"
 
-namespace generate {
+namespace models {
 inline namespace AVIARY_ISA {
 
 class Inputs {
@@ -18,10 +18,11 @@ class Inputs {
   void add(std::string what, std::filesystem::path path) { files_.emplace_back(std::move(what), std::move(path)); }
 
   /// Throws std::runtime_error if the target is one of them, under whatever name: a link, a hard link, another path.
-  void check_target(std::filesystem::path const& target) const {
+  /// @param use  what it is for: "to save the context in"
+  void check_target(std::filesystem::path const& target, std::string const& use) const {
     for (auto const& [what, path] : files_)
       if (std::error_code no_such_file; std::filesystem::equivalent(path, target, no_such_file))
-        throw std::runtime_error(target.string() + ": is " + what + ", expected another file to save the context in");
+        throw std::runtime_error(target.string() + ": is " + what + ", expected another file " + use);
   }
 
  private:
@@ -29,4 +30,4 @@ class Inputs {
 };
 
 }  // namespace AVIARY_ISA
-}  // namespace generate
+}  // namespace models

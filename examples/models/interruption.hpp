@@ -1,5 +1,5 @@
 #pragma once
-/// What ends the program from outside while it still owes somebody a file: Ctrl-C, SIGTERM, a terminal that goes away, a
+/// What ends a program from outside while it still owes somebody a file: Ctrl-C, SIGTERM, a terminal that goes away, a
 /// reader of its text that has seen enough.
 #include <array>
 #include <cerrno>
@@ -9,14 +9,14 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include <fcntl.h>
 #include <unistd.h>
-#define GENERATE_HAS_SIGNALS 1
+#define MODELS_HAS_SIGNALS 1
 #else
-#define GENERATE_HAS_SIGNALS 0
+#define MODELS_HAS_SIGNALS 0
 #endif
 
 #include "aviary/core/namespace.hpp"
 
-namespace generate {
+namespace models {
 inline namespace AVIARY_ISA {
 
 /// Thrown where the program is to stop at once, keep what it promised, and end as the signal says.
@@ -37,7 +37,7 @@ class Interruption {
     if (received != 0) throw Interrupted{received};
   }
 
-#if GENERATE_HAS_SIGNALS
+#if MODELS_HAS_SIGNALS
   Interruption() {
     received = 0;
     nothing = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -81,4 +81,4 @@ class Interruption {
 };
 
 }  // namespace AVIARY_ISA
-}  // namespace generate
+}  // namespace models
