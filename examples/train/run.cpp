@@ -1,0 +1,486 @@
+/// What train does once its command line is text.
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/resource.h>
+#endif
+
+#include "aviary/io/checkpoint_file.hpp"
+#include "aviary/io/mapped_file.hpp"
+#include "aviary/io/output_file.hpp"
+#include "aviary/training/schedule.hpp"
+#include "models/initial_state.hpp"
+#include "models/inputs.hpp"
+#include "models/interruption.hpp"
+#include "models/names.hpp"
+#include "models/new_model.hpp"
+#include "models/text.hpp"
+#include "models/timing.hpp"
+#include "train/arguments.hpp"
+#include "train/corpus.hpp"
+#include "train/display.hpp"
+#include "train/training_file.hpp"
+
+namespace train {
+namespace {
+
+using Carried = std::unique_ptr<models::Carried<float>>;
+
+/// Refuses to write over what is read, and finds out whether the files can be written: better before all the work.
+void check_targets(Request const& r) {
+  models::Inputs inputs;
+  if (r.model)
+    for (auto const& file : aviary::checkpoint_files(*r.model)) inputs.add("the file of --model", file);
+  if (r.vocab) inputs.add("the file of --vocab", *r.vocab);
+  for (auto const& file : r.data) inputs.add("the file of --data", file);
+  if (r.held_out_data) inputs.add("the file of --held-out-data", *r.held_out_data);
+  auto const check = [&](std::filesystem::path const& target, char const* use) {
+    inputs.check_target(target, use);
+    aviary::OutputFile const writable(target);
+    inputs.add("the file of --out", target);
+  };
+  check(r.out, "to write");
+  check(r.training_file(), "to go on from");
+  if (r.metrics) check(*r.metrics, "for metrics");
+  if (!r.resume && std::filesystem::exists(r.training_file()))
+    throw std::runtime_error(r.training_file().string() +
+                             ": is there already: expected --resume to go on from it, another --out, or no such file");
+}
+
+/// The text of a file as documents: what is learned, and what is held out of it.
+class Texts {
+ public:
+  Corpus learned, held_out;
+
+  Texts(Request const& r, models::Text& text) {
+    if (text.is_ids())
+      throw UsageError("--vocab: expected a vocabulary, as the model has " + std::to_string(text.vocab_size()) +
+                       " tokens and not 256 bytes, found none");
+    for (auto const& path : r.data) add(path, text, r.held_out, r.context);
+    if (r.held_out_data) add(*r.held_out_data, text, 1, 1);
+  }
+
+ private:
+  void add(std::filesystem::path const& path, models::Text& text, double share, Index least) {
+    aviary::MappedFile const file(path);
+    std::vector<TokenId> tokens;
+    try {
+      tokens = text.tokens(file.text());
+    } catch (std::invalid_argument const& error) {
+      throw std::runtime_error(path.string() + ": " + error.what());
+    }
+    auto const size = static_cast<double>(tokens.size());
+    auto const cut = static_cast<std::size_t>(size - size * share);
+    take(path, text, std::span(tokens).first(cut), learned, share < 1 ? least : -1, "to learn from");
+    take(path, text, std::span(tokens).subspan(cut), held_out, share > 0 ? 1 : -1, "to measure");
+  }
+  /// Takes a document of more than `least` tokens; none, if that is -1.
+  static void take(std::filesystem::path const& path, models::Text& text, std::span<TokenId const> tokens, Corpus& to,
+                   Index least, char const* use) {
+    if (least < 0) return;
+    if (static_cast<Index>(tokens.size()) <= least)
+      throw std::runtime_error(path.string() + ": expected more than " + std::to_string(least) + " tokens " + use +
+                               ", found " + std::to_string(tokens.size()));
+    Index bytes = 0;
+    for (TokenId const id : tokens) bytes += static_cast<Index>(text(id, false).size());
+    to.add(tokens, bytes);
+  }
+};
+
+models::LoadOptions load_options(Request const& r) {
+  models::LoadOptions options;
+  options.group_norm_eps = r.group_norm_eps;
+  return options;
+}
+
+/// A checkpoint to begin with, if there is one, and what its tokens stand for.
+struct Beginning {
+  std::optional<aviary::TensorFile> file;
+  std::optional<aviary::Vocabulary> words;
+};
+Beginning beginning_of(Request const& r) {
+  Beginning found;
+  if (r.model) {
+    found.file = models::open_model(*r.model);
+    found.file->verify();
+    if (r.learns == Learns::states) found.file = models::with_zero_states(std::move(*found.file));
+    found.words = found.file->vocabulary();
+  }
+  if (r.vocab) found.words = aviary::Vocabulary::read_world(*r.vocab);
+  return found;
+}
+
+models::Text text_of(Request const& r, Beginning const& b) {
+  Index const vocab_size = b.file    ? b.file->tensor("emb.weight", {aviary::dynamic, aviary::dynamic}).shape[0]
+                           : b.words ? b.words->size()
+                                     : 256;
+  try {
+    return models::Text(vocab_size, b.words);
+  } catch (std::invalid_argument const& error) {
+    throw std::runtime_error((r.vocab ? *r.vocab : *r.model).string() + ": " + error.what());
+  }
+}
+
+Weights weights_of(Request const& r, Beginning const& b, Index vocab_size) {
+  if (b.file)
+    return models::read_weights<float>(
+        *b.file,
+        [&](std::string_view name) {
+          switch (r.learns) {
+            case Learns::states:
+              return models::is_initial_state(name);
+            case Learns::low_rank:
+              return is_block_matrix(name, b.file->tensor(name).shape);
+            case Learns::weights:
+              break;
+          }
+          return true;
+        },
+        load_options(r));
+  try {
+    return models::new_weights<float>({.generation = r.generation,
+                                       .layers = r.layers,
+                                       .channels = r.channels,
+                                       .vocab = vocab_size,
+                                       .head_size = r.head_size},
+                                      r.seed);
+  } catch (std::invalid_argument const& error) {
+    throw UsageError("--new: " + std::string(error.what()));
+  }
+}
+
+/// Where the time goes beside the learner's parts.
+struct Seconds {
+  double all = 0, optimizer = 0, evaluation = 0, saving = 0;
+};
+using Clock = std::chrono::steady_clock;
+double since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+class Run {
+ public:
+  explicit Run(Request const& r) : Run(r, beginning_of(r)) {}
+
+  /// Throws models::Interrupted after all is saved, and std::runtime_error for a loss that is not finite.
+  void operator()() {
+    introduce();
+    {
+      models::Interruption const waits;
+      std::optional<Metrics> metrics;
+      if (r_.metrics) metrics.emplace(*r_.metrics, step_);
+      began_ = Clock::now();
+      Index const first = step_;
+      try {
+        while (step_ < r_.steps && !is_late()) {
+          StepReport report = make_step();
+          bool const is_last = step_ == r_.steps || is_late();
+          if (texts_.held_out.size() > 0 && (is_last || (r_.evaluate_every > 0 && step_ % r_.evaluate_every == 0)))
+            report.held_out = evaluate();
+          show(report, first);
+          if (metrics) metrics->add(report);
+          if (step_ % r_.save_every == 0) save();
+          models::Interruption::check();
+        }
+      } catch (models::Interrupted const&) {
+        save();
+        throw;
+      }
+      save();
+      seconds_.all = since(began_);
+      if (r_.stats) show_stats();
+      models::Interruption::check();
+    }
+  }
+
+ private:
+  Run(Request const& r, Beginning beginning) : Run(r, beginning, text_of(r, beginning)) {}
+  Run(Request const& r, Beginning const& beginning, models::Text text)
+      : r_(r),
+        texts_(r, text),
+        weights_(weights_of(r, beginning, text.vocab_size())),
+        generation_(models::generation_of(weights_.file())),
+        setup_(make_setup()) {
+    if (r.learns == Learns::low_rank) additions_.emplace(weights_, r.rank, r.alpha, r.seed);
+    optimizer_.emplace(
+        additions_ ? additions_->learned() : learned(weights_),
+        aviary::AdamW{.beta1 = r.beta1,
+                      .beta2 = r.beta2,
+                      .epsilon = generation_ == models::Generation::rwkv7 ? 1e-18 : 1e-8},  // as published
+        r.weight_decay);
+    learner_ = models::make_learner(weights_, {.tokens = r.batch * (r.context / r.stretches),
+                                               .sequences = r.batch,
+                                               .parts = r.parts,
+                                               .threads = r.threads,
+                                               .load = load_options(r)});
+    if (r.carry) streams_.emplace(texts_.learned, r.batch), states_ = learner_->make_states(r.batch);
+    if (!r.resume) return;
+    Progress progress = this->progress();
+    load(r.training_file(), setup_, progress);
+    step_ = saved_ = progress.step;
+    if (additions_) additions_->push(r.threads);
+    learner_->refresh();
+  }
+
+  Setup make_setup() const {
+    static constexpr std::array names{"all weights", "states", "additions of rank "};
+    Setup setup{
+        {"--batch", std::to_string(r_.batch)},
+        {"--context", std::to_string(r_.context)},
+        {"--accumulate", std::to_string(r_.accumulate)},
+        {"--stretches", std::to_string(r_.stretches)},
+        {"--parts", std::to_string(r_.parts)},
+        {"--seed", std::to_string(r_.seed)},
+        {"--carry or not:", r_.carry ? "carry" : "not"},
+        {"what learns:", names[static_cast<std::size_t>(r_.learns)] + (r_.rank > 0 ? std::to_string(r_.rank) : "")},
+        {"the generation", std::string(name_of(generation_))},
+        {"the text with fingerprint", fingerprint_of(texts_.learned.tokens())}};
+    if (r_.learns != Learns::weights) setup["frozen weights with fingerprint"] = fingerprint_of_frozen(weights_);
+    if (r_.rank > 0) setup["--alpha"] = formatted("%.17g", r_.alpha);
+    return setup;
+  }
+  Progress progress() {
+    return {.step = step_,
+            .optimizer = &*optimizer_,
+            .states = states_.get(),
+            .places = streams_ ? streams_->places() : std::span<std::int64_t>{}};
+  }
+
+  void introduce() const {
+    display_line(formatted("%s, %td weights, of which %td learn; %td tokens of text, %td bytes%s",
+                           std::string(name_of(generation_)).c_str(), weights_.size(), count_learning(),
+                           texts_.learned.size(), texts_.learned.bytes(),
+                           step_ > 0 ? (", from step " + std::to_string(step_) + " on").c_str() : ""));
+  }
+  static void display_line(std::string const& text) { std::cerr << text << std::endl; }
+  Index count_learning() const {
+    Index count = 0;
+    for (Learned const& l : optimizer_->arrays()) count += l.values.size();
+    return count;
+  }
+  bool is_late() const { return r_.minutes && since(began_) >= 60 * *r_.minutes; }
+
+  Sequences next_sequences(Index batch) {
+    if (streams_) return streams_->next(r_.context, [&](Index stream) { states_->reset(stream); });
+    return windows(texts_.learned, r_.seed, r_.accumulate * step_ + batch, r_.batch, r_.context);
+  }
+
+  /// What sequences add to the gradients, stretch by stretch, the last first.
+  aviary::Loss learn(Sequences const& sequences) {
+    Index const length = r_.context / r_.stretches;
+    if (r_.stretches == 1) return learner_->learn({.batch = packed_.of(sequences, 0, length), .states = states_.get()});
+    Carried states = states_ ? states_->copy() : learner_->make_states(r_.batch);
+    Carried const gradients = learner_->make_state_gradients(r_.batch);
+    std::vector<Carried> before;
+    for (Index i = 0; i < r_.stretches; ++i) {
+      before.push_back(states->copy());
+      if (i + 1 == r_.stretches) break;
+      models::Batch const batch = packed_.of(sequences, i * length, length);
+      if (!batch.tokens.empty()) learner_->evaluate({.batch = batch, .states = states.get()});
+    }
+    aviary::Loss loss;
+    for (Index i = r_.stretches; i-- > 0;) {
+      models::Batch const batch = packed_.of(sequences, i * length, length);
+      if (batch.tokens.empty()) continue;
+      add(loss, learner_->learn(
+                    {.batch = batch, .states = before[aviary::to_size(i)].get(), .state_gradients = gradients.get()}));
+    }
+    if (states_) states_ = std::move(before.back());
+    return loss;
+  }
+  static void add(aviary::Loss& loss, aviary::Loss const& more) { loss.sum += more.sum, loss.tokens += more.tokens; }
+
+  StepReport make_step() {
+    auto const begin = Clock::now();
+    weights_.clear_gradients();
+    aviary::Loss loss;
+    for (Index batch = 0; batch < r_.accumulate; ++batch) add(loss, learn(next_sequences(batch)));
+    double const rate = schedule_(step_);
+    aviary::Update update{};
+    seconds_.optimizer += models::seconds([&] {
+      if (additions_) additions_->pull(r_.threads);
+      update = optimizer_->update({.step = step_ + 1,
+                                   .learning_rate = rate,
+                                   .loss = loss.sum,
+                                   .gradient_scale = 1 / static_cast<double>(std::max(loss.tokens, Index{1})),
+                                   .largest_norm = r_.clip},
+                                  r_.threads);
+      if (update && additions_) additions_->push(r_.threads);
+    });
+    if (!update) throw std::runtime_error(not_finite(update, loss.mean()));
+    ++step_;
+    learner_->refresh();
+    tokens_ += loss.tokens;
+    double const seconds = since(begin);
+    return {.step = step_,
+            .loss = loss.mean(),
+            .bits_per_byte = texts_.learned.bits_per_byte(loss.mean()),
+            .rate = rate,
+            .norm = update.norm,
+            .seconds = seconds,
+            .tokens_per_second = static_cast<double>(loss.tokens) / std::max(seconds, 1e-9)};
+  }
+  std::string not_finite(aviary::Update const& update, double loss) const {
+    bool const is_loss = update.outcome == aviary::Update::Outcome::loss_not_finite;
+    return "step " + std::to_string(step_ + 1) + ": " +
+           (is_loss ? formatted("the loss is %g", loss) : formatted("the norm of the gradients is %g", update.norm)) +
+           ", not a finite number; " +
+           (saved_ > 0 ? "the last good checkpoint is that of step " + std::to_string(saved_) + ", " +
+                             r_.training_file().string()
+                       : std::string("nothing was saved before"));
+  }
+
+  /// Bits per byte of the text that is held out: of each document in as many pieces as a batch has sequences.
+  double evaluate() {
+    auto const begin = Clock::now();
+    auto const before = learner_->times();
+    Index const length = r_.context / r_.stretches;
+    bool const remembers = r_.carry || r_.stretches > 1;
+    aviary::Loss loss;
+    for (Index d = 0; d < texts_.held_out.documents(); ++d) {
+      auto const document = texts_.held_out.document(d);
+      Index const inputs = static_cast<Index>(document.size()) - 1;
+      Sequences pieces;
+      Index longest = 0;
+      for (Index b = 0; b < r_.batch; ++b) {
+        Index const from = inputs * b / r_.batch, to = inputs * (b + 1) / r_.batch;
+        pieces.push_back(document.subspan(aviary::to_size(from), aviary::to_size(to - from + 1)));
+        longest = std::max(longest, to - from);
+      }
+      Carried states;
+      for (Index at = 0; at < longest; at += length) {
+        if (remembers && (states == nullptr || (!r_.carry && at % r_.context == 0)))
+          states = learner_->make_states(r_.batch);
+        add(loss, learner_->evaluate({.batch = packed_.of(pieces, at, length), .states = states.get()}));
+        models::Interruption::check();
+      }
+    }
+    auto const after = learner_->times();
+    evaluated_.embedding += after.embedding - before.embedding;
+    evaluated_.forward += after.forward - before.forward;
+    evaluated_.head += after.head - before.head;
+    seconds_.evaluation += since(begin);
+    return texts_.held_out.bits_per_byte(loss.mean());
+  }
+
+  void show(StepReport const& report, Index first) {
+    double const elapsed = since(began_);
+    double left = elapsed / static_cast<double>(step_ - first) * static_cast<double>(r_.steps - step_);
+    if (r_.minutes) left = std::min(left, std::max(60 * *r_.minutes - elapsed, 0.0));
+    display_.step(report, left);
+    if (report.held_out)
+      display_.line(formatted("step %td: %.4f bits/byte of %td bytes held out", report.step, *report.held_out,
+                              texts_.held_out.bytes()));
+  }
+
+  /// First what a run goes on from, then what it makes: of the two the first is right if they differ.
+  void save() {
+    seconds_.saving += models::seconds([&] {
+      if (saved_ != step_) train::save(r_.training_file(), setup_, progress());
+      saved_ = step_;
+      write_model();
+    });
+  }
+  void write_model() {
+    std::vector<Written> tensors;
+    std::map<std::string, std::string> texts;
+    if (r_.learns == Learns::weights || r_.merge) {
+      for (Weights::Entry const& e : weights_.entries()) tensors.push_back({e.name, e.shape, e.values});
+    } else {
+      for (Learned const& l : optimizer_->arrays()) tensors.push_back({l.name, l.shape, l.values});
+      if (r_.rank > 0) texts = {{"rank", std::to_string(r_.rank)}, {"alpha", formatted("%g", r_.alpha)}};
+    }
+    write_tensors(r_.out, tensors, r_.format, texts);
+  }
+
+  /// Two operations a token for each number of a matrix, the embedding aside; two more for the gradients of what it multiplies,
+  /// and two for those of itself where they are wanted. Recurrences, norms and the second forward pass are not counted.
+  double operations_per_token() const {
+    double operations = 0;
+    for (Weights::Entry const& e : weights_.entries())
+      if (e.is_matrix() && e.name != "emb.weight" && !models::is_initial_state(e.name))
+        operations += (e.learns() ? 6. : 4.) * static_cast<double>(e.values.size());
+    return operations;
+  }
+  /// Four bytes for each weight, each gradient, two moments of what learns, and each token of text; additions, and what the
+  /// learner says that it keeps; states that are carried, once for each stretch and once more.
+  double bytes() const {
+    double numbers =
+        static_cast<double>(weights_.size() + weights_.learning() + texts_.learned.size() + texts_.held_out.size());
+    if (r_.carry || r_.stretches > 1) {
+      double state = 0;
+      learner_->make_states(r_.batch)->for_each(
+          [&](aviary::VecView<float> x) { state += static_cast<double>(x.size()); });
+      numbers += state * static_cast<double>((r_.carry ? 1 : 0) + (r_.stretches > 1 ? r_.stretches + 2 : 0));
+    }
+    return 4 * numbers +
+           static_cast<double>(optimizer_->bytes() + learner_->bytes() + (additions_ ? additions_->bytes() : 0));
+  }
+  static double peak_bytes() {
+#if defined(__unix__) || defined(__APPLE__)
+    struct rusage usage = {};
+    ::getrusage(RUSAGE_SELF, &usage);
+#if defined(__APPLE__)
+    return static_cast<double>(usage.ru_maxrss);
+#else
+    return 1024 * static_cast<double>(usage.ru_maxrss);
+#endif
+#else
+    return 0;
+#endif
+  }
+
+  void show_stats() {
+    auto const t = learner_->times();
+    double const learning = seconds_.all - seconds_.evaluation - seconds_.saving;
+    std::array const parts{std::pair{"embedding", t.embedding - evaluated_.embedding},
+                           std::pair{"forward", t.forward - evaluated_.forward},
+                           std::pair{"head", t.head - evaluated_.head},
+                           std::pair{"backward", t.backward},
+                           std::pair{"sums", t.sums},
+                           std::pair{"optimizer", seconds_.optimizer},
+                           std::pair{"refresh", t.refresh}};
+    std::string text = formatted("learned: %td tokens, %.4g s, %.4g tokens/s, %.4g GFLOP/s\n", tokens_, learning,
+                                 static_cast<double>(tokens_) / learning,
+                                 1e-9 * operations_per_token() * static_cast<double>(tokens_) / learning);
+    text += "shares:";
+    for (auto const& [name, seconds] : parts) text += formatted(" %s %.1f%%", name, 100 * seconds / learning);
+    text += formatted("\nbesides: evaluation %.4g s, saving %.4g s\n", seconds_.evaluation, seconds_.saving);
+    constexpr double mebi = 1 << 20;
+    text += formatted("memory: %.4g MiB by the formula, %.4g MiB at most", bytes() / mebi, peak_bytes() / mebi);
+    display_.line(text);
+  }
+
+  Request const& r_;
+  Texts texts_;
+  Weights weights_;
+  models::Generation generation_;
+  Setup setup_;
+  std::optional<Additions> additions_;
+  std::optional<Optimizer> optimizer_;
+  std::unique_ptr<models::Learner<float>> learner_;
+  std::optional<Streams> streams_;
+  Carried states_;  // of streams
+  Packed packed_;
+  aviary::Schedule schedule_{
+      .peak = r_.rate, .steps = r_.steps, .floor = r_.final_rate, .warm_up = std::min(r_.warm_up, r_.steps)};
+  Index step_ = 0, saved_ = 0, tokens_ = 0;
+  Clock::time_point began_;
+  Display display_{r_.steps};
+  Seconds seconds_;
+  models::LearningTimes evaluated_;
+};
+
+}  // namespace
+
+void run(Request const& request) {
+  check_targets(request);
+  Run{request}();
+}
+
+}  // namespace train
