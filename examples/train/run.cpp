@@ -170,32 +170,30 @@ class Run {
   /// Throws models::Interrupted after all is saved, and std::runtime_error for a loss that is not finite.
   void operator()() {
     introduce();
-    {
-      models::Interruption const waits;
-      std::optional<Metrics> metrics;
-      if (r_.metrics) metrics.emplace(*r_.metrics, step_);
-      began_ = Clock::now();
-      Index const first = step_;
-      try {
-        while (step_ < r_.steps && !is_late()) {
-          StepReport report = make_step();
-          bool const is_last = step_ == r_.steps || is_late();
-          if (texts_.held_out.size() > 0 && (is_last || (r_.evaluate_every > 0 && step_ % r_.evaluate_every == 0)))
-            report.held_out = evaluate();
-          show(report, first);
-          if (metrics) metrics->add(report);
-          if (step_ % r_.save_every == 0) save();
-          models::Interruption::check();
-        }
-      } catch (models::Interrupted const&) {
-        save();
-        throw;
+    models::Interruption const waits;
+    std::optional<Metrics> metrics;
+    if (r_.metrics) metrics.emplace(*r_.metrics, step_);
+    began_ = Clock::now();
+    Index const first = step_;
+    try {
+      for (bool is_last = step_ >= r_.steps; !is_last;) {
+        StepReport report = make_step();
+        is_last = step_ == r_.steps || is_late();
+        if (texts_.held_out.size() > 0 && (is_last || (r_.evaluate_every > 0 && step_ % r_.evaluate_every == 0)))
+          report.held_out = evaluate();
+        show(report, first);
+        if (metrics) metrics->add(report);
+        if (step_ % r_.save_every == 0) save();
+        models::Interruption::check();
       }
+    } catch (models::Interrupted const&) {
       save();
-      seconds_.all = since(began_);
-      if (r_.stats) show_stats();
-      models::Interruption::check();
+      throw;
     }
+    save();
+    seconds_.all = since(began_);
+    if (r_.stats) show_stats();
+    models::Interruption::check();
   }
 
  private:
@@ -357,7 +355,6 @@ class Run {
         if (remembers && (states == nullptr || (!r_.carry && at % r_.context == 0)))
           states = learner_->make_states(r_.batch);
         add(loss, learner_->evaluate({.batch = packed_.of(pieces, at, length), .states = states.get()}));
-        models::Interruption::check();
       }
     }
     auto const after = learner_->times();
