@@ -216,7 +216,7 @@ TEST_CASE("generate: help says what it does") {
         "--temperature", "--top-p",          "--top-k",       "--presence",    "--frequency",  "--penalty-decay",
         "--seed",        "--stop",           "--stop-text",   "--interactive", "--load-state", "--save-state",
         "--logits",      "--group-norm-eps", "--weights",     "--threads",     "--stats",      "/reset",
-        "--cache",       "--keep-keys",      "--rotary-base", "/save FILE",    "/load FILE"})
+        "--cache",       "--keep-keys",      "--rotary-base", "/save FILE",    "/load FILE",   "--initial-state"})
     CHECK(run.out.find(option) != std::string::npos);
 }
 
@@ -678,6 +678,44 @@ TEST_CASE("generate: a saved state goes on as if nothing had happened") {
             .out == "");
   CHECK(max_error(numbers_in(generate(greedy + Arguments{"--load-state", state, "--logits"}).out),
                   numbers_in(generate(greedy + Arguments{"--prompt", "Hello!", "--logits"}).out)) <= 2e-5);
+}
+
+TEST_CASE("generate: first states of another file are as if the model had them") {
+  TemporaryFolder const folder;
+  auto const weights = byte_model();
+  CheckpointCase states;
+  auto whole = weights;
+  for (Index const layer : {0, 1}) {
+    std::vector<float> numbers(64 * 64);
+    for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = 1e-3f * static_cast<float>(i % 97);
+    std::string const name = "blocks." + std::to_string(layer) + ".att.time_state";
+    states.add(name, {1, 64, 64}, numbers);
+    whole.add(name, {1, 64, 64}, numbers);
+  }
+  std::string const model = weights.write(folder / "m.safetensors").string(),
+                    file = states.write(folder / "s.safetensors").string();
+  auto const logits = [](Arguments const& arguments) {
+    Finished const run = generate(arguments + Arguments{"--prompt", "Hi", "--logits"});
+    CHECK(run.status == 0);
+    CHECK(run.err == "");
+    return run.out;
+  };
+  std::string const with = logits({"--model", model, "--initial-state", file});
+  CHECK(with == logits({"--model", whole.write(folder / "w.safetensors").string()}));
+  CHECK(with == logits({"--model", folder / "w.safetensors", "--initial-state", file}));
+  CHECK(with != logits({"--model", model}));
+
+  auto const check = [&](CheckpointCase const& other, std::string const& message) {
+    std::string const path = other.write(folder / "o.safetensors").string();
+    check_failure({"--model", model, "--initial-state", path}, 1, path + ": " + message);
+  };
+  check(weights, "tensor 'blocks.0.att.a0': expected blocks.i.att.time_state alone, which --state trains");
+  auto further = states;
+  further.add("blocks.2.att.time_state", {1, 64, 64}, std::vector<float>(64 * 64));
+  check(further, "tensor 'blocks.2.att.time_state': the model has no such layer");
+  auto smaller = states;
+  smaller.add("blocks.0.att.time_state", {1, 32, 32}, std::vector<float>(32 * 32));
+  check(smaller, "tensor 'blocks.0.att.time_state': expected shape [1, 64, 64], found [1, 32, 32]");
 }
 
 TEST_CASE("generate: states that do not fit are status 1") {
