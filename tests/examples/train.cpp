@@ -27,7 +27,6 @@ Arguments operator+(Arguments a, Arguments const& b) {
   return a;
 }
 
-/// One thread, so that a test does the same everywhere, unless the arguments say otherwise.
 Finished train(Arguments const& arguments) { return test::run_program("train", arguments); }
 
 std::string repeated(std::string const& words, int times) {
@@ -43,12 +42,19 @@ struct Case {
   std::string other = folder.file("other.txt", repeated("PACK MY BOX WITH FIVE DOZEN JUGS! ", 20)).string();
 
   std::string path(std::string const& name) const { return (folder / name).string(); }
-  Arguments learn(Arguments const& more, std::string const& out) const {
-    return Arguments{"--data", text, "--batch", "2", "--context", "16", "--threads", "1", "--out", path(out)} + more;
+  /// What is not given is small, and uses one thread.
+  Arguments learn(Arguments arguments, std::string const& out) const {
+    for (auto const& [option, value] : {std::pair<std::string, std::string>{"--data", text},
+                                        {"--batch", "2"},
+                                        {"--context", "16"},
+                                        {"--rate", "1e-2"},
+                                        {"--threads", "1"},
+                                        {"--out", path(out)}})
+      if (std::ranges::find(arguments, option) == arguments.end()) arguments = arguments + Arguments{option, value};
+    return arguments;
   }
-  Arguments make(std::string const& out, Arguments const& more = {}) const {
-    return learn({"--new", "7", "--layers", "1", "--channels", "32", "--head-size", "16", "--rate", "1e-2"}, out) +
-           more;
+  Arguments make(std::string const& out, Arguments const& more = {}, std::string const& channels = "32") const {
+    return learn(more + Arguments{"--new", "7", "--layers", "1", "--channels", channels, "--head-size", "16"}, out);
   }
 };
 
@@ -174,8 +180,8 @@ TEST_CASE("train: every generation learns, in either format, and generate reads 
     std::string const name = generation + ".safetensors", metrics = c.path(generation + ".jsonl");
     Arguments const sizes{"--new",      generation, "--layers",    generation == "goldfinch" ? "3" : "2",
                           "--channels", "32",       "--head-size", "16"};
-    Finished const run = train(
-        c.learn(sizes + Arguments{"--steps", "12", "--rate", "1e-2", "--format", "bf16", "--metrics", metrics}, name));
+    Finished const run =
+        train(c.learn(sizes + Arguments{"--steps", "12", "--format", "bf16", "--metrics", metrics}, name));
     CHECK(run.status == 0);
     auto const losses = numbers_called("loss", metrics);
     REQUIRE(losses.size() == 12);
@@ -252,9 +258,7 @@ TEST_CASE("train: a full disk is one line, and what was saved stays") {
 TEST_CASE("train: texts that cannot be learned are status 1") {
   Case const c;
   auto const check = [&](std::string const& text, std::string const& message) {
-    Arguments arguments = c.make("m.safetensors");
-    arguments[1] = text;
-    check_failure(arguments, 1, text + ": " + message);
+    check_failure(c.make("m.safetensors", {"--data", text}), 1, text + ": " + message);
   };
   check(c.path("none.txt"), "cannot open: No such file or directory");
   check(c.folder.path().string(), "is a directory");
@@ -272,9 +276,9 @@ TEST_CASE("train: a vocabulary makes a model of its size") {
   Case const c;
   std::string const vocab = c.folder.file("vocab.txt", "1 'ab' 2\n2 'a' 1\n3 'b' 1\n").string(),
                     text = c.folder.file("ab.txt", repeated("abb", 100)).string();
-  Arguments arguments = c.make("m.safetensors", {"--vocab", vocab, "--steps", "3", "--metrics", c.path("m.jsonl")});
-  arguments[1] = text;
-  CHECK(train(arguments).status == 0);
+  CHECK(
+      train(c.make("m.safetensors", {"--data", text, "--vocab", vocab, "--steps", "3", "--metrics", c.path("m.jsonl")}))
+          .status == 0);
   CHECK(SafeTensors(c.path("m.safetensors")).tensor("emb.weight").shape[0] == 4);
   // Two tokens for three bytes.
   auto const losses = numbers_called("loss", c.path("m.jsonl")),
@@ -309,9 +313,7 @@ TEST_CASE("train: it goes on only with the run that was saved") {
     check_failure(arguments + Arguments{"--resume"}, 1, training + ": " + message);
     CHECK((content_of(training) == before));
   };
-  Arguments wider = c.make("m.safetensors");
-  *(std::ranges::find(wider, "--channels") + 1) = "64";
-  Finished const run = train(wider + Arguments{"--resume"});
+  Finished const run = train(c.make("m.safetensors", {"--resume"}, "64"));
   CHECK(run.status == 1);
   CHECK(run.err.starts_with("train: " + training + ": tensor 'blocks.0.att."));
   CHECK(run.err.find(": expected shape [") != std::string::npos);
@@ -359,10 +361,9 @@ TEST_CASE("train: initial states alone lower the loss on another text, and gener
   Case const c;
   std::string const model = c.path("m.safetensors"), state = c.path("s.safetensors"), metrics = c.path("s.jsonl");
   REQUIRE(train(c.make("m.safetensors", {"--steps", "60"})).status == 0);
-  Arguments arguments =
-      c.learn({"--model", model, "--state", "--rate", "0.3", "--warm-up", "0", "--steps", "40", "--metrics", metrics},
-              "s.safetensors");
-  arguments[1] = c.other;
+  Arguments const arguments = c.learn({"--data", c.other, "--model", model, "--state", "--rate", "0.3", "--warm-up",
+                                       "0", "--steps", "40", "--metrics", metrics},
+                                      "s.safetensors");
   CHECK(train(arguments).status == 0);
   auto const losses = numbers_called("loss", metrics);
   REQUIRE(losses.size() == 40);
@@ -384,10 +385,9 @@ TEST_CASE("train: low-rank additions, alone or in the matrices") {
   Case const c;
   std::string const model = c.path("m.safetensors"), metrics = c.path("l.jsonl");
   REQUIRE(train(c.make("m.safetensors", {"--steps", "60"})).status == 0);
-  Arguments arguments = c.learn(
-      {"--model", model, "--low-rank", "2", "--alpha", "4", "--rate", "1e-2", "--steps", "40", "--metrics", metrics},
+  Arguments const arguments = c.learn(
+      {"--data", c.other, "--model", model, "--low-rank", "2", "--alpha", "4", "--steps", "40", "--metrics", metrics},
       "l.safetensors");
-  arguments[1] = c.other;
   CHECK(train(arguments).status == 0);
   auto const losses = numbers_called("loss", metrics);
   REQUIRE(losses.size() == 40);
