@@ -46,13 +46,13 @@ class Display {
   explicit Display(Index steps) : steps_(steps) {}
   Display(Display const&) = delete;
   Display& operator=(Display const&) = delete;
-  ~Display() { clear(); }
+  ~Display() { end_line(); }
 
-  /// Shows a step: the first, the last, and those between as time allows.
-  void step(StepReport const& report, double seconds_left) {
+  /// Shows a step if that is wanted, or it is the first, or time allows.
+  void step(StepReport const& report, double seconds_left, bool wanted) {
     auto const now = Clock::now();
     std::chrono::milliseconds const pause(is_terminal_ ? 100 : 10000);
-    if (is_first_ || report.step == steps_ || now - shown_ >= pause) {
+    if (wanted || is_first_ || now - shown_ >= pause) {
       is_first_ = false, shown_ = now;
       std::string const text =
           formatted("step %td/%td  loss %.4f  %.4f bits/byte  %.0f tokens/s  %s left", report.step, steps_, report.loss,
@@ -62,7 +62,7 @@ class Display {
   }
   /// Prints a line of its own.
   void line(std::string const& text) {
-    clear();
+    end_line();
     std::cerr << text << std::endl;
   }
 
@@ -74,8 +74,9 @@ class Display {
     std::cerr << '\r' << text << blanks << std::flush;
     width_ = text.size();
   }
-  void clear() {
-    if (width_ > 0) std::cerr << '\r' << std::string(width_, ' ') << '\r' << std::flush;
+  /// What is on the line stays there.
+  void end_line() {
+    if (width_ > 0) std::cerr << std::endl;
     width_ = 0;
   }
 

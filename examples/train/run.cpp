@@ -181,7 +181,7 @@ class Run {
         is_last = step_ == r_.steps || is_late();
         if (texts_.held_out.size() > 0 && (is_last || (r_.evaluate_every > 0 && step_ % r_.evaluate_every == 0)))
           report.held_out = evaluate();
-        show(report, first);
+        show(report, first, is_last);
         if (metrics) metrics->add(report);
         if (step_ % r_.save_every == 0) save();
         models::Interruption::check();
@@ -365,11 +365,11 @@ class Run {
     return texts_.held_out.bits_per_byte(loss.mean());
   }
 
-  void show(StepReport const& report, Index first) {
+  void show(StepReport const& report, Index first, bool is_last) {
     double const elapsed = since(began_);
     double left = elapsed / static_cast<double>(step_ - first) * static_cast<double>(r_.steps - step_);
     if (r_.minutes) left = std::min(left, std::max(60 * *r_.minutes - elapsed, 0.0));
-    display_.step(report, left);
+    display_.step(report, left, is_last || report.held_out);
     if (report.held_out)
       display_.line(formatted("step %td: %.4f bits/byte of %td bytes held out", report.step, *report.held_out,
                               texts_.held_out.bytes()));

@@ -12,6 +12,7 @@
 #include "models/threads.hpp"
 #include "support/process.hpp"
 #include "support/temporary_folder.hpp"
+#include "support/terminal.hpp"
 
 using namespace aviary;
 using test::content_of;
@@ -171,6 +172,23 @@ TEST_CASE("train: the loss falls, and what was learned is text") {
   CHECK(held_out[1] < held_out[0]);
   CHECK(test::run_program("generate", {"--model", model, "--prompt", "the q", "--length", "2", "--temperature", "0"})
             .out == "ui");
+}
+
+TEST_CASE("train: progress on a terminal is one line, which ends where something else is said") {
+  Case const c;
+  test::Terminal const terminal;
+  if (!terminal.is_open()) return;
+  Arguments const arguments = c.make("m.safetensors", {"--steps", "4", "--held-out", "0.1", "--evaluate-every", "3"});
+  CHECK(test::run_program("train", arguments, {.err = terminal.path()}).status == 0);
+  std::string const text = terminal.text();
+  std::size_t at = 0;
+  for (char const* piece :
+       {" weights, of which ", "\r\n", "\rstep 1/4  loss ", " bits/byte  ", " tokens/s  ", " left", "\rstep 3/4  loss ",
+        "\r\nstep 3: ", " bits/byte of ", " bytes held out\r\n", "\rstep 4/4  loss ", " 0:00 left", "\r\nstep 4: "}) {
+    CAPTURE(piece);
+    at = text.find(piece, at);
+    REQUIRE(at != std::string::npos);
+  }
 }
 
 TEST_CASE("train: every generation learns, in either format, and generate reads it") {
