@@ -13,7 +13,6 @@
 
 #include "aviary/io/tensor_file.hpp"
 #include "models/any.hpp"
-#include "models/checkpoint.hpp"
 
 namespace models {
 inline namespace AVIARY_ISA {
@@ -50,17 +49,33 @@ inline void expect_states(aviary::TensorFile const& model) {
                       std::string(name_of(generation))));
 }
 
+/// [H, N, N] of a layer with tensors "blocks.3.att.". Throws std::runtime_error for a layer that the model does not have.
+inline std::vector<std::int64_t> state_shape(aviary::TensorFile const& model, std::string const& att) {
+  char const* per_head = "time_decay";
+  for (char const* const name : {"r_k", "time_faaaa"})
+    if (model.contains(att + name)) per_head = name;
+  aviary::Tensor const heads = model.tensor(att + per_head), channels = model.tensor(att + "ln_x.weight");
+  if (heads.shape.empty() || heads.shape[0] < 1 || channels.size() % heads.shape[0] != 0)
+    throw std::runtime_error(heads.message("expected heads that share " + std::to_string(channels.size()) +
+                                           " channels, found shape " + aviary::shape_text(heads.shape)));
+  std::int64_t const size = channels.size() / heads.shape[0];
+  return {heads.shape[0], size, size};
+}
+
 }  // namespace detail
 
 /// The model with the states of another file instead of its own. Throws std::runtime_error for a model that can have none,
 /// and for a file with other tensors, or with states of layers or shapes that the model does not have.
 inline aviary::TensorFile with_initial_states(aviary::TensorFile model, aviary::TensorFile states) {
   detail::expect_states(model);
-  for (std::string_view const name : states.names())
-    if (aviary::Tensor const tensor = states.tensor(name); !is_initial_state(name))
+  for (std::string_view const name : states.names()) {
+    aviary::Tensor const tensor = states.tensor(name);
+    if (!is_initial_state(name))
       throw std::runtime_error(tensor.message("expected blocks.i.att.time_state alone, which --state trains"));
-    else if (!model.contains(std::string(name.substr(0, name.rfind("time_state"))) + "key.weight"))
-      throw std::runtime_error(tensor.message("the model has no such layer"));
+    std::string const att(name.substr(0, name.rfind("time_state")));
+    if (!model.contains(att + "ln_x.weight")) throw std::runtime_error(tensor.message("the model has no such layer"));
+    tensor.expect_shape(detail::state_shape(model, att));
+  }
   return detail::merged(std::move(states), std::move(model));
 }
 
@@ -71,19 +86,13 @@ inline aviary::TensorFile with_zero_states(aviary::TensorFile model) {
   std::deque<std::vector<std::int64_t>> shapes;
   std::vector<std::vector<std::byte>> numbers;
   std::vector<aviary::Tensor> tensors;
-  for (Index layer = 0; layer < count_layers(model); ++layer) {
-    std::string const att = "blocks." + std::to_string(layer) + ".att.";
+  for (std::string_view const norm : model.names()) {
+    if (!norm.ends_with(".att.ln_x.weight")) continue;
+    std::string const att(norm.substr(0, norm.rfind("ln_x")));
     if (model.contains(att + "time_state")) continue;
-    char const* const per_head = model.contains(att + "r_k")          ? "r_k"
-                                 : model.contains(att + "time_faaaa") ? "time_faaaa"
-                                                                      : "time_decay";
-    aviary::Tensor const heads = model.tensor(att + per_head), channels = model.tensor(att + "ln_x.weight");
-    if (heads.shape.empty() || heads.shape[0] < 1 || channels.size() % heads.shape[0] != 0)
-      throw std::runtime_error(heads.message("expected heads that share " + std::to_string(channels.size()) +
-                                             " channels, found shape " + aviary::shape_text(heads.shape)));
-    std::int64_t const size = channels.size() / heads.shape[0];
-    auto const& shape = shapes.emplace_back(std::vector<std::int64_t>{heads.shape[0], size, size});
-    numbers.emplace_back(static_cast<std::size_t>(channels.size() * size) * sizeof(float));
+    auto const& shape = shapes.emplace_back(detail::state_shape(model, att));
+    std::int64_t const size = shape[0] * shape[1] * shape[2];
+    numbers.emplace_back(static_cast<std::size_t>(size) * sizeof(float));
     tensors.push_back({.name = names.emplace_back(att + "time_state"),
                        .dtype = aviary::NumberFormat::f32,
                        .shape = shape,

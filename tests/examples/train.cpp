@@ -196,17 +196,23 @@ TEST_CASE("train: every generation learns, in either format, and generate reads 
   for (std::string const generation : {"4", "5.0", "5.1", "5.2", "6", "7", "goldfinch"}) {
     CAPTURE(generation);
     std::string const name = generation + ".safetensors", metrics = c.path(generation + ".jsonl");
-    Arguments const sizes{"--new",      generation, "--layers",    generation == "goldfinch" ? "3" : "2",
-                          "--channels", "32",       "--head-size", "16"};
+    Arguments const sizes{"--new", generation, "--layers", "2", "--channels", "32", "--head-size", "16"};
     Finished const run =
         train(c.learn(sizes + Arguments{"--steps", "12", "--format", "bf16", "--metrics", metrics}, name));
     CHECK(run.status == 0);
     auto const losses = numbers_called("loss", metrics);
     REQUIRE(losses.size() == 12);
     CHECK(losses.back() < losses.front());
-    logits(c.path(name));
     SafeTensors const file(c.path(name));
     CHECK(file.tensor("head.weight").dtype == NumberFormat::bf16);
+
+    Arguments const taught{"--model", c.path(name), "--steps", "2"};
+    CHECK(train(c.learn(taught + Arguments{"--low-rank", "2", "--merge"}, "l" + name)).status == 0);
+    CHECK(logits(c.path("l" + name)) != logits(c.path(name)));
+    if (generation == "4") continue;
+    CHECK(train(c.learn(taught + Arguments{"--state"}, "s" + name)).status == 0);
+    CHECK(SafeTensors(c.path("s" + name)).size() == 2);
+    CHECK(logits(c.path(name), {"--initial-state", c.path("s" + name)}) != logits(c.path(name)));
   }
 }
 
