@@ -188,10 +188,31 @@ template <class P> class PanelProduct {
   static constexpr Index depth = 512 / static_cast<Index>(sizeof(T));
   static constexpr Index block_rows = (64 + tile_rows - 1) / tile_rows * tile_rows;
 
-  /// Inputs first ... last - 1, whole words.
+  /// Columns of panels that `add` copies at once: 64 KiB.
+  static constexpr Index strip_panels = 4;
+
+  /// Inputs first ... last - 1, whole words. With them sums begin, or they go on from what there is.
   struct Range {
     Index first, last;
+    bool begins;
     Index size() const noexcept { return last - first; }
+  };
+
+  /// Rows that have been copied to lie side by side: number i of row r is numbers[r * row + i * column].
+  template <Index row, Index column> struct Block {
+    T const* numbers;
+    Block from(Index r) const noexcept { return {numbers + r * row}; }
+    AVIARY_INLINE T operator()(int r, Index i) const noexcept { return numbers[r * row + i * column]; }
+  };
+  using Rows = Block<depth, 1>;
+  using Columns = Block<1, block_rows>;
+
+  /// Some rows of a matrix, in panels.
+  struct Strip {
+    using Slice = PanelSlice<T>;
+    static constexpr bool has_scales = false;
+    T const* numbers;
+    Slice slice(Index p, Index) const noexcept { return {numbers + p * depth * panel_outputs, nullptr}; }
   };
 
  public:
@@ -200,28 +221,63 @@ template <class P> class PanelProduct {
   static void run(Panels const& w, MatView<T const> x, MatView<T> y, Index first, Index last) noexcept {
     constexpr Index in_word = Panels::Slice::in_word;
     Index const in = (x.columns() + in_word - 1) / in_word * in_word;
-    if (x.rows() == 1 && in == x.columns()) return one_row<row_panels>(w, x.data(), {0, in}, y, 0, first, last);
+    if (x.rows() == 1 && in == x.columns()) return one_row<row_panels>(w, Rows{x.data()}, {0, in, true}, y, 0, first, last);
     alignas(64) T block[to_size(depth * block_rows)];
     for (Index t = 0; t < x.rows(); t += block_rows)
       for (Index i = 0; i == 0 || i < in; i += depth) {  // without inputs, too, the outputs are 0
-        Range const inputs{i, std::min(i + depth, in)};
+        Range const inputs{i, std::min(i + depth, in), i == 0};
         Index const count = std::min(block_rows, x.rows() - t), given = std::min(inputs.last, x.columns()) - i;
         for (Index at = 0; at < count; ++at) {
           std::copy_n(x[t + at].data() + i, given, block + at * depth);
           std::fill_n(block + at * depth + given, inputs.size() - given, T(0));
         }
-        if (tile_rows == 1 || count == 1)
-          for (Index at = 0; at < count; ++at)
-            one_row<row_panels>(w, block + at * depth, inputs, y, t + at, first, last);
-        else
-          rows_of_block<tile_panels>(w, block, count, inputs, y, t, first, last);
+        all_rows(w, Rows{block}, count, inputs, y, t, first, last);
       }
   }
 
+  /// c += a b, for a (M x L) or, if it is transposed, (L x M), and b (L x N), of which panel(l, n, j, to) writes the numbers in
+  /// rows l ... l + n - 1 and columns j ... j + 31, row after row. Beyond N they are any.
+  ///   Stack: 96 KiB, and what panel() needs.
+  template <bool transposed, class Panel>
+  static void add(MatView<T> c, MatView<T const> a, Panel const& panel) noexcept {
+    using Copied = std::conditional_t<transposed, Columns, Rows>;
+    constexpr Index strip_columns = strip_panels * panel_outputs;
+    alignas(64) T strip[to_size(strip_panels * depth * panel_outputs)];
+    alignas(64) T block[to_size(depth * block_rows)];
+    Index const size = transposed ? a.rows() : a.columns();
+    for (Index j = 0; j < c.columns(); j += strip_columns) {
+      MatView<T> const to(c.data() + j, c.rows(), std::min(strip_columns, c.columns() - j), c.stride());
+      Index const panels = (to.columns() + panel_outputs - 1) / panel_outputs;
+      for (Index l = 0; l < size; l += depth) {
+        Range const range{l, std::min(l + depth, size), false};
+        for (Index p = 0; p < panels; ++p)
+          panel(l, range.size(), j + p * panel_outputs, strip + p * depth * panel_outputs);
+        for (Index i = 0; i < c.rows(); i += block_rows) {
+          Index const count = std::min(block_rows, c.rows() - i);
+          if constexpr (transposed)
+            for (Index at = 0; at < range.size(); ++at) std::copy_n(&a(l + at, i), count, block + at * block_rows);
+          else
+            for (Index at = 0; at < count; ++at) std::copy_n(&a(i + at, l), range.size(), block + at * depth);
+          all_rows(Strip{strip}, Copied{block}, count, range, to, i, 0, panels);
+        }
+      }
+    }
+  }
+
  private:
+  /// Takes the rows of a block through the panels.
+  template <class Panels, class X>
+  static void all_rows(Panels const& w, X const& block, Index count, Range inputs, MatView<T> y, Index t, Index first,
+                       Index last) noexcept {
+    if (tile_rows == 1 || count == 1)
+      for (Index at = 0; at < count; ++at) one_row<row_panels>(w, block.from(at), inputs, y, t + at, first, last);
+    else
+      rows_of_block<tile_panels>(w, block, count, inputs, y, t, first, last);
+  }
+
   /// Takes one row through the panels, N at a time and the rest by fewer.
-  template <int N, class Panels>
-  static void one_row(Panels const& w, T const* x, Range inputs, MatView<T> y, Index t, Index first,
+  template <int N, class Panels, class X>
+  static void one_row(Panels const& w, X const& x, Range inputs, MatView<T> y, Index t, Index first,
                       Index last) noexcept {
     Index p = first;
     for (; p + N <= last; p += N) tile<1, N, Panels::has_scales>(slices<N>(w, p, inputs.first), x, inputs, y, t, p);
@@ -229,15 +285,15 @@ template <class P> class PanelProduct {
   }
 
   /// Takes the rows of a block through the panels, N at a time and the rest one by one.
-  template <int N, class Panels>
-  static void rows_of_block(Panels const& w, T const* block, Index count, Range inputs, MatView<T> y, Index t,
+  template <int N, class Panels, class X>
+  static void rows_of_block(Panels const& w, X const& block, Index count, Range inputs, MatView<T> y, Index t,
                             Index first, Index last) noexcept {
     alignas(64) T numbers[to_size(N)][to_size(depth * panel_outputs)];
     Index p = first;
     for (; p + N <= last; p += N) {
       auto const rows_by = [&](auto const& weights) {
         for_row_tiles<tile_rows>(count, [&]<int R>(Index at) {
-          tile<R, N, Panels::has_scales>(weights, block + at * depth, inputs, y, t + at, p);
+          tile<R, N, Panels::has_scales>(weights, block.from(at), inputs, y, t + at, p);
         });
       };
       auto const stored = slices<N>(w, p, inputs.first);
@@ -278,19 +334,17 @@ template <class P> class PanelProduct {
     return slices;
   }
 
-  /// Computes y(t + r, outputs of panels p ... p + N - 1) over a range of inputs, for R rows of x that lie `depth` apart. A
-  /// range that does not begin with the first input goes on from what is in y. It is not inlined: what a caller keeps in
-  /// registers would leave too few for the sums.
-  template <int R, int N, bool scaled, class S>
-  [[gnu::noinline]] static void tile(std::array<PanelSlice<S>, to_size(N)> const& w, T const* x, Range inputs,
-                                     MatView<T> y, Index t, Index p) noexcept {
+  /// Computes y(t + r, outputs of panels p ... p + N - 1) over a range of inputs, for R rows of x. It is not inlined: what a
+  /// caller keeps in registers would leave too few for the sums.
+  template <int R, int N, bool scaled, class S, class X>
+  [[gnu::noinline]] static void tile(std::array<PanelSlice<S>, to_size(N)> const& w, X x, Range inputs, MatView<T> y,
+                                     Index t, Index p) noexcept {
     constexpr int in_word = PanelSlice<S>::in_word;
     constexpr Index words_per_scale = inputs_per_scale / in_word;
-    auto const a = [x](int r, Index i) AVIARY_INLINE_LAMBDA { return x[r * depth + i]; };
     auto const b = [&w](Index m, int k, int n) AVIARY_INLINE_LAMBDA { return w[to_size(n)].template load<Row>(m, k); };
     Index const words = inputs.size() / in_word;
     ProductTile<Row, R, N> sums;
-    if (inputs.first == 0)
+    if (inputs.begins)
       sums.clear();
     else
       sums.load(y, t, p * panel_outputs);
@@ -298,13 +352,13 @@ template <class P> class PanelProduct {
       for (Index m = 0; m < words; m += words_per_scale) {
         ProductTile<Row, R, N> part;
         part.clear();
-        part.template add_words<in_word>(m, std::min(m + words_per_scale, words), a, b);
+        part.template add_words<in_word>(m, std::min(m + words_per_scale, words), x, b);
         sums.add_scaled(part, [&](int n) AVIARY_INLINE_LAMBDA {
           return simd::load<Row>(w[to_size(n)].scales + m / words_per_scale * panel_outputs);
         });
       }
     } else {
-      sums.template add_words<in_word>(0, words, a, b);
+      sums.template add_words<in_word>(0, words, x, b);
     }
     sums.store(y, t, p * panel_outputs);
   }
