@@ -78,7 +78,7 @@ template <class Q, int R, int N = 1> struct ProductTile {
   AVIARY_HOST_DEVICE AVIARY_INLINE void add_words(Index first, Index last, A const& a, B const& b) noexcept {
     for (Index m = first; m < last; ++m) {
       each<in_word, N>([&](int k, int n) AVIARY_INLINE_LAMBDA {
-        Q const pack = b(m, k, n);
+        Q const pack = L::opaque(b(m, k, n));  // else compilers load it again for each row
         each<1, R>([&](int, int r)
                        AVIARY_INLINE_LAMBDA { sum[n][r] = L::fma(pack, Q(a(r, in_word * m + k)), sum[n][r]); });
       });
@@ -146,12 +146,12 @@ template <class S> struct PanelSlice {
   Word const* words;
   bf16 const* scales;  ///< if any: 32 for every 32 inputs
 
-  /// The weights of input in_word m + k. (S stands for itself where it is no complete type.)
-  template <class Row> AVIARY_INLINE Row load(Index m, int k) const noexcept {
+  /// The weights of input in_word m + k, from output `first` on. (S stands for itself where it is no complete type.)
+  template <class Q> AVIARY_INLINE Q load(Index m, int k, Index first) const noexcept {
     if constexpr (in_word == 1)
-      return simd::load<Row>(words + m * panel_outputs);
+      return simd::load<Q>(words + m * panel_outputs + first);
     else
-      return simd::load_from_words<Row, S>(words + m * panel_outputs, k);
+      return simd::load_from_words<Q, S>(words + m * panel_outputs + first, k);
   }
 };
 
@@ -221,7 +221,8 @@ template <class P> class PanelProduct {
   static void run(Panels const& w, MatView<T const> x, MatView<T> y, Index first, Index last) noexcept {
     constexpr Index in_word = Panels::Slice::in_word;
     Index const in = (x.columns() + in_word - 1) / in_word * in_word;
-    if (x.rows() == 1 && in == x.columns()) return one_row<row_panels>(w, Rows{x.data()}, {0, in, true}, y, 0, first, last);
+    if (x.rows() == 1 && in == x.columns())
+      return one_row<row_panels>(w, Rows{x.data()}, {0, in, true}, y, 0, first, last);
     alignas(64) T block[to_size(depth * block_rows)];
     for (Index t = 0; t < x.rows(); t += block_rows)
       for (Index i = 0; i == 0 || i < in; i += depth) {  // without inputs, too, the outputs are 0
@@ -327,7 +328,7 @@ template <class P> class PanelProduct {
     for (std::size_t p = 0; p < N; ++p) {
       for (Index m = 0; m < n / in_word; ++m)
         each<in_word, 1>([&](int k, int) AVIARY_INLINE_LAMBDA {
-          LR::store(to[p] + (in_word * m + k) * panel_outputs, from[p].template load<Row>(m, k));
+          LR::store(to[p] + (in_word * m + k) * panel_outputs, from[p].template load<Row>(m, k, 0));
         });
       slices[p] = {to[p], from[p].scales};
     }
@@ -341,20 +342,23 @@ template <class P> class PanelProduct {
                                      Index t, Index p) noexcept {
     constexpr int in_word = PanelSlice<S>::in_word;
     constexpr Index words_per_scale = inputs_per_scale / in_word;
-    auto const b = [&w](Index m, int k, int n) AVIARY_INLINE_LAMBDA { return w[to_size(n)].template load<Row>(m, k); };
+    auto const b = [&w](Index m, int k, int n) AVIARY_INLINE_LAMBDA {
+      return w[to_size(n / packs)].template load<P>(m, k, n % packs * L::lanes);
+    };
     Index const words = inputs.size() / in_word;
-    ProductTile<Row, R, N> sums;
+    ProductTile<P, R, N * packs> sums;
     if (inputs.begins)
       sums.clear();
     else
       sums.load(y, t, p * panel_outputs);
     if constexpr (scaled) {
       for (Index m = 0; m < words; m += words_per_scale) {
-        ProductTile<Row, R, N> part;
+        ProductTile<P, R, N * packs> part;
         part.clear();
         part.template add_words<in_word>(m, std::min(m + words_per_scale, words), x, b);
         sums.add_scaled(part, [&](int n) AVIARY_INLINE_LAMBDA {
-          return simd::load<Row>(w[to_size(n)].scales + m / words_per_scale * panel_outputs);
+          return simd::load<P>(w[to_size(n / packs)].scales + m / words_per_scale * panel_outputs +
+                               n % packs * L::lanes);
         });
       }
     } else {
