@@ -44,7 +44,7 @@ void read_panel(WeightMatrix const& w, WeightLayout layout, Index l, Index n, In
 }  // namespace detail
 
 /// dx += dy W: what reaches the inputs of a linear map.
-///   Cost: in * out multiply-adds a row, and weights are copied once, 16 KiB at a time. Stack: 112 KiB. It does not allocate.
+///   Cost: in * out multiply-adds a row, and weights are copied once, 16 KiB at a time. Stack: 80 KiB. It does not allocate.
 /// @param w  the weights, in any storage     @param dy  (tokens, out)     @param dx  (tokens, in), overlaps none of these
 template <class T, Executor E = Serial>
 void add_input_gradient(WeightMatrix const& w, WeightLayout layout, MatView<T const> dy, MatView<T> dx,
@@ -63,7 +63,7 @@ void add_input_gradient(WeightMatrix const& w, WeightLayout layout, MatView<T co
 
 /// dw += a^T b, if it is wanted: with a = dy and b = x what reaches the weights of a linear map that lie as (out, in), with
 /// a = x and b = dy the weights that lie as (in, out).
-///   Cost: one multiply-add a row for each weight. Stack: 96 KiB. It does not allocate.
+///   Cost: one multiply-add a row for each weight. Stack: 64 KiB. It does not allocate.
 /// @param a  (tokens, rows of dw)     @param b  (tokens, columns of dw)     @param dw  overlaps none of these
 template <class T, Executor E = Serial>
 void add_weight_gradient(MatView<T const> a, MatView<T const> b, MatSink<T> dw, E&& executor = {}) {

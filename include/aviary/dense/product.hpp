@@ -198,14 +198,21 @@ template <class P> class PanelProduct {
     Index size() const noexcept { return last - first; }
   };
 
-  /// Rows that have been copied to lie side by side: number i of row r is numbers[r * row + i * column].
-  template <Index row, Index column> struct Block {
+  /// Rows of x, copied to lie side by side.
+  struct Block {
     T const* numbers;
-    Block from(Index r) const noexcept { return {numbers + r * row}; }
-    AVIARY_INLINE T operator()(int r, Index i) const noexcept { return numbers[r * row + i * column]; }
+    Block from(Index r) const noexcept { return {numbers + r * depth}; }
+    AVIARY_INLINE T operator()(int r, Index i) const noexcept { return numbers[r * depth + i]; }
   };
-  using Rows = Block<depth, 1>;
-  using Columns = Block<1, block_rows>;
+  /// Rows of a matrix or of its transpose, where they lie.
+  template <bool transposed> struct InPlace {
+    T const* numbers;
+    Index stride;
+    InPlace from(Index r) const noexcept { return {numbers + (transposed ? r : r * stride), stride}; }
+    AVIARY_INLINE T operator()(int r, Index i) const noexcept {
+      return transposed ? numbers[i * stride + r] : numbers[r * stride + i];
+    }
+  };
 
   /// Some rows of a matrix, in panels.
   struct Strip {
@@ -222,7 +229,7 @@ template <class P> class PanelProduct {
     constexpr Index in_word = Panels::Slice::in_word;
     Index const in = (x.columns() + in_word - 1) / in_word * in_word;
     if (x.rows() == 1 && in == x.columns())
-      return one_row<row_panels>(w, Rows{x.data()}, {0, in, true}, y, 0, first, last);
+      return one_row<row_panels>(w, Block{x.data()}, {0, in, true}, y, 0, first, last);
     alignas(64) T block[to_size(depth * block_rows)];
     for (Index t = 0; t < x.rows(); t += block_rows)
       for (Index i = 0; i == 0 || i < in; i += depth) {  // without inputs, too, the outputs are 0
@@ -232,19 +239,17 @@ template <class P> class PanelProduct {
           std::copy_n(x[t + at].data() + i, given, block + at * depth);
           std::fill_n(block + at * depth + given, inputs.size() - given, T(0));
         }
-        all_rows(w, Rows{block}, count, inputs, y, t, first, last);
+        all_rows(w, Block{block}, count, inputs, y, t, first, last);
       }
   }
 
   /// c += a b, for a (M x L) or, if it is transposed, (L x M), and b (L x N), of which panel(l, n, j, to) writes the numbers in
   /// rows l ... l + n - 1 and columns j ... j + 31, row after row. Beyond N they are any.
-  ///   Stack: 96 KiB, and what panel() needs.
+  ///   Stack: 64 KiB, and what panel() needs.
   template <bool transposed, class Panel>
   static void add(MatView<T> c, MatView<T const> a, Panel const& panel) noexcept {
-    using Copied = std::conditional_t<transposed, Columns, Rows>;
     constexpr Index strip_columns = strip_panels * panel_outputs;
     alignas(64) T strip[to_size(strip_panels * depth * panel_outputs)];
-    alignas(64) T block[to_size(depth * block_rows)];
     Index const size = transposed ? a.rows() : a.columns();
     for (Index j = 0; j < c.columns(); j += strip_columns) {
       MatView<T> const to(c.data() + j, c.rows(), std::min(strip_columns, c.columns() - j), c.stride());
@@ -253,14 +258,8 @@ template <class P> class PanelProduct {
         Range const range{l, std::min(l + depth, size), false};
         for (Index p = 0; p < panels; ++p)
           panel(l, range.size(), j + p * panel_outputs, strip + p * depth * panel_outputs);
-        for (Index i = 0; i < c.rows(); i += block_rows) {
-          Index const count = std::min(block_rows, c.rows() - i);
-          if constexpr (transposed)
-            for (Index at = 0; at < range.size(); ++at) std::copy_n(&a(l + at, i), count, block + at * block_rows);
-          else
-            for (Index at = 0; at < count; ++at) std::copy_n(&a(i + at, l), range.size(), block + at * depth);
-          all_rows(Strip{strip}, Copied{block}, count, range, to, i, 0, panels);
-        }
+        InPlace<transposed> const rows{transposed ? a[l].data() : a.data() + l, a.stride()};
+        all_rows(Strip{strip}, rows, c.rows(), range, to, 0, 0, panels);
       }
     }
   }
