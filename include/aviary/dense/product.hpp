@@ -188,8 +188,9 @@ template <class P> class PanelProduct {
   static constexpr Index depth = 512 / static_cast<Index>(sizeof(T));
   static constexpr Index block_rows = (64 + tile_rows - 1) / tile_rows * tile_rows;
 
-  /// Columns of panels that `add` copies at once: 64 KiB.
-  static constexpr Index strip_panels = 4;
+  /// Panels that `add` copies at once, 64 KiB, and the rows of c that it takes through them: what these have there, and what
+  /// they are made of, stay in second-level cache.
+  static constexpr Index strip_panels = 4, strip_rows = 512;
 
   /// Inputs first ... last - 1, whole words. With them sums begin, or they go on from what there is.
   struct Range {
@@ -251,17 +252,19 @@ template <class P> class PanelProduct {
     constexpr Index strip_columns = strip_panels * panel_outputs;
     alignas(64) T strip[to_size(strip_panels * depth * panel_outputs)];
     Index const size = transposed ? a.rows() : a.columns();
-    for (Index j = 0; j < c.columns(); j += strip_columns) {
-      MatView<T> const to(c.data() + j, c.rows(), std::min(strip_columns, c.columns() - j), c.stride());
-      Index const panels = (to.columns() + panel_outputs - 1) / panel_outputs;
-      for (Index l = 0; l < size; l += depth) {
-        Range const range{l, std::min(l + depth, size), false};
-        for (Index p = 0; p < panels; ++p)
-          panel(l, range.size(), j + p * panel_outputs, strip + p * depth * panel_outputs);
-        InPlace<transposed> const rows{transposed ? a[l].data() : a.data() + l, a.stride()};
-        all_rows(Strip{strip}, rows, c.rows(), range, to, 0, 0, panels);
+    for (Index j = 0; j < c.columns(); j += strip_columns)
+      for (Index i = 0; i < c.rows(); i += strip_rows) {
+        MatView<T> const to(c[i].data() + j, std::min(strip_rows, c.rows() - i),
+                            std::min(strip_columns, c.columns() - j), c.stride());
+        Index const panels = (to.columns() + panel_outputs - 1) / panel_outputs;
+        for (Index l = 0; l < size; l += depth) {
+          Range const range{l, std::min(l + depth, size), false};
+          for (Index p = 0; p < panels; ++p)
+            panel(l, range.size(), j + p * panel_outputs, strip + p * depth * panel_outputs);
+          InPlace<transposed> const rows{transposed ? a[l].data() + i : a[i].data() + l, a.stride()};
+          all_rows(Strip{strip}, rows, to.rows(), range, to, 0, 0, panels);
+        }
       }
-    }
   }
 
  private:
