@@ -6,7 +6,8 @@
 /// fma(b_n, a_n, ... fma(b_0, a_0, c)) whatever the tile, so that a row has the same bits alone and among others.
 ///
 /// `add_product` reads b where it lies: the small matrices of segments and chunks, on a device as well. `PanelProduct`
-/// reads b in panels of 32 columns: matrices of weights, keys and values, which are large or are read many times.
+/// reads b in panels of 32 columns: matrices of weights, keys and values, which are large or are read many times. Gradients
+/// copy b into such panels.
 #include <algorithm>
 #include <array>
 #include <cstdint>

@@ -116,8 +116,8 @@ template <class T> struct HeadLossCall {
 /// The cross-entropy of the logits of a head, and what it adds to the gradients of x and of the head. There are never more
 /// logits than the scratch has room for, and results have the same bits whatever that is.
 ///   Error: as of the products and of softmax_cross_entropy.  Cost: C * vocabulary multiply-adds a token, and as many for each
-///   gradient that is wanted. The head is copied in tiles for each stretch, which 64 tokens or more are worth. It does not
-///   allocate. Stack: 32 KiB.
+///   gradient that is wanted. The head is copied in panels for each stretch, which 64 tokens or more are worth. It does not
+///   allocate. Stack: 80 KiB.
 template <class T, TokenIds Ids, class E = Serial>
 Loss head_cross_entropy(HeadLossCall<T> const& call, Ids const& targets, E&& executor = {}) {
   Index const tokens = call.x.rows(), stretch = call.logits.rows();
