@@ -3,9 +3,12 @@ cmake_minimum_required(VERSION 3.25)
 include("${CMAKE_CURRENT_LIST_DIR}/bootstrap.cmake")
 
 # Programs, in the order of running; words after the name are arguments.
-set(aviary_demo "hello" "state_tracking" "bench_wkv7 --short")
+set(aviary_demo
+    "hello" "state_tracking" "bench_wkv7 --short"
+    "generate --prompt 'In the beginning ' --length 400 --temperature 0.8 --seed 1"
+)
 
-set(targets generate)
+set(targets)
 foreach(line IN LISTS aviary_demo)
   string(REGEX MATCH "^[^ ]+" target "${line}")
   list(APPEND targets ${target})
@@ -23,5 +26,5 @@ foreach(line IN LISTS aviary_demo)
 endforeach()
 
 aviary_say("")
-aviary_say("Text from an RWKV checkpoint (.safetensors or .pth):")
+aviary_say("This text is by the small model in examples/weights. With an RWKV checkpoint (.safetensors or .pth):")
 aviary_say("  build/release/bin/generate --model FILE --vocab VOCABULARY --prompt TEXT --length 100")

@@ -1,9 +1,12 @@
 /// generate: continues a text with an RWKV or GoldFinch model.
+///   generate --prompt "And the king said" --length 200
 ///   generate --model rwkv7.safetensors --vocab rwkv_vocab_v20230424.txt --prompt "The Eiffel tower is in" --length 20
 /// Text goes to standard output as it is made, everything else to standard error. Here is the command line; run.cpp does the
 /// work, and is compiled for each instruction set of the program.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <exception>
+#include <filesystem>
 #include <iostream>
 
 #include "aviary/simd/dispatch.hpp"
@@ -17,6 +20,9 @@ using generate::Arguments;
 constexpr char const* description =
     "Continues a text with an RWKV or GoldFinch model. The text goes to standard output as it is made, all else to "
     "standard error.";
+
+/// The model that comes with the project: bytes, no vocabulary.
+constexpr char const* shipped = AVIARY_EXAMPLES_DIR "/weights/king_james.safetensors";
 
 constexpr char const* footer =
     "With --interactive every line of standard input is a prompt (an empty one: go on), every reply ends with a line "
@@ -42,7 +48,8 @@ void add_options(CLI::App& app, Arguments& a) {
     return app.add_option(name, value, text)->allow_extra_args(false);
   };
   option("--model", a.model,
-         "checkpoint of RWKV-4, 5.0, 5.1, 5.2, 6 or 7 or of GoldFinch: .safetensors, .pth, .gguf, or a folder");
+         "checkpoint of RWKV-4, 5.0, 5.1, 5.2, 6 or 7 or of GoldFinch: .safetensors, .pth, .gguf, or a folder; without it "
+         "a small one that comes with the project");
   option("--vocab", a.vocab,
          "World vocabulary file; without it that of a .gguf file; else a vocabulary of 256 is bytes, others are ids");
   option("--initial-state", a.initial_state,
@@ -94,6 +101,7 @@ bool parse(int argc, char const* const* argv, Arguments& a) {
   }
   for (CLI::Option const* option : app.get_options())
     if (option->count() > 0) a.given.push_back(option->get_name());
+  if (std::ranges::find(a.given, "--model") == a.given.end() && std::filesystem::exists(shipped)) a.model = shipped;
   return true;
 }
 

@@ -384,11 +384,21 @@ TEST_CASE("generate: wrong arguments are status 2 and say what was expected and 
     CHECK(std::count(run.err.begin(), run.err.end(), '\n') == 1);
   }
 
-  Finished const nothing = generate({});
+  Finished const nothing = generate({"--model", ""});
   CHECK(nothing.status == 2);
   CHECK(nothing.out == "");
   CHECK(nothing.err.starts_with("generate: --model: expected a checkpoint, found none; "));
   CHECK(std::count(nothing.err.begin(), nothing.err.end(), '\n') == 1);
+}
+
+TEST_CASE("generate: without a model it writes with the one that comes with the project") {
+  Finished const run = generate({"--prompt", "And the LORD said unto Moses, ", "--length", "40", "--temperature", "0"});
+  CHECK(run.status == 0);
+  CHECK(run.err == "");
+  CHECK(run.out.size() >= 40);
+  // Words of the text that it learned, and nothing else but letters, spaces and marks.
+  CHECK(std::ranges::all_of(run.out, [](char c) { return c == '\n' || (c >= ' ' && c <= '~'); }));
+  CHECK(run.out.find(" the ") != std::string::npos);
 }
 
 TEST_CASE("generate: prompts that the vocabulary cannot encode are status 2") {
