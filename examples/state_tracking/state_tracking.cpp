@@ -6,7 +6,6 @@
 #include <iostream>
 #include <string>
 
-#include "models/threads.hpp"
 #include "state_tracking/exact.hpp"
 #include "state_tracking/learn.hpp"
 
