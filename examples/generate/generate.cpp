@@ -47,9 +47,10 @@ void add_options(CLI::App& app, Arguments& a) {
   auto const option = [&](char const* name, auto& value, char const* text) {
     return app.add_option(name, value, text)->allow_extra_args(false);
   };
-  option("--model", a.model,
-         "checkpoint of RWKV-4, 5.0, 5.1, 5.2, 6 or 7 or of GoldFinch: .safetensors, .pth, .gguf, or a folder; without it "
-         "a small one that comes with the project");
+  option(
+      "--model", a.model,
+      "checkpoint of RWKV-4, 5.0, 5.1, 5.2, 6 or 7 or of GoldFinch: .safetensors, .pth, .gguf, or a folder; without it "
+      "a small one that comes with the project");
   option("--vocab", a.vocab,
          "World vocabulary file; without it that of a .gguf file; else a vocabulary of 256 is bytes, others are ids");
   option("--initial-state", a.initial_state,

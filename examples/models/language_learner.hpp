@@ -75,7 +75,7 @@ template <class Body> class LanguageLearner final : public Learner<typename Body
   }
 
   LearningTimes times() const noexcept override { return times_; }
-  std::size_t bytes() const noexcept override {
+  std::size_t bytes() const override {
     return body_.bytes() + sizeof(T) * (x_.size() + normal_.size() + logits_.size()) + sizeof(double) * losses_.size();
   }
 

@@ -89,7 +89,7 @@ template <class T> class Learner {
 
   virtual LearningTimes times() const noexcept = 0;
   /// What it keeps beside the weights and their gradients.
-  virtual std::size_t bytes() const noexcept = 0;
+  virtual std::size_t bytes() const = 0;
 };
 
 /// The weights of a checkpoint, of a generation that learns, as a learner has them: those of RWKV-5.0 that are stored as

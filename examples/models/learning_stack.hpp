@@ -148,6 +148,8 @@ template <class Block> class LearningStack {
       aviary::VecView<T> const gradients = store.gradients_of("blocks." + std::to_string(i) + ".");
       most = std::max(most, gradients.size());
       BlockReader<WeightReader<T>> reader(file, values_, i, channels, options.load);
+      for (auto const& entry : store.entries())
+        if (entry.name.starts_with("blocks." + std::to_string(i) + ".")) weights_ += entry.values.size();
       Layer& layer = layers_.emplace_back(Layer{parameters(reader), {}, {}, gradients, {}, {}});
       layer.block = std::make_unique<Block>(layer.weights);
       layer.empty = layer.block->empty_state();
@@ -202,6 +204,7 @@ template <class Block> class LearningStack {
   void refresh() {
     options_.threads(size(), [&](Index i) {
       Layer& layer = layers_[aviary::to_size(i)];
+      layer.block.reset();  // its memory serves the new one
       layer.block = std::make_unique<Block>(layer.weights);
       layer.empty = layer.block->empty_state();
     });
@@ -282,14 +285,24 @@ template <class Block> class LearningStack {
     }
   }
 
-  /// Bytes of what is kept between the passes, and of what tasks compute with.
-  std::size_t bytes() const noexcept {
-    std::size_t numbers = v_first_.size() + dv_first_.size();
+  /// Bytes of the layers, of what is kept between the passes, and of what tasks compute with.
+  std::size_t bytes() const {
+    std::size_t numbers = aviary::to_size(weights_) + v_first_.size() + dv_first_.size();
     for (Layer const& layer : layers_) numbers += layer.input.size();
     for (Part const& part : parts_) numbers += part.gradients.size();
-    for (Workspace const& workspace : workspaces_.all())
+    std::size_t states = layers_.size();
+    for (Workspace const& workspace : workspaces_.all()) {
+      states += workspace.states.size() + workspace.dstates.size();
+      states += (workspace.tape.states.size() + workspace.tape.kept.size() + workspace.tape.dstates.size()) /
+                std::max<std::size_t>(layers_.front().empty.time_mix.s.size(), 1);
       for (auto const& scratch : {&workspace.forward, &workspace.backward})
         if (*scratch) numbers += aviary::to_size((*scratch)->left());
+    }
+    std::size_t state = 0;
+    State one = layers_.front().empty;
+    for (auto& memory : one.time_mix.s)
+      for_each_array(memory, [&](aviary::VecView<T> x) { state += aviary::to_size(x.size()); });
+    numbers += states * state;
     return numbers * sizeof(T);
   }
 
@@ -370,6 +383,7 @@ template <class Block> class LearningStack {
   Pool<Workspace> workspaces_;
   Index tape_rows_ = 0, tape_sequences_ = 0;
   std::vector<char> begins_;
+  Index weights_ = 0;
   aviary::AlignedVector<T> v_first_, dv_first_;
 };
 
