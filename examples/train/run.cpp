@@ -12,18 +12,12 @@
 #include <sys/resource.h>
 #endif
 
-#include "aviary/io/checkpoint_file.hpp"
-#include "aviary/io/mapped_file.hpp"
-#include "aviary/io/output_file.hpp"
 #include "aviary/training/schedule.hpp"
 #include "models/initial_state.hpp"
-#include "models/inputs.hpp"
 #include "models/interruption.hpp"
-#include "models/names.hpp"
-#include "models/new_model.hpp"
-#include "models/text.hpp"
 #include "models/timing.hpp"
 #include "train/arguments.hpp"
+#include "train/beginning.hpp"
 #include "train/corpus.hpp"
 #include "train/display.hpp"
 #include "train/training_file.hpp"
@@ -32,129 +26,6 @@ namespace train {
 namespace {
 
 using Carried = std::unique_ptr<models::Carried<float>>;
-
-/// Refuses to write over what is read, and finds out whether the files can be written: better before all the work.
-void check_targets(Request const& r) {
-  models::Inputs inputs;
-  if (r.model)
-    for (auto const& file : aviary::checkpoint_files(*r.model)) inputs.add("the file of --model", file);
-  if (r.vocab) inputs.add("the file of --vocab", *r.vocab);
-  for (auto const& file : r.data) inputs.add("the file of --data", file);
-  if (r.held_out_data) inputs.add("the file of --held-out-data", *r.held_out_data);
-  auto const check = [&](std::filesystem::path const& target, char const* use) {
-    inputs.check_target(target, use);
-    aviary::OutputFile const writable(target);
-    inputs.add("the file of --out", target);
-  };
-  check(r.out, "to write");
-  check(r.training_file(), "to go on from");
-  if (r.metrics) check(*r.metrics, "for metrics");
-  if (!r.resume && std::filesystem::exists(r.training_file()))
-    throw std::runtime_error(r.training_file().string() +
-                             ": is there already: expected --resume to go on from it, another --out, or no such file");
-}
-
-/// The text of a file as documents: what is learned, and what is held out of it.
-class Texts {
- public:
-  Corpus learned, held_out;
-
-  Texts(Request const& r, models::Text& text) {
-    if (text.is_ids())
-      throw UsageError("--vocab: expected a vocabulary, as the model has " + std::to_string(text.vocab_size()) +
-                       " tokens and not 256 bytes, found none");
-    for (auto const& path : r.data) add(path, text, r.held_out, r.context);
-    if (r.held_out_data) add(*r.held_out_data, text, 1, 1);
-  }
-
- private:
-  void add(std::filesystem::path const& path, models::Text& text, double share, Index least) {
-    aviary::MappedFile const file(path);
-    std::vector<TokenId> tokens;
-    try {
-      tokens = text.tokens(file.text());
-    } catch (std::invalid_argument const& error) {
-      throw std::runtime_error(path.string() + ": " + error.what());
-    }
-    auto const size = static_cast<double>(tokens.size());
-    auto const cut = static_cast<std::size_t>(size - size * share);
-    take(path, text, std::span(tokens).first(cut), learned, share < 1 ? least : -1, "to learn from");
-    take(path, text, std::span(tokens).subspan(cut), held_out, share > 0 ? 1 : -1, "to measure");
-  }
-  /// Takes a document of more than `least` tokens; none, if that is -1.
-  static void take(std::filesystem::path const& path, models::Text& text, std::span<TokenId const> tokens, Corpus& to,
-                   Index least, char const* use) {
-    if (least < 0) return;
-    if (static_cast<Index>(tokens.size()) <= least)
-      throw std::runtime_error(path.string() + ": expected more than " + std::to_string(least) + " tokens " + use +
-                               ", found " + std::to_string(tokens.size()));
-    Index bytes = 0;
-    for (TokenId const id : tokens) bytes += static_cast<Index>(text(id, false).size());
-    to.add(tokens, bytes);
-  }
-};
-
-models::LoadOptions load_options(Request const& r) {
-  models::LoadOptions options;
-  options.group_norm_eps = r.group_norm_eps;
-  return options;
-}
-
-/// A checkpoint to begin with, if there is one, and what its tokens stand for.
-struct Beginning {
-  std::optional<aviary::TensorFile> file;
-  std::optional<aviary::Vocabulary> words;
-};
-Beginning beginning_of(Request const& r) {
-  Beginning found;
-  if (r.model) {
-    found.file = models::open_model(*r.model);
-    found.file->verify();
-    if (r.learns == Learns::states) found.file = models::with_zero_states(std::move(*found.file));
-    found.words = found.file->vocabulary();
-  }
-  if (r.vocab) found.words = aviary::Vocabulary::read_world(*r.vocab);
-  return found;
-}
-
-models::Text text_of(Request const& r, Beginning const& b) {
-  Index const vocab_size = b.file    ? b.file->tensor("emb.weight", {aviary::dynamic, aviary::dynamic}).shape[0]
-                           : b.words ? b.words->size()
-                                     : 256;
-  try {
-    return models::Text(vocab_size, b.words);
-  } catch (std::invalid_argument const& error) {
-    throw std::runtime_error((r.vocab ? *r.vocab : *r.model).string() + ": " + error.what());
-  }
-}
-
-Weights weights_of(Request const& r, Beginning const& b, Index vocab_size) {
-  if (b.file)
-    return models::read_weights<float>(
-        *b.file,
-        [&](std::string_view name) {
-          switch (r.learns) {
-            case Learns::states:
-              return models::is_initial_state(name);
-            case Learns::low_rank:
-              return is_block_matrix(name, b.file->tensor(name).shape);
-            case Learns::weights:
-              break;
-          }
-          return true;
-        },
-        load_options(r));
-  try {
-    return models::new_weights<float>({.generation = r.generation,
-                                       .layers = r.layers,
-                                       .channels = r.channels,
-                                       .vocab = vocab_size,
-                                       .head_size = r.head_size},
-                                      r.seed);
-  } catch (std::invalid_argument const& error) {
-    throw UsageError("--new: " + std::string(error.what()));
-  }
-}
 
 /// Where the time goes beside the learner's parts.
 struct Seconds {
@@ -197,11 +68,10 @@ class Run {
   }
 
  private:
-  Run(Request const& r, Beginning beginning) : Run(r, beginning, text_of(r, beginning)) {}
-  Run(Request const& r, Beginning const& beginning, models::Text text)
+  Run(Request const& r, Beginning beginning)
       : r_(r),
-        texts_(r, text),
-        weights_(weights_of(r, beginning, text.vocab_size())),
+        texts_(std::move(beginning.texts)),
+        weights_(std::move(beginning.weights)),
         generation_(models::generation_of(weights_.file())),
         setup_(make_setup()) {
     if (r.learns == Learns::low_rank) additions_.emplace(weights_, r.rank, r.alpha, r.seed);
