@@ -275,8 +275,9 @@ class Run {
     return operations;
   }
   /// Four bytes for each weight, each gradient, two moments of what learns, and each token of text; additions, and what the
-  /// learner says that it keeps; states that are carried, once for each stretch and once more.
+  /// learner says that it keeps; states that are carried, once for each stretch and once more; 8 MiB for the program.
   double bytes() const {
+    constexpr double program = 8 << 20;
     double numbers =
         static_cast<double>(weights_.size() + weights_.learning() + texts_.learned.size() + texts_.held_out.size());
     if (r_.carry || r_.stretches > 1) {
@@ -285,7 +286,7 @@ class Run {
           [&](aviary::VecView<float> x) { state += static_cast<double>(x.size()); });
       numbers += state * static_cast<double>((r_.carry ? 1 : 0) + (r_.stretches > 1 ? r_.stretches + 2 : 0));
     }
-    return 4 * numbers +
+    return program + 4 * numbers +
            static_cast<double>(optimizer_->bytes() + learner_->bytes() + (additions_ ? additions_->bytes() : 0));
   }
   static double peak_bytes() {
