@@ -171,7 +171,7 @@ template <class Block> class LearningStack {
   /// The states of sequences, block by block, or their gradients.
   template <class Of> struct CarriedOf {
     std::vector<std::vector<Of>> layers;  ///< (layers, sequences)
-    std::vector<char> begins;             ///< (sequences): it has read nothing yet
+    aviary::AlignedVector<T> begins;      ///< (sequences): 1 where nothing has been read yet, else 0
 
     /// f(numbers) for every array.
     template <class F> void for_each(F const& f) {
@@ -181,12 +181,13 @@ template <class Block> class LearningStack {
           for (auto& memory : one.time_mix.s) for_each_array(memory, f);
           f(aviary::VecView<T>(one.channel_mix.x));
         }
+      f(aviary::VecView<T>(begins));
     }
   };
   using States = CarriedOf<State>;
   using StateGradients = CarriedOf<StateGradient>;
   States make_states(Index sequences) const {
-    States made{{}, std::vector<char>(aviary::to_size(sequences), 1)};
+    States made{{}, aviary::AlignedVector<T>(aviary::to_size(sequences), T(1))};
     for (Layer const& layer : layers_) made.layers.emplace_back(aviary::to_size(sequences), layer.empty);
     return made;
   }
@@ -198,7 +199,7 @@ template <class Block> class LearningStack {
   }
   void reset(States& states, Index sequence) const {
     for (std::size_t i = 0; i < layers_.size(); ++i) states.layers[i][aviary::to_size(sequence)] = layers_[i].empty;
-    states.begins[aviary::to_size(sequence)] = 1;
+    states.begins[aviary::to_size(sequence)] = T(1);
   }
 
   void refresh() {
@@ -237,7 +238,7 @@ template <class Block> class LearningStack {
       });
     }
     if (states) begins_ = states->begins;
-    if (states) std::ranges::fill(states->begins, char{0});
+    if (states) std::ranges::fill(states->begins, T(0));
   }
 
   /// After forward(): takes d (tokens, C), what reaches the outputs of the last block, back to the first one's input, and
@@ -274,7 +275,7 @@ template <class Block> class LearningStack {
           layer.block->backward(call, workspace->tape, *workspace->backward, threads);
         if constexpr (requires { layer.block->reset_backward(*dstate(0), part.dweights[i]); })
           for (Index s = 0; s < of.sequences; ++s)
-            if (!carried || begins_[aviary::to_size(of.first + s)])
+            if (!carried || begins_[aviary::to_size(of.first + s)] != T(0))
               layer.block->reset_backward(*dstate(s), part.dweights[i]);
       });
       seconds += models::seconds([&] {
@@ -382,7 +383,7 @@ template <class Block> class LearningStack {
   std::vector<Part> parts_;
   Pool<Workspace> workspaces_;
   Index tape_rows_ = 0, tape_sequences_ = 0;
-  std::vector<char> begins_;
+  aviary::AlignedVector<T> begins_;
   Index weights_ = 0;
   aviary::AlignedVector<T> v_first_, dv_first_;
 };

@@ -26,8 +26,8 @@ void read_panel(WeightMatrix const& w, WeightLayout layout, Index l, Index n, In
     for (Index at = 0; at < n; ++at) w.read(l + at, j, columns, to + at * panel_outputs);
     return;
   }
-  T numbers[lanes][depth] = {};
-  P packs[lanes];
+  T numbers[to_size(lanes)][to_size(depth)] = {};
+  P packs[to_size(lanes)];
   for (Index at = 0; at < n; at += depth)
     for (Index o = 0; o < panel_outputs; o += lanes) {
       Index const count = std::min(depth, n - at);
