@@ -125,6 +125,9 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
     friend bool operator==(State const&, State const&) = default;
   };
 
+  using StateGradient = State;
+  using BackwardCall = detail::LayerBackwardCall<Gold>;
+
   /// @throws std::invalid_argument if shapes do not fit together
   explicit Gold(Weights const& w)
       : shape_(detail::attention_shape("Gold", checked(w).query_shift.base.size(), w.heads)),
@@ -145,6 +148,8 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
   Index heads() const noexcept { return shape_.heads; }
   Index head_size() const noexcept { return shape_.head_size; }
   State empty_state() const { return {AlignedVector<T>(to_size(channels()))}; }
+  /// The gradient of a state that has no part in the loss.
+  StateGradient empty_state_gradient() const { return empty_state(); }
   /// Puts a state back to the empty context. It does not allocate. Truncate the cache and what is rebuilt with it.
   void reset(State& state) const noexcept { std::fill(state.x.begin(), state.x.end(), T(0)); }
   /// An empty cache of rebuilt keys and values, for callers who keep them: 2 C numbers of T for each token and layer.
@@ -161,6 +166,26 @@ template <class Number> class Gold : public detail::SequenceLayer<Gold<Number>, 
     return padded<T>(shape_.size()) + (n + 1) * 2 * c + n * (3 * c + hidden) +
            std::max((n + 1) * token_cat.scratch_size(), n * shift_.scratch_size());
   }
+
+  /// @name Gradients, with layers/gold_backward.hpp included
+  ///@{
+  /// The numbers of scratch that `backward` needs for so many tokens, in any number of sequences.
+  /// @param between  numbers that are free at backward's `between`, two rows of C for each token among them
+  Index backward_scratch_size(Index tokens, Index /*sequences*/ = 1, Index /*concurrency*/ = 1,
+                              Index between = 0) const noexcept {
+    return GoldBackward<T>::scratch_size(*this, tokens, between);
+  }
+
+  /// Adds to dx and to all gradients what reaches them, and takes those of the states back. It goes forward through all
+  /// tokens of the call once more. GoldBackward says at what cost, and with what error.
+  /// @param tape  a GoldTape     @param scratch  has backward_scratch_size(...) numbers
+  /// @param between  is called once with y (tokens, C), when the layer has gone forward. Until then call.dy is not read
+  template <class Tape, Executor E = Serial, class Between = detail::NothingBetween>
+  void backward(BackwardCall const& call, Tape const& tape, Scratch<T>& scratch, E&& executor = {},
+                Between&& between = {}) const {
+    GoldBackward<T>::run(*this, call, tape, scratch, executor, between);
+  }
+  ///@}
 
  private:
   friend detail::SequenceLayer<Gold, T>;

@@ -6,7 +6,7 @@
 /// what its queries have read and for the logarithms of their sums. Then every block of 128 tokens is rebuilt, the attention
 /// says what reaches its keys and values, and that goes back through norms, low-rank maps, token shifts and TokenCat to the
 /// block's embeddings and compressed keys, before the next block is rebuilt. So nothing in scratch or workspace grows with
-/// the cache.
+/// the cache. As the time mix of a Block the layer takes all queries of a call as one stretch.
 ///
 /// The first token of a block is shifted by the token before, of the block before. What reaches that token by this way goes
 /// back through TokenCat on its own, as a row of this block: gradients are linear, so the parts of a token may go back one
@@ -19,6 +19,16 @@
 #include "aviary/layers/gold.hpp"
 
 namespace AVIARY_NAMESPACE {
+
+/// In the place of a tape, for `backward` of a GOLD layer and of its block: what the layer attends to, and where the
+/// gradients of that go. They are added to, so layers that share the caches give their sum.
+template <class T, KeyStorage S> struct GoldTape {
+  GoldContext<T, S> const& context;  ///< of the call's sequences, with GoldBackward's workspace_size() of workspace
+  WeightMatrix expand;               ///< (C, C + R): as the TokenCat was given it
+  MatSink<T> de = {};                ///< (n, C): of embeddings, of the tokens of all caches, one sequence after another
+  MatSink<T> dc = {};                ///< (n, R): of compressed keys, likewise
+  MatSink<T> dexpand = {};           ///< (C, C + R)
+};
 
 ///     using Backward = GoldBackward<float>;
 ///     Scratch<float> scratch(64 * Backward::scratch_size(gold)), workspace(Backward::workspace_size(gold, token_cat));
@@ -53,12 +63,10 @@ template <class T> class GoldBackward {
   };
 
   /// The numbers of scratch that a query needs.
-  static Index scratch_size(Layer const& layer) noexcept {
-    auto const& shift = layer.query_shift_;
-    return 7 * padded<T>(layer.channels()) + 2 * padded<T>(shift.hidden_size()) + padded<T>(layer.heads()) +
-           std::max({shift.scratch_size(), shift.backward_scratch_size(),
-                     detail::OnlineAttention<T>::scratch_size(layer.heads()),
-                     AttentionBackward<T>::scratch_size(layer.heads())});
+  static Index scratch_size(Layer const& layer) noexcept { return kept_size(layer) + way_back_size(layer); }
+  /// The same for all queries of a block's call: see Gold::backward_scratch_size.
+  static Index scratch_size(Layer const& layer, Index tokens, Index between) noexcept {
+    return tokens * kept_size(layer) + std::max(tokens * way_back_size(layer), between);
   }
 
   /// The numbers of a workspace. They do not depend on the tokens of the cache, of which it takes blocks of 128.
@@ -80,20 +88,89 @@ template <class T> class GoldBackward {
   template <KeyStorage S, Executor E = Serial>
   static void run(Layer const& layer, Call const& call, Scratch<T>& scratch, GoldContext<T, S> const& context,
                   E&& executor = {}) {
-    Index const m = call.x.rows(), c = layer.channels();
-    AVIARY_ASSERT(call.x.columns() == c && call.dy.columns() == c && call.dx.columns() == c);
-    AVIARY_ASSERT(call.dy.rows() == m && call.dx.rows() == m && m <= context.cache(0).size());
-    AVIARY_ASSERT(static_cast<Index>(call.dstate.x.size()) == c && static_cast<Index>(call.state.x.size()) == c);
-    if (m == 0) return;
-    detail::add_rows<T>(call.dx.rows(m - 1, 1), MatView<T>(call.dstate.x.data(), 1, c));
-    std::fill(call.dstate.x.begin(), call.dstate.x.end(), T(0));
-    scratch.for_stretches(m, scratch_size(layer), [&](Index first, Index count) {
-      Run<S, E>{layer, call, scratch, context, executor}.stretch(first, count);
+    scratch.for_stretches(call.x.rows(), scratch_size(layer), [&](Index first, Index count) {
+      Rows const rows = Rows::of(layer, [&](Index columns) { return scratch.rows(count, columns); });
+      Run<S, E> const run{layer, call, scratch, context, 0, executor};
+      if (first == 0) run.take_state();
+      run.forward(first, rows);
+      run.back(first, rows);
+    });
+  }
+
+  /// Gold::backward.
+  template <KeyStorage S, class E, class Between>
+  static void run(Layer const& layer, typename Layer::BackwardCall const& call, GoldTape<T, S> const& tape,
+                  Scratch<T>& scratch, E& executor, Between&& between) {
+    if (call.x.rows() == 0) return;
+    typename Scratch<T>::Frame const frame(scratch);
+    auto const room = [&](Index columns) { return scratch.rows(call.x.rows(), columns); };
+    Rows const all = Rows::of(layer, room);
+    auto const for_sequences = [&](auto const& f) {
+      Index cached = 0;
+      for (Index s = call.states.first(); s < call.states.end(); ++s) {
+        Index const begin = call.states.begin_of(s), count = call.states.end_of(s) - begin;
+        Index const n = tape.context.cache(s).size();
+        Call const one{.weights = call.weights,
+                       .expand = tape.expand,
+                       .x = call.x.rows(begin, count),
+                       .state = call.states.state(s),
+                       .dy = call.dy.rows(begin, count),
+                       .dx = call.dx.rows(begin, count),
+                       .dstate = *call.dstates.of(s, 1),
+                       .de = tape.de.rows_of(cached, n),
+                       .dc = tape.dc.rows_of(cached, n),
+                       .dweights = call.dweights,
+                       .dexpand = tape.dexpand};
+        if (count > 0) f(Run<S, E>{layer, one, scratch, tape.context, s, executor}, all.rows(begin, count));
+        cached += n;
+      }
+    };
+    for_sequences([](Run<S, E> const& run, Rows const& rows) { run.forward(0, rows); });
+    auto const finish = [&](MatView<T> y) {
+      typename Scratch<T>::Frame const inner(scratch);
+      MatView<T> const normal = room(layer.channels());
+      layer.ln_x_(all.read, normal);
+      layer.output_(normal, y, executor);
+    };
+    detail::go_between(scratch, call.x.rows(), layer.channels(), finish, between);
+    for_sequences([&](Run<S, E> const& run, Rows const& rows) {
+      typename Scratch<T>::Frame const inner(scratch);
+      run.take_state();
+      run.back(0, rows);
     });
   }
 
  private:
   static constexpr Index block = detail::attention_block;
+
+  /// What is kept of m queries from the way forward to the way back.
+  struct Rows {
+    MatView<T> before, shifted, projected, q, read;  // (m, C); `projected` are queries before their norm
+    MatView<T> hidden, log_sums;                     // (m, D), (m, H)
+
+    template <class Take> static Rows of(Layer const& layer, Take&& take) {
+      Index const c = layer.channels();
+      return {take(c), take(c), take(c), take(c), take(c), take(layer.query_shift_.hidden_size()), take(layer.heads())};
+    }
+    Rows rows(Index first, Index count) const noexcept {
+      auto const some = [&](MatView<T> const& all) { return all.rows(first, count); };
+      return {some(before), some(shifted), some(projected), some(q), some(read), some(hidden), some(log_sums)};
+    }
+  };
+
+  /// The numbers of scratch that a query needs for Rows, and beside these.
+  static Index kept_size(Layer const& layer) noexcept {
+    detail::CountedRows<T> count{1};
+    (void)Rows::of(layer, count);
+    return count.numbers;
+  }
+  static Index way_back_size(Layer const& layer) noexcept {
+    auto const& shift = layer.query_shift_;
+    return 2 * padded<T>(layer.channels()) + padded<T>(shift.hidden_size()) +
+           std::max({shift.scratch_size(), shift.backward_scratch_size(),
+                     detail::OnlineAttention<T>::scratch_size(layer.heads()),
+                     AttentionBackward<T>::scratch_size(layer.heads())});
+  }
 
   /// What all parts of a call refer to.
   template <class S, class E> struct Run {
@@ -101,51 +178,69 @@ template <class T> class GoldBackward {
     Call const& call;
     Scratch<T>& scratch;
     GoldContext<T, S> const& context;
+    Index sequence;  // of the context
     E& executor;
 
-    void stretch(Index first, Index count) const {
+    /// Takes the gradient of the state after the last query to the input that it is.
+    void take_state() const noexcept {
+      [[maybe_unused]] Index const m = call.x.rows(), c = layer.channels();
+      AVIARY_ASSERT(call.x.columns() == c && call.dy.columns() == c && call.dx.columns() == c);
+      AVIARY_ASSERT(call.dy.rows() == m && call.dx.rows() == m && m <= cache().size());
+      AVIARY_ASSERT(static_cast<Index>(call.dstate.x.size()) == c && static_cast<Index>(call.state.x.size()) == c);
+      MatView<T> const d(call.dstate.x.data(), 1, c);
+      detail::add_rows<T>(call.dx.rows(m - 1, 1), d);
+      detail::fill_rows(d, T(0));
+    }
+
+    /// Computes all rows of the queries from `first` on.
+    void forward(Index first, Rows const& m) const {
+      MatView<T const> const x = call.x.rows(first, m.q.rows());
+      rows_before(x, first > 0 ? call.x[first - 1] : VecView<T const>(call.state.x), m.before);
+      layer.query_shift_.prepare(x, m.before, m.hidden, scratch, executor);
+      layer.query_shift_(0, m.hidden, x, m.before, m.shifted, executor);
+      layer.query_(m.shifted, m.projected, executor);
+      layer.finish_queries(m.projected, position(first), m.q);
+      layer.attend_anew({m.q, position(first)}, m.read, cache(), scratch, context, executor, m.log_sums);
+    }
+
+    /// All gradients. m.q is used up.
+    void back(Index first, Rows const& m) const {
       typename Layer::Weights const& w = call.weights;
       Gradients const& d = call.dweights;
-      Index const position = context.cache(0).size() - call.x.rows() + first;
+      Index const count = m.q.rows();
       MatView<T const> const x = call.x.rows(first, count), dy = call.dy.rows(first, count);
-      MatView<T> const before = room(count), hidden = scratch.rows(count, layer.query_shift_.hidden_size());
-      MatView<T> const shifted = room(count), projected = room(count), q = room(count), read = room(count);
-      MatView<T> const log_sums = scratch.rows(count, layer.heads()), dread = room(count), dq = room(count);
+      MatView<T> const dread = room(count), dq = room(count);
       MatView<T> const dhidden = scratch.rows(count, layer.query_shift_.hidden_size());
 
-      rows_before(x, first > 0 ? call.x[first - 1] : VecView<T const>(call.state.x), before);
-      layer.query_shift_.prepare(x, before, hidden, scratch, executor);
-      layer.query_shift_(0, hidden, x, before, shifted, executor);
-      layer.query_(shifted, projected, executor);
-      layer.finish_queries(projected, position, q);
-      layer.attend_anew({q, position}, read, context.cache(0), scratch, context, executor, log_sums);
-
       MatView<T> const normal = dq;
-      layer.ln_x_(read, normal);
+      layer.ln_x_(m.read, normal);
       add_weight_gradient<T>(dy, normal, d.output, executor);
       detail::fill_rows(dread, T(0));
       add_input_gradient<T>(w.output, WeightLayout::out_in, dy, dread, executor);
-      through_norm(layer.ln_x_, read, dread, d.ln_x_weight, d.ln_x_bias);
+      through_norm(layer.ln_x_, m.read, dread, d.ln_x_weight, d.ln_x_bias);
 
       detail::fill_rows(dq, T(0));
-      through_attention({q, read, dread, log_sums, position, dq});
+      through_attention({m.q, m.read, dread, m.log_sums, position(first), dq});
       layer.scale_queries(dq);
-      if (layer.rotary_) layer.rotary_->backward(dq, position);
-      through_norm(layer.ln_q_, projected, dq, d.ln_q_weight, d.ln_q_bias);
-      add_weight_gradient<T>(dq, shifted, d.query, executor);
+      if (layer.rotary_) layer.rotary_->backward(dq, position(first));
+      through_norm(layer.ln_q_, m.projected, dq, d.ln_q_weight, d.ln_q_bias);
+      add_weight_gradient<T>(dq, m.shifted, d.query, executor);
 
-      MatView<T> const dshifted = dread, dbefore = q, dx = call.dx.rows(first, count);
+      MatView<T> const dshifted = dread, dbefore = m.q, dx = call.dx.rows(first, count);
       for (MatView<T> const& rows : {dshifted, dbefore}) detail::fill_rows(rows, T(0));
       add_input_gradient<T>(w.query, WeightLayout::out_in, dq, dshifted, executor);
-      layer.query_shift_.backward(0, w.query_shift, hidden, x, before, dshifted, dhidden, dx, dbefore, d.query_shift,
-                                  scratch, executor);
-      layer.query_shift_.prepare_backward(w.query_shift, x, before, hidden, dhidden, dx, dbefore, d.query_shift,
+      layer.query_shift_.backward(0, w.query_shift, m.hidden, x, m.before, dshifted, dhidden, dx, dbefore,
+                                  d.query_shift, scratch, executor);
+      layer.query_shift_.prepare_backward(w.query_shift, x, m.before, m.hidden, dhidden, dx, dbefore, d.query_shift,
                                           scratch, executor);
       rows_before_backward<T>(dbefore, dx, first > 0 ? call.dx[first - 1] : VecView<T>(call.dstate.x));
     }
 
    private:
     MatView<T> room(Index rows) const noexcept { return scratch.rows(rows, layer.channels()); }
+    TokenCache<S> const& cache() const noexcept { return context.cache(sequence); }
+    /// Of query `first` of the call.
+    Index position(Index first) const noexcept { return cache().size() - call.x.rows() + first; }
 
     /// dq += what reaches the queries; embeddings, compressed keys and the weights behind keys and values get theirs.
     void through_attention(typename AttentionBackward<T>::Queries const& queries) const {
@@ -166,7 +261,7 @@ template <class T> class GoldBackward {
       typename Layer::Rebuilt const b{rows(count + 1, c), rows(count + 1, c), rows(count, hidden), stream(layer.key_),
                                       stream(layer.value_)};
       MatView<T> const dk = rows(count, c), dv = rows(count, c);
-      layer.rebuild(b, first, context.cache(0), context, executor);
+      layer.rebuild(b, first, cache(), context, executor);
       for (MatView<T> const& d : {dk, dv}) detail::fill_rows(d, T(0));
       attention.add(b.key.normal, b.value.normal, first, dk, dv, workspace, executor);
 
@@ -184,7 +279,7 @@ template <class T> class GoldBackward {
                                     deh.rows(1, count), deh.rows(0, count), d.shift, workspace, executor);
 
       Index const before = first > 0 ? 1 : 0, n = count + before;
-      context.token_cat().backward(call.expand, context.cache(0), first - before, dkd.rows(1 - before, n),
+      context.token_cat().backward(call.expand, cache(), first - before, dkd.rows(1 - before, n),
                                    deh.rows(1 - before, n), call.de.rows_of(first - before, n),
                                    call.dc.rows_of(first - before, n), call.dexpand, workspace, executor);
     }

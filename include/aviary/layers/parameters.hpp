@@ -11,6 +11,8 @@
 ///     using Gradients = Parameters<WeightGradients<T>>;              what backward adds to; {} is not wanted
 ///
 /// A layer that has another inside lists it as `typename Inner::template Parameters<As> inner`.
+#include <concepts>
+
 #include "aviary/core/view.hpp"
 #include "aviary/dense/rows.hpp"
 #include "aviary/dense/weights.hpp"
@@ -39,7 +41,7 @@ template <class T> struct WeightGradients {
   /// Nothing: a setting has no gradient.
   template <class Value> struct Setting {
     Setting() = default;
-    constexpr Setting(Value const&) noexcept {}
+    template <std::convertible_to<Value> Given> constexpr Setting(Given const&) noexcept {}
   };
 
   static Vector no_vector() noexcept { return {}; }
