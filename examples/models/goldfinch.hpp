@@ -27,6 +27,25 @@ template <class Number, Index Size> struct GoldFinch {
     return {u.shape[0], u.shape[1], u};
   }
 
+  /// Whether a block of a file attends. Of all blocks the first one never does, and the last one always.
+  static bool attends(aviary::TensorFile const& file, Index layer, Index layers) {
+    return layer > 0 && (layer + 1 == layers || file.contains("blocks." + std::to_string(layer) + ".att.query.weight"));
+  }
+  /// The blocks of a file: two at least, so that what is missing of one of each kind is missed.
+  static Index layers(aviary::TensorFile const& file) { return std::max(count_layers(file), Index{2}); }
+
+  /// @name What all attention blocks share
+  /// @param compress  as the other function gives it
+  ///@{
+  template <class Source> static typename Source::As::Matrix compress(Source& read, Index channels) {
+    return read.matrix("w_kv_cache_a.weight", aviary::dynamic, channels);
+  }
+  template <class Source>
+  static typename Source::As::Matrix expand(Source& read, Index channels, typename Source::As::Matrix const& compress) {
+    return read.matrix("w_kv_cache_b.weight", channels, channels + compress.rows());
+  }
+  ///@}
+
   template <class Source> static auto recurrent_parameters(BlockReader<Source>& read) {
     Index const c = read.channels();
     Heads const heads = GoldFinch::heads(read.file());
@@ -102,7 +121,7 @@ template <class G> Loaded load_goldfinch_with(aviary::TensorFile const& file, Lo
   WeightReader<T> read(file, options.format);
   aviary::Embedding<T> embedding(read.matrix("emb.weight", aviary::dynamic, aviary::dynamic), options.format);
   Index const c = embedding.channels(), vocab_size = embedding.vocab_size();
-  Index const layers = std::max(count_layers(file), Index{2});  // one of each kind at least: what is missing is missed
+  Index const layers = G::layers(file);
   read.forget();
   aviary::Linear<T> head(read.matrix("head.weight", vocab_size, c),
                          format_of_head(options.format));  // early, as in load.hpp
@@ -112,18 +131,15 @@ template <class G> Loaded load_goldfinch_with(aviary::TensorFile const& file, Lo
   std::vector<typename G::Body::Attention> attention;
   for (Index layer = 0; layer < layers; ++layer) {
     BlockReader<WeightReader<T>> reader(file, read, layer, c, options);
-    bool const attends = layer > 0 && (reader.contains("att.query.weight") || layer + 1 == layers);
-    if (attends)
+    if (G::attends(file, layer, layers))
       attention.emplace_back(G::attention_parameters(reader, options));
     else
       recurrent.emplace_back(G::recurrent_parameters(reader));
     read.forget();
   }
-  auto const compress = read.matrix("w_kv_cache_a.weight", aviary::dynamic, c);
-  aviary::TokenCat<T> token_cat(embedding, ln0,
-                                {.compress = compress,
-                                 .expand = read.matrix("w_kv_cache_b.weight", c, c + compress.rows()),
-                                 .format = options.format});
+  auto const compress = G::compress(read, c);
+  aviary::TokenCat<T> token_cat(
+      embedding, ln0, {.compress = compress, .expand = G::expand(read, c, compress), .format = options.format});
   typename G::Body body(BlockStack(std::move(recurrent)), std::move(token_cat), std::move(attention),
                         options.cache.value_or(aviary::format_of<T>), options.keep_keys);
   auto ln_out = read.layer_norm("ln_out", c);

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "models/goldfinch_learner.hpp"
 #include "models/language_learner.hpp"
 #include "models/learner.hpp"
 #include "models/rwkv4.hpp"
@@ -39,8 +40,7 @@ namespace detail {
 /// f.operator()<Generation>() for the generation of a file, in arithmetic T.
 template <class T, class F> auto with_generation(aviary::TensorFile const& file, F const& f) {
   constexpr Index any = aviary::dynamic;
-  Generation const generation = generation_of(file);
-  switch (generation) {
+  switch (generation_of(file)) {
     case Generation::rwkv4:
       return f.template operator()<Rwkv4<T>>();
     case Generation::rwkv5_0:
@@ -54,11 +54,41 @@ template <class T, class F> auto with_generation(aviary::TensorFile const& file,
       if (head_size<Rwkv7<T, any>>(file) == 64) return f.template operator()<Rwkv7<T, 64>>();
       return f.template operator()<Rwkv7<T, any>>();
     case Generation::goldfinch:
+      return f.template operator()<GoldFinch<T, any>>();
     case Generation::unknown:
       break;
   }
-  throw std::runtime_error(file.message("expected a model of RWKV-4, 5, 6 or 7, which learn, found one of " +
-                                        std::string(name_of(generation)) + " generation"));
+  throw std::runtime_error(
+      file.message("expected tensors of RWKV-4, 5, 6, 7 or GoldFinch, found those of no known generation"));
+}
+
+template <class Generation> inline constexpr bool is_goldfinch = false;
+template <class T, Index Size> inline constexpr bool is_goldfinch<GoldFinch<T, Size>> = true;
+
+/// Reads all that is between embedding and head, which checks all shapes.
+template <class Generation>
+void read_body(aviary::TensorFile const& file, WeightReader<typename Generation::T>& read, Index channels,
+               LoadOptions const& options) {
+  using Reader = BlockReader<WeightReader<typename Generation::T>>;
+  if constexpr (is_goldfinch<Generation>) {
+    Index const layers = Generation::layers(file);
+    for (Index layer = 0; layer < layers; ++layer) {
+      Reader reader(file, read, layer, channels, options);
+      if (Generation::attends(file, layer, layers)) {
+        typename Generation::Body::Attention const block(Generation::attention_parameters(reader, options));
+      } else {
+        typename Generation::Body::Recurrent const block(Generation::recurrent_parameters(reader));
+        // The model has no bonus, but the file tells by it how large heads are.
+        (void)reader.table("att.time_faaaa", {aviary::dynamic, aviary::dynamic});
+      }
+    }
+    (void)Generation::expand(read, channels, Generation::compress(read, channels));
+  } else {
+    for (Index layer = 0; layer < std::max(count_layers(file), Index{1}); ++layer) {
+      Reader reader(file, read, layer, channels, options);
+      typename Generation::Block const block(Generation::parameters(reader));
+    }
+  }
 }
 
 /// The tensors that a model of a file is made of. Throws where one is missing or has another shape.
@@ -70,10 +100,7 @@ std::vector<std::string> tensors_of(aviary::TensorFile const& file, LoadOptions 
   Index const c = table.columns();
   (void)read.matrix("head.weight", table.rows(), c);
   for (char const* norm : {"blocks.0.ln0", "ln_out"}) (void)read.layer_norm(norm, c);
-  for (Index layer = 0; layer < std::max(count_layers(file), Index{1}); ++layer) {
-    BlockReader<WeightReader<T>> reader(file, read, layer, c, options);
-    typename Generation::Block const block(Generation::parameters(reader));  // checks all shapes
-  }
+  read_body<Generation>(file, read, c, options);
   return {read.used().begin(), read.used().end()};
 }
 
@@ -106,8 +133,12 @@ WeightStore<T> read_weights(aviary::TensorFile const& file, std::function<bool(s
 }
 
 template <class T> std::unique_ptr<Learner<T>> make_learner(WeightStore<T>& weights, LearnerOptions const& options) {
-  return detail::with_generation<T>(
-      weights.file(), [&]<class Generation>() { return make_block_learner<Generation>(weights, options); });
+  return detail::with_generation<T>(weights.file(), [&]<class Generation>() {
+    if constexpr (detail::is_goldfinch<Generation>)
+      return make_goldfinch_learner<Generation>(weights, options);
+    else
+      return make_block_learner<Generation>(weights, options);
+  });
 }
 
 }  // namespace AVIARY_ISA

@@ -7,11 +7,13 @@
 #include <algorithm>
 #include <memory>
 #include <mutex>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "aviary/core/flush_to_zero.hpp"
 #include "aviary/layers/block.hpp"
+#include "aviary/layers/gold_backward.hpp"
 #include "models/checkpoint.hpp"
 #include "models/learner.hpp"
 #include "models/timing.hpp"
@@ -126,13 +128,29 @@ template <class Thing> class Pool {
   std::mutex mutex_;
 };
 
+/// The tape of a time mix; nothing for a GOLD layer, which gets one in every call.
+template <class Mix> struct TapeOf {
+  struct Type {};
+  static Type make(Mix const&, Index, Index) { return {}; }
+};
+template <class Mix>
+requires requires { typename Mix::Tape; }
+struct TapeOf<Mix> {
+  using Type = typename Mix::Tape;
+  static Type make(Mix const& mix, Index tokens, Index sequences) { return mix.make_tape(tokens, sequences); }
+};
+
 /// @tparam Block  aviary::Block<...>, of which the weights are those of a store
 template <class Block> class LearningStack {
+  using Tape = TapeOf<typename Block::TimeMix>;
+
  public:
   using T = typename Block::T;
   using State = typename Block::State;
   using StateGradient = typename Block::StateGradient;
   static constexpr bool shares_values = Block::TimeMix::shares_values;
+  /// Whether blocks look at all that their sequences have read: both passes then take a function that says what that is.
+  static constexpr bool attends = std::is_same_v<typename Block::TimeMix, aviary::Gold<T>>;
 
   /// @param first, layers  which blocks of the model these are
   /// @param parameters  as Generation::parameters
@@ -214,12 +232,16 @@ template <class Block> class LearningStack {
   /// Takes x (tokens, C) through all blocks in place.
   /// @param states  before the tokens, become those after; none: sequences begin
   /// @param keeps  whether backward() follows
-  void forward(std::span<TokenId const>, aviary::MatView<T> x, Parts const& cut, States* states, bool keeps) {
+  /// @param with_context  where blocks attend: with_context(p, part, f) calls f(aviary::GoldContext) for part number p
+  template <class... WithContext>
+  void forward(std::span<TokenId const>, aviary::MatView<T> x, Parts const& cut, States* states, bool keeps,
+               WithContext const&... with_context) {
+    static_assert(sizeof...(WithContext) == (attends ? 1 : 0));
     make_room(x.rows(), cut, keeps);
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       Layer& layer = layers_[i];
       if (keeps && states) layer.before = states->layers[i];
-      cut.run(options_.threads, [&](Index, Parts::Part const& of, Threads threads) {
+      cut.run(options_.threads, [&]([[maybe_unused]] Index p, Parts::Part const& of, Threads threads) {
         typename Pool<Workspace>::Lent const workspace(workspaces_);
         aviary::MatView<T> const rows = of.of(x);
         if (keeps) {
@@ -231,10 +253,15 @@ template <class Block> class LearningStack {
           return states ? &states->layers[i][aviary::to_size(of.first + s)] : &workspace->states[aviary::to_size(s)];
         };
         aviary::Packed<State> const packed(aviary::States<State>(state, of.sequences, 1), of.offsets);
+        auto const run = [&](auto const&... shared) {
+          (*layer.block)(rows, packed, *workspace->forward, shared..., threads);
+        };
         if constexpr (shares_values)
-          (*layer.block)(rows, packed, *workspace->forward, of.of(values_of(v_first_, x.rows())), threads);
+          run(of.of(values_of(v_first_, x.rows())));
+        else if constexpr (attends)
+          (with_context(p, of, run), ...);
         else
-          (*layer.block)(rows, packed, *workspace->forward, threads);
+          run();
       });
     }
     if (states) begins_ = states->begins;
@@ -245,8 +272,11 @@ template <class Block> class LearningStack {
   /// adds to the gradients of the weights.
   /// @param dstates  of the states after the tokens, become those of the states before; none: they have no part in the loss
   /// @param seconds  what adding up the parts takes is added to
+  /// @param with_tape  where blocks attend: with_tape(p, part, f) calls f(aviary::GoldTape) for part number p
+  template <class... WithTape>
   void backward(std::span<TokenId const>, aviary::MatView<T> d, Parts const& cut, bool carried, StateGradients* dstates,
-                double& seconds) {
+                double& seconds, WithTape const&... with_tape) {
+    static_assert(sizeof...(WithTape) == (attends ? 1 : 0));
     if constexpr (shares_values) std::ranges::fill(dv_first_, T(0));
     for (std::size_t i = layers_.size(); i-- > 0;) {
       Layer& layer = layers_[i];
@@ -268,11 +298,15 @@ template <class Block> class LearningStack {
             .d = of.of(d),
             .dstates = aviary::States<StateGradient>(dstate, of.sequences, 1),
             .dweights = part.dweights[i]};
+        auto const run = [&](auto& tape, auto const&... shared) {
+          layer.block->backward(call, tape, *workspace->backward, shared..., threads);
+        };
         if constexpr (shares_values)
-          layer.block->backward(call, workspace->tape, *workspace->backward, of.of(values_of(v_first_, d.rows())),
-                                of.of(values_of(dv_first_, d.rows())), threads);
+          run(workspace->tape, of.of(values_of(v_first_, d.rows())), of.of(values_of(dv_first_, d.rows())));
+        else if constexpr (attends)
+          (with_tape(p, of, run), ...);
         else
-          layer.block->backward(call, workspace->tape, *workspace->backward, threads);
+          run(workspace->tape);
         if constexpr (requires { layer.block->reset_backward(*dstate(0), part.dweights[i]); })
           for (Index s = 0; s < of.sequences; ++s)
             if (!carried || begins_[aviary::to_size(of.first + s)] != T(0))
@@ -286,24 +320,20 @@ template <class Block> class LearningStack {
     }
   }
 
+  /// After forward() for backward(): what it was given (tokens, C).
+  aviary::MatView<T> input(Index tokens) noexcept { return input_of(layers_.front(), tokens); }
+
+  /// The blocks, as the weights were at the last refresh().
+  Block const& block(Index i) const noexcept { return *layers_[aviary::to_size(i)].block; }
+
   /// Bytes of the layers, of what is kept between the passes, and of what tasks compute with.
   std::size_t bytes() const {
-    std::size_t numbers = aviary::to_size(weights_) + v_first_.size() + dv_first_.size();
+    std::size_t numbers = aviary::to_size(weights_) + v_first_.size() + dv_first_.size() + memories();
     for (Layer const& layer : layers_) numbers += layer.input.size();
     for (Part const& part : parts_) numbers += part.gradients.size();
-    std::size_t states = layers_.size();
-    for (Workspace const& workspace : workspaces_.all()) {
-      states += workspace.states.size() + workspace.dstates.size();
-      states += (workspace.tape.states.size() + workspace.tape.kept.size() + workspace.tape.dstates.size()) /
-                std::max<std::size_t>(layers_.front().empty.time_mix.s.size(), 1);
+    for (Workspace const& workspace : workspaces_.all())
       for (auto const& scratch : {&workspace.forward, &workspace.backward})
         if (*scratch) numbers += aviary::to_size((*scratch)->left());
-    }
-    std::size_t state = 0;
-    State one = layers_.front().empty;
-    for (auto& memory : one.time_mix.s)
-      for_each_array(memory, [&](aviary::VecView<T> x) { state += aviary::to_size(x.size()); });
-    numbers += states * state;
     return numbers * sizeof(T);
   }
 
@@ -322,17 +352,33 @@ template <class Block> class LearningStack {
   };
   struct Workspace {
     std::unique_ptr<aviary::Scratch<T>> forward, backward;
-    typename Block::TimeMix::Tape tape;
+    typename Tape::Type tape;
     std::vector<State> states;
     std::vector<StateGradient> dstates;
   };
 
   Index count() const noexcept { return static_cast<Index>(parts_.size()); }
 
+  /// The numbers of all memories' states: of empty contexts, and of what tasks compute with.
+  std::size_t memories() const {
+    if constexpr (attends) {
+      return 0;
+    } else {
+      State one = layers_.front().empty;
+      std::size_t states = layers_.size() * one.time_mix.s.size(), numbers = 0;
+      for (Workspace const& w : workspaces_.all())
+        states += (w.states.size() + w.dstates.size()) * one.time_mix.s.size() + w.tape.states.size() +
+                  w.tape.kept.size() + w.tape.dstates.size();
+      for_each_array(one.time_mix.s.front(), [&](aviary::VecView<T> x) { numbers += aviary::to_size(x.size()); });
+      return states * numbers;
+    }
+  }
+
   /// Allocates what the largest batch so far needs.
   void make_room(Index tokens, Parts const& cut, bool keeps) {
-    constexpr Index stretch = 96;  // as Model::stretch
     Index const rows = cut.most_rows(), sequences = cut.most_sequences(), c = channels();
+    // As Model::stretch. Attention rebuilds all keys for every stretch, so there is only one.
+    Index const stretch = attends ? std::max(Index{96}, rows) : 96;
     Index const concurrency = cut.size() == 1 ? options_.threads.concurrency() : 1;
     Block const& block = *layers_.front().block;
     auto const grow = [](auto& to, Index size) {
@@ -354,7 +400,7 @@ template <class Block> class LearningStack {
       if (!keeps) continue;
       need(workspace.backward, backward);
       if (rows > tape_rows_ || sequences > tape_sequences_)
-        workspace.tape = block.time_mix().make_tape(rows, sequences);
+        workspace.tape = Tape::make(block.time_mix(), rows, sequences);
       if (static_cast<Index>(workspace.dstates.size()) < sequences)
         workspace.dstates.assign(aviary::to_size(sequences), block.empty_state_gradient());
     }

@@ -11,6 +11,7 @@
 
 #include "aviary/training/random.hpp"
 #include "models/new_model.hpp"
+#include "models/reader.hpp"
 #include "support/check.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -25,10 +26,11 @@ namespace {
 
 using Weights = WeightStore<double>;
 
-/// Small weights of which none is 0, among them trained first states where a generation may have these.
+/// Small weights of which none is 0, among them trained first states where a generation may have these. Two blocks of a
+/// GoldFinch attend, after three others.
 Weights make_weights(Generation generation, bool with_states = true) {
   models::NewModel const model{.generation = generation,
-                               .layers = 2,
+                               .layers = generation == Generation::goldfinch ? 5 : 2,
                                .channels = 32,
                                .vocab = 11,
                                .head_size = 16,
@@ -37,7 +39,9 @@ Weights make_weights(Generation generation, bool with_states = true) {
                                .rank_a = 4,
                                .rank_v = 4,
                                .rank_g = 4,
-                               .rank_mix = 4};
+                               .rank_mix = 4,
+                               .rank_keys = 4,
+                               .compressed = 3};
   auto const made = models::new_weights<double>(model, 1);
   std::vector<Weights::Wanted> wanted;
   for (auto const& e : made.entries()) wanted.push_back({e.name, e.shape});
@@ -93,11 +97,11 @@ std::vector<double> learned(Weights& weights, LearnerOptions const& options, mod
   return gradients(weights);
 }
 
-void check_gradients(Generation generation) {
+void check_gradients(Generation generation, models::LoadOptions const& load = {}) {
   Weights weights = make_weights(generation);
   RandomBatch batch({4, 0, 6, 7});
   batch.targets[3] = -1;
-  auto const learner = models::make_learner(weights, {.tokens = 17, .sequences = 4, .parts = 3});
+  auto const learner = models::make_learner(weights, {.tokens = 17, .sequences = 4, .parts = 3, .load = load});
   Learner<double>::Call const call{.batch = batch.view(), .scale = 1 / 16.0};
   auto const loss_with = [&] {
     learner->refresh();
@@ -143,19 +147,21 @@ void check_invariances(Generation generation) {
                     one, 1e-12);
 }
 
-/// Two halves of a batch add up to the whole, to the bit for blocks.
-void check_halves(Generation generation) {
+/// Two halves of a batch add up to the whole, to the bit for blocks and for what they share.
+/// @param prefix  of the names of such weights
+void check_halves(Generation generation, std::string_view prefix = "blocks.1.") {
   Weights weights = make_weights(generation);
   RandomBatch const batch({5, 5, 5, 5});
   (void)learned(weights, {.tokens = 20, .sequences = 4, .parts = 4}, batch.view());
-  auto const whole = gradients(weights, "blocks.1.");
+  auto const whole = gradients(weights, prefix);
   weights.clear_gradients();
   auto const learner = models::make_learner(weights, {.tokens = 10, .sequences = 2, .parts = 2});
   for (Index const first : {0, 2}) {
     RandomBatch const half = batch.part(first, 2, 0, 5);
     (void)learner->learn({.batch = half.view(), .scale = 1 / 20.0});
   }
-  CHECK(whole == gradients(weights, "blocks.1."));
+  CHECK_FALSE(whole.empty());
+  CHECK(whole == gradients(weights, prefix));
 }
 
 /// A context in stretches, from the last to the first, with the gradient of the state handed back.
@@ -196,6 +202,45 @@ TEST_CASE("learners: whole models of RWKV-5.1") { check_gradients(Generation::rw
 TEST_CASE("learners: whole models of RWKV-5.2") { check_generation(Generation::rwkv5_2); }
 TEST_CASE("learners: whole models of RWKV-6") { check_generation(Generation::rwkv6); }
 TEST_CASE("learners: whole models of RWKV-7") { check_generation(Generation::rwkv7); }
+
+TEST_CASE("learners: whole GoldFinch models") {
+  check_gradients(Generation::goldfinch);
+  check_invariances(Generation::goldfinch);
+  for (char const* prefix : {"blocks.1.", "blocks.3.", "blocks.4.", "w_kv_cache_"})
+    check_halves(Generation::goldfinch, prefix);
+}
+TEST_CASE("learners: a GoldFinch with a rotary embedding") {
+  check_gradients(Generation::goldfinch, {.rotary_base = 100});
+}
+
+TEST_CASE("learners: a GoldFinch carries no states") {
+  Weights weights = make_weights(Generation::goldfinch);
+  auto const learner = models::make_learner(weights, {.tokens = 8});
+  constexpr char const* message =
+      "GoldFinch carries no states from one batch to the next when it learns: its attention would need all tokens "
+      "before";
+  CHECK(test::message_of([&] { (void)learner->make_states(1); }) == message);
+  CHECK(test::message_of([&] { (void)learner->make_state_gradients(1); }) == message);
+}
+
+TEST_CASE("learners: a GoldFinch that is read from a file predicts what the model of that file does") {
+  Weights const exact = make_weights(Generation::goldfinch);
+  auto weights = models::read_weights<float>(exact.file(), [](std::string_view) { return true; });
+  REQUIRE(weights.entries().size() == exact.entries().size());
+  RandomBatch const batch({140});  // more than a block of attention
+  auto const learner = models::make_learner(weights, {.tokens = 140});
+  double const found = learner->evaluate({.batch = batch.view()}).mean();
+
+  models::Reader reader(models::load_goldfinch<float>(weights.file()).model);
+  double sum = 0;
+  for (std::size_t t = 0; t < batch.tokens.size(); ++t) {
+    auto const logits = reader.step(batch.tokens[t]);
+    double exponentials = 0;
+    for (float const e : logits) exponentials += std::exp(static_cast<double>(e));
+    sum += std::log(exponentials) - static_cast<double>(logits[to_size(batch.targets[t])]);
+  }
+  test::check_close(std::vector{found}, std::vector{sum / 140}, 2e-5);
+}
 
 TEST_CASE("learners: what does not learn has no gradient, and changes none") {
   Weights all = make_weights(Generation::rwkv7);
@@ -238,9 +283,8 @@ TEST_CASE("learners: batches that do not fit are refused by name") {
         }) == "these states belong to another learner");
 }
 
-TEST_CASE("learners: a model without learners is refused") {
-  auto weights = models::new_weights<double>(
-      {.generation = Generation::goldfinch, .layers = 3, .channels = 32, .vocab = 11, .head_size = 16}, 1);
+TEST_CASE("learners: weights of no known generation are refused") {
+  Weights weights({{"emb.weight", {11, 32}}});
   CHECK(test::message_of([&] { (void)models::make_learner(weights, {.tokens = 8}); }) ==
-        "the model: expected a model of RWKV-4, 5, 6 or 7, which learn, found one of GoldFinch generation");
+        "the model: expected tensors of RWKV-4, 5, 6, 7 or GoldFinch, found those of no known generation");
 }
