@@ -72,7 +72,8 @@ template <class T> class Learner {
 
   virtual Index vocab_size() const noexcept = 0;
 
-  /// What begins with every sequence: states, or gradients that are 0.
+  /// What begins with every sequence: states, or gradients that are 0. Throws std::runtime_error for a GoldFinch, whose
+  /// sequences begin with every batch.
   virtual std::unique_ptr<Carried<T>> make_states(Index sequences) const = 0;
   virtual std::unique_ptr<Carried<T>> make_state_gradients(Index sequences) const = 0;
 

@@ -266,3 +266,69 @@ TEST_CASE_TEMPLATE("gold backward: of what a cache stores, whatever it rounds", 
   expected.add(exact, dy.view(), 0, 20);
   check_same(d, expected);
 }
+
+TEST_CASE("gold backward: as the time mix of a block, packed sequences give what they give one after another") {
+  GoldCase<double> const given(12, 20, odd, 10000.0);
+  GoldRun<double> const runs[]{cached(given, 20), cached(given, 9), cached(given, 7)};
+  std::vector<Index> const offsets{0, 20, 20, 24};  // 20 queries, none, and the last 4 of 7 tokens
+  Index const c = given.channels;
+  Random random(1);
+  Matrix<double> const dy(24, c, random), dstates(3, c, random);
+  GoldGradients<double> expected(given, 24), last(given, 4);
+  auto const dstate_of = [&](Index s) -> Gold<double>::State {
+    return {{dstates.view()[s].begin(), dstates.view()[s].end()}};
+  };
+  expected.state = dstate_of(0);
+  expected.add(runs[0], dy.rows_of(0, 20), 0, 20);
+  auto const dfirst = expected.state;
+  last.state = expected.state = dstate_of(2);
+  expected.add(runs[2], dy.rows_of(20, 4), 20, 4);
+  last.add(runs[2], dy.rows_of(20, 4), 0, 4);
+
+  Gold<double> const& layer = runs[0].layer;
+  Gold<double>::State states[]{{given.before}, {given.before}, {{given.x.view()[2].begin(), given.x.view()[2].end()}}};
+  Gold<double>::StateGradient gradients[]{dstate_of(0), dstate_of(1), dstate_of(2)};
+  Matrix<double> x(24, c), late(24, c), de(36, c), dc(36, runs[0].cache.width()), y(24, c);
+  std::copy_n(given.x.numbers.begin(), 20 * c, x.numbers.begin());
+  std::copy_n(given.x.numbers.begin() + 3 * c, 4 * c, x.numbers.begin() + 20 * c);
+  GoldGradients<double> d(given, 24);
+  auto const w = given.weights();
+  auto const dw = d.weights();
+  Scratch<double> scratch(layer.backward_scratch_size(24, 3, 1, 2 * 24 * padded<double>(c)));
+  Scratch<double> workspace(GoldBackward<double>::workspace_size(layer, runs[0].token_cat));
+  auto const cache = [&](Index s) { return &runs[s].cache; };
+  GoldContext const context(runs[0].token_cat, States<TokenCache<double> const>(cache, 3, 1), offsets, workspace);
+  GoldTape<double, double> const tape{
+      .context = context, .expand = given.view("w_b"), .de = de.view(), .dc = dc.view(), .dexpand = d.view("w_b")};
+  {
+    test::AllocationCounter const allocations;
+    layer.backward({.weights = w,
+                    .x = std::as_const(x).view(),
+                    .states = {States<Gold<double>::State const>(states, 3), offsets},
+                    .dy = std::as_const(late).view(),
+                    .dx = d.x.view(),
+                    .dstates = {gradients, 3},
+                    .dweights = dw},
+                   tape, scratch, Serial{}, [&](MatView<double const> increment) {
+                     detail::transform_rows(y.view(), activation::none, increment);
+                     detail::transform_rows(late.view(), activation::none, dy.view());
+                   });
+    CHECK(allocations.count() == 0);
+  }
+  d.state = gradients[2];
+  d.e = expected.e;  // of both sequences together
+  d.c = expected.c;
+  check_same(d, expected);
+  check_equal(gradients[0].x, dfirst.x);
+  check_equal(gradients[1].x, dstate_of(1).x);
+  auto const rows = [](Matrix<double> const& m, Index first, Index count) {
+    return std::vector<double>(m.numbers.begin() + first * m.columns, m.numbers.begin() + (first + count) * m.columns);
+  };
+  check_equal(rows(de, 29, 7), rows(last.e, 0, 7));
+  check_equal(rows(dc, 29, 7), rows(last.c, 0, 7));
+  check_equal(rows(de, 20, 9), std::vector<double>(to_size(9 * c)));
+  check_equal(rows(de, 7, 13), rows(expected.e, 7, 13));
+
+  GoldRun<double> forward(given, 20);
+  check_close(rows(y, 0, 20), forward.run({20}).numbers, bound<double>);
+}

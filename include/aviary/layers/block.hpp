@@ -125,7 +125,7 @@ template <class Time> class Block {
   ///   Cost:  three times that of forward, and what the memory's backward costs more.
   ///   The bits depend neither on the executor nor on what is wanted. It allocates nothing, and throws what the executor
   ///   throws.
-  /// @param tape  of the time mix's make_tape() for so many tokens and sequences
+  /// @param tape  of the time mix's make_tape() for so many tokens and sequences; a GoldTape for Gold
   /// @param scratch  has backward_scratch_size(...) numbers
   template <class Tape, Executor E = Serial>
   void backward(BackwardCall const& call, Tape& tape, Scratch<T>& scratch, E&& executor = {}) const {
