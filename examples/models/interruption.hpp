@@ -32,9 +32,11 @@ class Interruption {
   Interruption(Interruption const&) = delete;
   Interruption& operator=(Interruption const&) = delete;
 
+  /// The last signal that there was, or 0.
+  static int signal() noexcept { return received; }
   /// Throws Interrupted if there was a signal.
   static void check() {
-    if (received != 0) throw Interrupted{received};
+    if (signal() != 0) throw Interrupted{signal()};
   }
 
 #if MODELS_HAS_SIGNALS

@@ -9,6 +9,7 @@
 #include "models/any.hpp"
 #include "models/command_line.hpp"
 #include "models/learner.hpp"
+#include "models/ranks.hpp"
 
 namespace train {
 
@@ -38,7 +39,7 @@ struct Request {
   models::Generation generation;  ///< of a new model
   Index layers, channels, head_size;
   std::filesystem::path out;
-  Index steps, batch, context, accumulate, stretches, warm_up, save_every, evaluate_every, parts;
+  Index steps, batch, context, accumulate, stretches, warm_up, save_every, evaluate_every, parts;  // batch: of a rank
   std::optional<double> minutes;
   double rate, final_rate, weight_decay, clip, beta1, beta2, held_out, group_norm_eps;
   std::uint64_t seed;
@@ -56,7 +57,8 @@ struct Request {
 /// The request of a command line. Throws UsageError.
 Request request_of(Arguments const& a);
 
-/// Does what a request asks for. Throws models::Interrupted, UsageError, or another exception for files.
-void run(Request const& request);
+/// Does what a request asks for, a share of every step in each rank. Throws models::Interrupted, models::FailedElsewhere,
+/// UsageError, or another exception for files.
+void run(Request const& request, models::Ranks const& ranks);
 
 }  // namespace train

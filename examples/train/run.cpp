@@ -29,47 +29,50 @@ using Carried = std::unique_ptr<models::Carried<float>>;
 
 /// Where the time goes beside the learner's parts.
 struct Seconds {
-  double all = 0, optimizer = 0, evaluation = 0, saving = 0;
+  double all = 0, ranks = 0, optimizer = 0, evaluation = 0, saving = 0;
 };
 using Clock = std::chrono::steady_clock;
 double since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
 class Run {
  public:
-  explicit Run(Request const& r) : Run(r, beginning_of(r)) {}
+  Run(Request const& r, models::Ranks const& ranks) : Run(r, ranks, beginning_of(r)) {}
 
   /// Throws models::Interrupted after all is saved, and std::runtime_error for a loss that is not finite.
   void operator()() {
-    introduce();
     models::Interruption const waits;
     std::optional<Metrics> metrics;
-    if (r_.metrics) metrics.emplace(*r_.metrics, step_);
+    in_first([&] {
+      introduce();
+      if (r_.metrics) metrics.emplace(*r_.metrics, step_);
+    });
     began_ = Clock::now();
     Index const first = step_;
-    try {
-      for (bool is_last = step_ >= r_.steps; !is_last;) {
-        StepReport report = make_step();
-        is_last = step_ == r_.steps || is_late();
+    long signal = 0;
+    for (bool is_last = step_ >= r_.steps; !is_last && signal == 0;) {
+      auto const begin = Clock::now();
+      aviary::Loss const loss = learn_together();
+      StepReport report{};
+      bool const late = ranks_.together([&] { return report = update(loss, begin), is_late(); }) != 0;
+      is_last = step_ == r_.steps || late;
+      signal = in_first([&] {
         if (texts_.held_out.size() > 0 && (is_last || (r_.evaluate_every > 0 && step_ % r_.evaluate_every == 0)))
           report.held_out = evaluate();
         show(report, first, is_last);
         if (metrics) metrics->add(report);
         if (step_ % r_.save_every == 0) save();
-        models::Interruption::check();
-      }
-    } catch (models::Interrupted const&) {
-      save();
-      throw;
+      });
     }
-    save();
+    signal = std::max(signal, in_first([&] { save(); }));
+    if (signal != 0) throw models::Interrupted{static_cast<int>(signal)};
     seconds_.all = since(began_);
-    if (r_.stats) show_stats();
-    models::Interruption::check();
+    if (r_.stats && ranks_.is_first()) show_stats();
   }
 
  private:
-  Run(Request const& r, Beginning beginning)
+  Run(Request const& r, models::Ranks const& ranks, Beginning beginning)
       : r_(r),
+        ranks_(ranks),
         texts_(std::move(beginning.texts)),
         weights_(std::move(beginning.weights)),
         generation_(models::generation_of(weights_.file())),
@@ -98,7 +101,7 @@ class Run {
   Setup make_setup() const {
     static constexpr std::array names{"all weights", "states", "additions of rank "};
     Setup setup{
-        {"--batch", std::to_string(r_.batch)},
+        {"--batch", std::to_string(r_.batch * ranks_.size())},
         {"--context", std::to_string(r_.context)},
         {"--accumulate", std::to_string(r_.accumulate)},
         {"--stretches", std::to_string(r_.stretches)},
@@ -135,7 +138,10 @@ class Run {
 
   Sequences next_sequences(Index batch) {
     if (streams_) return streams_->next(r_.context, [&](Index stream) { states_->reset(stream); });
-    return windows(texts_.learned, r_.seed, r_.accumulate * step_ + batch, r_.batch, r_.context);
+    Sequences const all =
+        windows(texts_.learned, r_.seed, r_.accumulate * step_ + batch, r_.batch * ranks_.size(), r_.context);
+    auto const own = all.begin() + r_.batch * ranks_.rank();
+    return Sequences(own, own + r_.batch);
   }
 
   /// What sequences add to the gradients, stretch by stretch, the last first.
@@ -163,11 +169,34 @@ class Run {
   }
   static void add(aviary::Loss& loss, aviary::Loss const& more) { loss.sum += more.sum, loss.tokens += more.tokens; }
 
-  StepReport make_step() {
-    auto const begin = Clock::now();
+  /// Calls f() in the first rank alone. Returns the signal that some rank has got, or 0.
+  template <class F> long in_first(F const& f) const {
+    return ranks_.together([&] {
+      if (ranks_.is_first()) f();
+      return models::Interruption::signal();
+    });
+  }
+
+  /// What the sequences of all ranks add to the gradients.
+  aviary::Loss learn_together() {
     weights_.clear_gradients();
     aviary::Loss loss;
-    for (Index batch = 0; batch < r_.accumulate; ++batch) add(loss, learn(next_sequences(batch)));
+    ranks_.together([&] {
+      for (Index batch = 0; batch < r_.accumulate; ++batch) add(loss, learn(next_sequences(batch)));
+      return 0;
+    });
+    if (ranks_.size() == 1) return loss;
+    auto const begin = Clock::now();
+    std::array sums{loss.sum, static_cast<double>(loss.tokens)};
+    ranks_.sum(std::span<double>(sums));
+    auto const gradients = weights_.gradients_of("");
+    ranks_.sum(std::span<float>(gradients.data(), aviary::to_size(gradients.size())));
+    seconds_.ranks += since(begin);
+    return {.sum = sums[0], .tokens = static_cast<Index>(sums[1])};
+  }
+
+  /// What follows from the same gradients is the same in every rank.
+  StepReport update(aviary::Loss const& loss, Clock::time_point begin) {
     double const rate = schedule_(step_);
     aviary::Update update{};
     seconds_.optimizer += models::seconds([&] {
@@ -311,6 +340,7 @@ class Run {
                            std::pair{"head", t.head - evaluated_.head},
                            std::pair{"backward", t.backward},
                            std::pair{"sums", t.sums},
+                           std::pair{"ranks", seconds_.ranks},
                            std::pair{"optimizer", seconds_.optimizer},
                            std::pair{"refresh", t.refresh}};
     std::string text = formatted("learned: %td tokens, %.4g s, %.4g tokens/s, %.4g GFLOP/s\n", tokens_, learning,
@@ -325,6 +355,7 @@ class Run {
   }
 
   Request const& r_;
+  models::Ranks const& ranks_;
   Texts texts_;
   Weights weights_;
   models::Generation generation_;
@@ -346,9 +377,16 @@ class Run {
 
 }  // namespace
 
-void run(Request const& request) {
-  check_targets(request);
-  Run{request}();
+void run(Request const& request, models::Ranks const& ranks) {
+  std::optional<Run> run;
+  ranks.together([&] {
+    if (request.carry && ranks.size() > 1)
+      throw UsageError("--carry: expected one process, found " + std::to_string(ranks.size()));
+    if (ranks.is_first()) check_targets(request);
+    return 0;
+  });
+  ranks.together([&] { return run.emplace(request, ranks), 0; });
+  (*run)();
 }
 
 }  // namespace train

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <exception>
+#include <optional>
 
 #include "models/command_line.hpp"
 #include "models/interruption.hpp"
@@ -29,6 +30,7 @@ constexpr char const* footer =
     "SIGTERM all\n"
     "goes into OUT.training, then the model into OUT; the same command with --resume goes on from there exactly.\n"
     "--steps, --minutes, rates, and --format may then be others.\n"
+    "With mpirun -n N all N processes make each step together, with --batch sequences each.\n"
     "--held-out SHARE keeps the end of every text for measuring; bits per byte of it are printed every "
     "--evaluate-every steps\n"
     "and at the end: in windows of --context tokens, or with --carry with states that go on.\n"
@@ -116,14 +118,21 @@ int fail(std::exception const& error, int status) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  models::Ranks const ranks;
   try {
-    Arguments arguments;
-    if (!parse(argc, argv, arguments)) return 0;
-    train::run(train::request_of(arguments));
+    std::optional<train::Request> request;
+    ranks.together([&] {
+      Arguments arguments;
+      if (parse(argc, argv, arguments)) request = train::request_of(arguments);
+      return 0;
+    });
+    if (request) train::run(*request, ranks);
     return 0;
   } catch (models::Interrupted const& by) {
     std::raise(by.signal);  // as it would have ended without a model to save
     return 128 + by.signal;
+  } catch (models::FailedElsewhere const&) {
+    return 1;
   } catch (CLI::ParseError const& error) {
     return fail(error, 2);
   } catch (models::UsageError const& error) {
