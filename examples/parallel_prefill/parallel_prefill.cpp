@@ -6,14 +6,17 @@
 /// contribute.
 ///
 /// The work is more than twice that of one pass, because A is as large as the state. It pays with more threads than
-/// there are heads and stretches of values to share out, which plain `forward` does by itself. On several machines the
-/// segments are all that travels.
+/// there are heads and stretches of values to share out, which plain `forward` does by itself.
+///
+/// On several machines (`mpirun -n 2 parallel_prefill`) each has a stretch of the sequence, with pieces of its own. One
+/// composed segment a head is all that travels: each finds the states before its stretch from those of the stretches before.
 ///
 /// With --gradients it trains on the sequence in the same way. The gradient of the state before a piece is an affine map of
 /// that of the state after it, with the same matrix: so another scan, from the last piece to the first, finds the gradients
 /// of all states between pieces, and `backward` takes all pieces at once.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <aviary/core/flush_to_zero.hpp>
 #include <aviary/core/math.hpp>
 #include <aviary/layers/functions.hpp>
@@ -23,8 +26,10 @@
 #include <iostream>
 #include <random>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "models/ranks.hpp"
 #include "models/threads.hpp"
 #include "models/timing.hpp"
 
@@ -59,6 +64,16 @@ struct Sequence {
       for (auto& state : *all)
         for (auto& row : state.s)
           for (float& x : row) x = normal(random);
+  }
+  /// Tokens begin ... end - 1, after the same states.
+  Sequence stretch(Index begin, Index end) const {
+    Sequence part = *this;
+    part.tokens = end - begin;
+    for (auto* field : {&part.r, &part.log_w, &part.k, &part.v, &part.kappa_hat, &part.a, &part.dy}) {
+      field->resize(to_size(end * heads * size));
+      field->erase(field->begin(), field->begin() + begin * heads * size);
+    }
+    return part;
   }
   Memory::Inputs inputs() const {
     return {.r = {r.data(), tokens, heads},
@@ -97,15 +112,47 @@ struct Pieces {
   States states;                          // (pieces + 1, heads): the last ones are those after the last piece
 };
 
-Pieces summarize(Sequence const& x, Index pieces, models::Threads threads) {
-  Pieces p{cut(x.tokens, pieces), std::vector<Memory::Segment>(to_size(pieces * x.heads)),
-           std::vector<float>(x.v.size()), std::vector<float>(x.k.size()), x.states};
+using Segments = std::vector<Memory::Segment>;
+
+/// One segment a head that all pieces are composed into, neighbours first.
+Segments composed(Segments segments, Index heads) {
+  Index const pieces = static_cast<Index>(segments.size()) / heads;
+  for (Index step = 1; step < pieces; step *= 2)
+    for (Index piece = 0; piece + step < pieces; piece += 2 * step)
+      for (Index head = 0; head < heads; ++head) {
+        Memory::Segment& earlier = segments[to_size(piece * heads + head)];
+        Memory::Segment both;
+        Memory::compose(earlier, segments[to_size((piece + step) * heads + head)], both);
+        earlier = both;
+      }
+  segments.resize(to_size(heads));
+  return segments;
+}
+
+States after(States const& states, Segments const& segments) {
+  States result(states.size());
+  for (std::size_t h = 0; h < states.size(); ++h) Memory::apply(states[h], segments[h], result[h]);
+  return result;
+}
+
+constexpr auto compose_segments = [](Memory::Segment const& earlier, Memory::Segment const& later,
+                                     Memory::Segment& out) { Memory::compose(earlier, later, out); };
+
+/// @param x  the stretch that this rank has, with the states before the whole sequence
+Pieces summarize(Sequence const& x, Index pieces, models::Threads threads, models::Ranks const& ranks) {
+  Pieces p{cut(x.tokens, pieces), Segments(to_size(pieces * x.heads)), std::vector<float>(x.v.size()),
+           std::vector<float>(x.k.size()), x.states};
   Memory::summarize({.x = x.inputs(),
                      .segments = p.segments,
                      .y = {p.y.data(), x.tokens, x.heads},
                      .state_weights = {p.m.data(), x.tokens, x.heads},
                      .offsets = p.offsets},
                     threads);
+  if (ranks.size() > 1) {
+    Segments before = composed(p.segments, x.heads);
+    ranks.compose_before<compose_segments>(std::span(before));
+    if (!ranks.is_first()) p.states = after(x.states, before);
+  }
   p.states.resize(to_size((pieces + 1) * x.heads));
   threads(x.heads, [&](Index head) noexcept {
     for (Index at = head; at < pieces * x.heads; at += x.heads)
@@ -123,25 +170,6 @@ Result by_segments(Sequence const& x, Pieces p, models::Threads threads) {
                              .offsets = p.offsets},
                             threads);
   return {std::move(p.y), States(p.states.end() - x.heads, p.states.end())};
-}
-
-/// The states after the sequence, from one segment that all pieces were composed into, neighbours first.
-States by_one_segment(Sequence const& x, std::vector<Memory::Segment> segments) {
-  Index const heads = x.heads;
-  for (Index n = static_cast<Index>(segments.size()) / heads; n > 1; n = (n + 1) / 2)
-    for (Index at = 0; at < n / 2 * heads + n % 2 * heads; ++at) {
-      Index const first = at / heads * 2 * heads + at % heads;
-      if (first + heads < n * heads) {
-        Memory::Segment both;
-        Memory::compose(segments[to_size(first)], segments[to_size(first + heads)], both);
-        segments[to_size(at)] = both;
-      } else {
-        segments[to_size(at)] = segments[to_size(first)];
-      }
-    }
-  States states(to_size(heads));
-  for (std::size_t h = 0; h < states.size(); ++h) Memory::apply(x.states[h], segments[h], states[h]);
-  return states;
 }
 
 /// The gradients of the loss with respect to the inputs, and to the states before the first token.
@@ -185,8 +213,8 @@ Gradients gradients_by_backward(Sequence const& x, models::Threads threads) {
   return by_backward(x, whole, x.states, x.dstates, threads);
 }
 
-Gradients gradients_by_segments(Sequence const& x, Index pieces, models::Threads threads) {
-  Pieces const p = summarize(x, pieces, threads);
+Gradients gradients_by_segments(Sequence const& x, Index pieces, models::Threads threads, models::Ranks const& ranks) {
+  Pieces const p = summarize(x, pieces, threads, ranks);
   States d(p.segments.size());  // (pieces + 1, heads), as the states
   Memory::pull_outputs({.state_weights = {p.m.data(), x.tokens, x.heads},
                         .dy = {x.dy.data(), x.tokens, x.heads},
@@ -218,10 +246,10 @@ double difference(States const& x, States const& expected) {
   return difference(numbers(x), numbers(expected));
 }
 
-bool report(char const* what, double error) {
+bool report(std::string const& what, double error) {
   constexpr double bound = 3e-6;
   bool const agrees = error <= bound;
-  std::printf("%-34s differ from one thread's by %.1e (L2, relative), bound %.0e: %s\n", what, error, bound,
+  std::printf("%-34s differ from one thread's by %.1e (L2, relative), bound %.0e: %s\n", what.c_str(), error, bound,
               agrees ? "agree" : "WRONG");
   return agrees;
 }
@@ -246,16 +274,18 @@ double milliseconds(auto&& run) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  models::Ranks const ranks;
   CLI::App app(
       "parallel_prefill: runs one WKV-7 sequence on several threads by a scan over its segments, checks outputs and "
-      "states against one thread, and prints the wall times; exits with 1 when they disagree");
+      "states against one thread, and prints the wall times; exits with 1 when they disagree. With mpirun each process "
+      "has a stretch of the sequence");
   Index threads = 2, tokens = 4096, heads = 1, pieces = 0;
   unsigned seed = 1;
   bool gradients = false;
   app.add_option("--threads", threads, "default 2")->check(CLI::Range(1, 1024));
   app.add_option("--tokens", tokens, "length of the sequence, default 4096")->check(CLI::Range(1, 1 << 22));
   app.add_option("--heads", heads, "of 64 keys and values, default 1")->check(CLI::Range(1, 1024));
-  app.add_option("--pieces", pieces, "that the sequence is cut into, default 4 for every thread")
+  app.add_option("--pieces", pieces, "that a process cuts its stretch into, default 4 for every thread")
       ->check(CLI::Range(1, 1 << 16));
   app.add_option("--seed", seed, "of the random inputs, default 1");
   app.add_flag("--gradients", gradients, "checks and times the gradients of a random loss as well");
@@ -269,28 +299,40 @@ int main(int argc, char** argv) {
   }
   if (!models::has_threads && threads > 1)
     std::cerr << "parallel_prefill: built without OpenMP, so that everything runs on one thread\n";
+  if (gradients && ranks.size() > 1) {
+    std::cerr << "parallel_prefill: --gradients: expected one process, found " << ranks.size() << '\n';
+    return 2;
+  }
   if (pieces == 0) pieces = 4 * threads;
 
-  Sequence const x(tokens, heads, seed);
+  Index const begin = tokens * ranks.rank() / ranks.size(), end = tokens * (ranks.rank() + 1) / ranks.size();
+  Sequence const whole(tokens, heads, seed), x = whole.stretch(begin, end);
   models::Threads const one(1), many(threads);
-  std::printf("WKV-7, tokens %td, heads %td of 64 x 64, pieces %td, threads %td\n", tokens, heads, pieces,
-              many.concurrency());
-  Result const expected = by_forward(x, one);
-  Pieces const segmented = summarize(x, pieces, many);
+  if (ranks.is_first())
+    std::printf("WKV-7, tokens %td, heads %td of 64 x 64, pieces %td, threads %td, processes %td\n", tokens, heads,
+                pieces, many.concurrency(), ranks.size());
+  auto const named = [&](char const* what) {
+    return (ranks.size() > 1 ? "process " + std::to_string(ranks.rank()) + ", " : std::string()) + what;
+  };
+  Result const expected = by_forward(whole.stretch(0, end), one);
+  Pieces const segmented = summarize(x, pieces, many, ranks);
   Result const result = by_segments(x, segmented, many);
-  bool agree = report("outputs", difference(result.y, expected.y));
-  agree &= report("states after the last piece", difference(result.states, expected.states));
-  agree &=
-      report("states from one composed segment", difference(by_one_segment(x, segmented.segments), expected.states));
-  if (gradients) agree &= report(gradients_by_segments(x, pieces, many), gradients_by_backward(x, one));
+  States const before(segmented.states.begin(), segmented.states.begin() + heads);
+  bool agree = report(named("outputs"), difference(result.y, std::span(expected.y).last(result.y.size())));
+  agree &= report(named("states after the last piece"), difference(result.states, expected.states));
+  agree &= report(named("states from one composed segment"),
+                  difference(after(before, composed(segmented.segments, heads)), expected.states));
+  if (gradients) agree &= report(gradients_by_segments(x, pieces, many, ranks), gradients_by_backward(x, one));
 
-  std::printf("milliseconds, best of 3: forward on one thread %.1f, on all %.1f; segments on all %.1f\n",
-              milliseconds([&] { by_forward(x, one); }), milliseconds([&] { by_forward(x, many); }),
-              milliseconds([&] { by_segments(x, summarize(x, pieces, many), many); }));
+  std::array const times{milliseconds([&] { by_forward(whole, one); }), milliseconds([&] { by_forward(whole, many); }),
+                         milliseconds([&] { by_segments(x, summarize(x, pieces, many, ranks), many); })};
+  if (ranks.is_first())
+    std::printf("milliseconds, best of 3: forward on one thread %.1f, on all %.1f; segments on all %.1f\n", times[0],
+                times[1], times[2]);
   if (gradients)
     std::printf("forward and backward on one thread %.1f, on all %.1f; segments on all %.1f\n",
                 milliseconds([&] { gradients_by_backward(x, one); }),
                 milliseconds([&] { gradients_by_backward(x, many); }),
-                milliseconds([&] { gradients_by_segments(x, pieces, many); }));
+                milliseconds([&] { gradients_by_segments(x, pieces, many, ranks); }));
   return agree ? 0 : 1;
 }
