@@ -5,11 +5,11 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
-#include <sstream>
 #include <thread>
 
 #include "aviary/io/safetensors.hpp"
 #include "models/threads.hpp"
+#include "support/metrics.hpp"
 #include "support/process.hpp"
 #include "support/temporary_folder.hpp"
 #include "support/terminal.hpp"
@@ -17,6 +17,7 @@
 using namespace aviary;
 using test::content_of;
 using test::Finished;
+using test::numbers_called;
 using test::TemporaryFolder;
 
 namespace {
@@ -66,17 +67,6 @@ void check_failure(Arguments const& arguments, int status, std::string const& me
   CHECK(run.status == status);
   CHECK(run.out == "");
   CHECK(run.err == "train: " + message + "\n");
-}
-
-/// The numbers called so in the lines of a file of metrics.
-std::vector<double> numbers_called(std::string const& name, std::string const& file) {
-  std::vector<double> numbers;
-  std::istringstream lines(content_of(file));
-  for (std::string line; std::getline(lines, line);) {
-    std::size_t const at = line.find("\"" + name + "\": ");
-    if (at != line.npos) numbers.push_back(std::strtod(line.c_str() + at + name.size() + 4, nullptr));
-  }
-  return numbers;
 }
 
 double mean(std::span<double const> numbers) {
