@@ -35,9 +35,14 @@ template <class Model> void check_gradients_of_model() {
     if (keys <= 16)  // larger ones take long in algebra
       check_differences(c, exact, [](RuleCase<R> const& x) { return reference_of<typename Model::Reference>(x); });
   };
+#if defined(AVIARY_TEST_ONE_SIZE)
+  auto const check_small = [&](Decay decay, Keep keep) { check(Sizes::k16_v24, 16, 24, decay, keep); };
+#else
+  auto const check_small = [&](Decay decay, Keep keep) { check(Sizes::run_time, 9, 10, decay, keep); };
+#endif
   check(Sizes::k16_v24, 16, 24, Decay::wkv7, {});
-  check(Sizes::run_time, 9, 10, Decay::slow, {.every = 5});
-  check(Sizes::run_time, 9, 10, Decay::extremes, {.every = 1, .readings = readings});
+  check_small(Decay::slow, {.every = 5});
+  check_small(Decay::extremes, {.every = 1, .readings = readings});
 #if !defined(AVIARY_TEST_ONE_SIZE)
   check(Sizes::k16_v16, 16, 16, Decay::wide, {.every = 100, .readings = readings});
   check(Sizes::k64_v64, 64, 64, Decay::none, {.readings = readings});
