@@ -15,11 +15,8 @@
 #include <string>
 #include <vector>
 
-#if defined(__unix__) || defined(__APPLE__)
-#include <sys/resource.h>
-#endif
-
 #include "models/any.hpp"
+#include "models/peak_memory.hpp"
 #include "models/progress.hpp"
 #include "models/random_checkpoint.hpp"
 #include "models/reader.hpp"
@@ -41,21 +38,6 @@ struct Request {
   Index tokens = Index{1} << 20, threads = 1;
   aviary::NumberFormat cache = aviary::NumberFormat::bf16;
 };
-
-/// The most bytes that the program has had in memory; 0 where that is not known.
-double peak_memory() {
-#if defined(__APPLE__) || defined(__unix__)
-  rusage usage{};
-  if (::getrusage(RUSAGE_SELF, &usage) != 0) return 0;
-#if defined(__APPLE__)
-  return static_cast<double>(usage.ru_maxrss);
-#else
-  return 1024 * static_cast<double>(usage.ru_maxrss);
-#endif
-#else
-  return 0;
-#endif
-}
 
 /// The model, what it reads, and what that took.
 class Reader {
@@ -128,7 +110,7 @@ std::vector<Index> lengths(Index tokens) {
 void run(Request const& r) {
   models::GoldFinchSizes const& n = r.sizes;
   Reader reader(r);
-  double const before = peak_memory();
+  double const before = models::peak_memory();
   std::printf(
       "GoldFinch, %td recurrent and %td attention layers, %td channels, vocabulary %td, cache of %s; threads %td\n",
       n.recurrent_layers(), n.attention_layers(), n.channels, n.vocab, std::string(aviary::name_of(r.cache)).c_str(),
@@ -151,7 +133,7 @@ void run(Request const& r) {
   std::printf("prefill, us/token: first %td tokens %.2f, last %td %.2f, %+.1f%%\n", window, 1e6 * first, window,
               1e6 * last, 100 * (last / first - 1));
   if (before > 0)
-    std::printf("memory at most, MiB: %.1f, of which %.1f before the first token\n", peak_memory() / (1 << 20),
+    std::printf("memory at most, MiB: %.1f, of which %.1f before the first token\n", models::peak_memory() / (1 << 20),
                 before / (1 << 20));
 }
 

@@ -8,13 +8,10 @@
 #include <string>
 #include <utility>
 
-#if defined(__unix__) || defined(__APPLE__)
-#include <sys/resource.h>
-#endif
-
 #include "aviary/training/schedule.hpp"
 #include "models/initial_state.hpp"
 #include "models/interruption.hpp"
+#include "models/peak_memory.hpp"
 #include "models/timing.hpp"
 #include "train/arguments.hpp"
 #include "train/beginning.hpp"
@@ -318,19 +315,6 @@ class Run {
     return program + 4 * numbers +
            static_cast<double>(optimizer_->bytes() + learner_->bytes() + (additions_ ? additions_->bytes() : 0));
   }
-  static double peak_bytes() {
-#if defined(__unix__) || defined(__APPLE__)
-    struct rusage usage = {};
-    ::getrusage(RUSAGE_SELF, &usage);
-#if defined(__APPLE__)
-    return static_cast<double>(usage.ru_maxrss);
-#else
-    return 1024 * static_cast<double>(usage.ru_maxrss);
-#endif
-#else
-    return 0;
-#endif
-  }
 
   void show_stats() {
     auto const t = learner_->times();
@@ -350,7 +334,8 @@ class Run {
     for (auto const& [name, seconds] : parts) text += formatted(" %s %.1f%%", name, 100 * seconds / learning);
     text += formatted("\nbesides: evaluation %.4g s, saving %.4g s\n", seconds_.evaluation, seconds_.saving);
     constexpr double mebi = 1 << 20;
-    text += formatted("memory: %.4g MiB by the formula, %.4g MiB at most", bytes() / mebi, peak_bytes() / mebi);
+    text +=
+        formatted("memory: %.4g MiB by the formula, %.4g MiB at most", bytes() / mebi, models::peak_memory() / mebi);
     display_.line(text);
   }
 
