@@ -12,6 +12,7 @@
 #include "aviary/simd/dispatch.hpp"
 #include "generate/arguments.hpp"
 #include "generate/console.hpp"
+#include "models/parse.hpp"
 
 namespace {
 
@@ -94,14 +95,7 @@ bool parse(int argc, char const* const* argv, Arguments& a) {
   CLI::App app(description, "generate");
   app.footer(footer);
   add_options(app, a);
-  try {
-    app.parse(argc, argv);
-  } catch (CLI::Success const& help) {
-    app.exit(help);
-    return false;
-  }
-  for (CLI::Option const* option : app.get_options())
-    if (option->count() > 0) a.given.push_back(option->get_name());
+  if (!models::parse(app, argc, argv, a.given)) return false;
   if (std::ranges::find(a.given, "--model") == a.given.end() && std::filesystem::exists(shipped)) a.model = shipped;
   return true;
 }

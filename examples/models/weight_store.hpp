@@ -2,8 +2,7 @@
 /// The weights of a model that learns: plain arrays by the names of released files, and beside them the gradients of those
 /// that learn.
 #include <algorithm>
-#include <functional>
-#include <map>
+#include <array>
 #include <span>
 #include <stdexcept>
 #include <string>

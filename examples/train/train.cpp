@@ -8,6 +8,7 @@
 
 #include "models/command_line.hpp"
 #include "models/interruption.hpp"
+#include "models/parse.hpp"
 #include "train/arguments.hpp"
 
 namespace {
@@ -98,15 +99,7 @@ bool parse(int argc, char const* const* argv, Arguments& a) {
   CLI::App app(description, "train");
   app.footer(footer);
   add_options(app, a);
-  try {
-    app.parse(argc, argv);
-  } catch (CLI::Success const& help) {
-    app.exit(help);
-    return false;
-  }
-  for (CLI::Option const* option : app.get_options())
-    if (option->count() > 0) a.given.push_back(option->get_name());
-  return true;
+  return models::parse(app, argc, argv, a.given);
 }
 
 /// Complains; returns the status.
