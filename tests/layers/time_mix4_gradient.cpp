@@ -80,9 +80,7 @@ TEST_CASE("time mix 4 gradients: any executor, and whatever is wanted, the same 
 }
 
 TEST_CASE("time mix 4 gradients: more sequences than a call of the memory takes") {
-  std::vector<Index> offsets{0};
-  for (Index s = 0; s < 70; ++s) offsets.push_back(offsets.back() + s % 3);
-  test::check_layer_differences(case_of<16>(offsets));
+  test::check_layer_differences(case_of<16>(test::offsets_of_many_sequences()));
 }
 
 TEST_CASE("time mix 4 gradients: no token changes no gradient") {

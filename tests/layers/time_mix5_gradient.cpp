@@ -87,8 +87,7 @@ TEST_CASE("time mix 5 gradients: any executor, and whatever is wanted, the same 
 }
 
 TEST_CASE("time mix 5 gradients: more sequences than a call of the memory takes") {
-  std::vector<Index> offsets{0};
-  for (Index s = 0; s < 70; ++s) offsets.push_back(offsets.back() + s % 3);
+  std::vector<Index> const offsets = test::offsets_of_many_sequences();
   test::check_layer_differences(version_52(offsets));
   // Among so many heads of five numbers some have a small variance, which the group norm divides by. The error of the
   // differences is 2e-8 there, and falls with the fourth power of their step.

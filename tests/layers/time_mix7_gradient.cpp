@@ -38,9 +38,7 @@ TEST_CASE("time mix 7 gradients: floats are within the bound of doubles") {
 }
 
 TEST_CASE("time mix 7 gradients: more sequences than a call of the memory takes") {
-  std::vector<Index> offsets{0};
-  for (Index s = 0; s < 70; ++s) offsets.push_back(offsets.back() + s % 3);
-  test::check_layer_differences(case_of<8>(offsets, false));
+  test::check_layer_differences(case_of<8>(test::offsets_of_many_sequences(), false));
 }
 
 TEST_CASE("time mix 7 gradients: of a trained first state, from that of the state before the first token") {

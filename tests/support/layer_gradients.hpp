@@ -247,6 +247,13 @@ class NamedLists {
   std::vector<NamedNumbers> lists_;
 };
 
+/// 70 sequences of no token, one or two: more than a call of a memory takes.
+inline std::vector<Index> offsets_of_many_sequences() {
+  std::vector<Index> offsets{0};
+  for (Index s = 0; s < 70; ++s) offsets.push_back(offsets.back() + s % 3);
+  return offsets;
+}
+
 /// Checks gradients of x, the initial states and every weight against central differences of the layer's own forward pass.
 template <class Kind>
 void check_layer_differences(LayerGradientCase<Kind> c, double bound = 1e-8,
