@@ -212,7 +212,7 @@ template void training(MatView<double>, VecView<double>, VecView<double>);
 
 template <class T, KeyStorage S>
 void gold(typename Gold<T>::Weights const& weights, TokenCat<T> const& token_cat, MatView<T> x,
-          Block<Gold<T>> const& around) {
+          Block<Gold<T>> const& around, typename Block<Gold<T>>::BackwardCall const& call) {
   Scratch<T> scratch(64), workspace(64);
   auto cache = token_cat.template empty_cache<S>();
   std::vector<std::int32_t> const ids(3);
@@ -228,6 +228,8 @@ void gold(typename Gold<T>::Weights const& weights, TokenCat<T> const& token_cat
   Backward::run(
       gold, {.weights = weights, .expand = weights.query, .x = x, .state = state, .dy = x, .dx = x, .dstate = state},
       room, context);
+  GoldTape<T, S> const tape{.context = context, .expand = weights.query};
+  around.backward(call, tape, room);
   token_cat.append_backward(weights.query, x, x, x, x);
   KeyValueCache<T> values(16, 2);
   values.append(x, x);
@@ -236,7 +238,7 @@ void gold(typename Gold<T>::Weights const& weights, TokenCat<T> const& token_cat
   load_token_cache("cache", cache);
 }
 template void gold<float, q8>(Gold<float>::Weights const&, TokenCat<float> const&, MatView<float>,
-                              Block<Gold<float>> const&);
+                              Block<Gold<float>> const&, Block<Gold<float>>::BackwardCall const&);
 
 template <class T> void files(std::filesystem::path const& path, std::string_view text) {
   TensorFile const file = open_checkpoint(checkpoint_files(path).front());
