@@ -25,7 +25,8 @@ class TextReader {
     if (text.is_ids())
       throw UsageError("--vocab: expected a vocabulary, as the model has " + std::to_string(text.vocab_size()) +
                        " tokens and not 256 bytes, found none");
-    for (auto const& path : r.data) add(path, text, r.held_out, r.context);
+    // A window lies within a document; a stream takes documents of any length.
+    for (auto const& path : r.data) add(path, text, r.held_out, r.carry ? 1 : r.context);
     if (r.held_out_data) add(*r.held_out_data, text, 1, 1);
   }
   Texts texts() && { return std::move(texts_); }

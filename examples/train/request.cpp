@@ -69,8 +69,6 @@ void check_company(Arguments const& a) {
   together("--new", "--model");
   together("--state", "--low-rank");
   together("--held-out", "--held-out-data");
-  together("--state", "--carry");
-  together("--state", "--stretches");
   for (char const* const option : {"--layers", "--channels", "--head-size"}) wants(option, {"--new"});
   for (char const* const option : {"--state", "--low-rank"}) wants(option, {"--model"});
   for (char const* const option : {"--merge", "--alpha"}) wants(option, {"--low-rank"});

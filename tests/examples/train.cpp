@@ -360,15 +360,22 @@ TEST_CASE("train: a loss that is not finite names the last good checkpoint") {
 
 TEST_CASE("train: a context in stretches has the gradient of the whole") {
   Case const c;
-  auto const first = [&](std::string const& name, Arguments const& more) {
-    std::string const metrics = c.path(name + ".jsonl");
-    CHECK(train(c.make(name + ".safetensors", Arguments{"--steps", "1", "--metrics", metrics} + more)).status == 0);
-    return std::pair{numbers_called("loss", metrics).at(0), numbers_called("norm", metrics).at(0)};
-  };
-  auto const [loss, norm] = first("whole", {});
-  auto const [loss_of_stretches, norm_of_stretches] = first("stretches", {"--stretches", "4"});
-  CHECK(loss_of_stretches == doctest::Approx(loss).epsilon(1e-6));
-  CHECK(norm_of_stretches == doctest::Approx(norm).epsilon(1e-4));
+  REQUIRE(train(c.make("m.safetensors", {"--steps", "20"})).status == 0);
+  for (Arguments const& more : {Arguments{}, Arguments{"--state"}, Arguments{"--state", "--carry"}}) {
+    auto const first = [&](char const* stretches) {
+      std::string const name = std::to_string(more.size()) + stretches, metrics = c.path(name + ".jsonl");
+      Arguments const options{"--model", c.path("m.safetensors"), "--steps", "1", "--metrics",
+                              metrics,   "--stretches",           stretches};
+      CHECK(train(c.learn(options + more, name + ".safetensors")).status == 0);
+      return std::pair{numbers_called("loss", metrics).at(0), numbers_called("norm", metrics).at(0)};
+    };
+    auto const [loss, norm] = first("1");
+    auto const [loss_of_stretches, norm_of_stretches] = first("4");
+    CAPTURE(more.size());
+    CHECK(norm > 0);
+    CHECK(loss_of_stretches == doctest::Approx(loss).epsilon(1e-6));
+    CHECK(norm_of_stretches == doctest::Approx(norm).epsilon(1e-4));
+  }
 }
 
 TEST_CASE("train: initial states alone lower the loss on another text, and generate begins with them") {
@@ -393,6 +400,30 @@ TEST_CASE("train: initial states alone lower the loss on another text, and gener
           0);
   check_failure(c.learn({"--model", four, "--state"}, "n.safetensors"), 1,
                 four + ": expected a model of RWKV-5, 6 or 7, which may have trained initial states, found RWKV-4");
+}
+
+TEST_CASE("train: with states that go on, the initial ones learn where a document begins") {
+  Case const c;
+  std::string const model = c.path("m.safetensors"), metrics = c.path("s.jsonl");
+  REQUIRE(train(c.make("m.safetensors", {"--steps", "20"})).status == 0);
+  Arguments const states{"--model", model, "--state", "--carry", "--batch", "1", "--metrics", metrics};
+  auto const norms = [&](std::string const& name, std::string const& steps, Arguments const& more) {
+    CHECK(train(c.learn(states + Arguments{"--steps", steps} + more, name)).status == 0);
+    return numbers_called("norm", metrics);
+  };
+  // Two windows of 16 tokens and one of 7, each with one more to guess; then the same document again.
+  std::string const one = c.folder.file("one.txt", repeated("0123456789", 4)).string();
+  auto const of_one = norms("one.safetensors", "6", {"--data", one});
+  REQUIRE(of_one.size() == 6);
+  for (std::size_t i = 0; i < 6; ++i) {
+    CAPTURE(i);
+    CHECK((of_one[i] > 0) == (i % 3 == 0));
+  }
+  // Documents that are shorter than a context: all of them begin in every step.
+  std::string const two = c.folder.file("two.txt", "fox").string(), three = c.folder.file("three.txt", "dog!").string();
+  auto const of_short = norms("short.safetensors", "4", {"--data", two, "--data", three});
+  REQUIRE(of_short.size() == 4);
+  for (double const norm : of_short) CHECK(norm > 0);
 }
 
 TEST_CASE("train: low-rank additions, alone or in the matrices") {
