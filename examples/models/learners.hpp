@@ -65,7 +65,7 @@ template <class T, class F> auto with_generation(aviary::TensorFile const& file,
 template <class Generation> inline constexpr bool is_goldfinch = false;
 template <class T, Index Size> inline constexpr bool is_goldfinch<GoldFinch<T, Size>> = true;
 
-/// Reads all that is between embedding and head, which checks all shapes.
+/// Reads all that is between embedding and head. That checks all shapes: no layer is made.
 template <class Generation>
 void read_body(aviary::TensorFile const& file, WeightReader<typename Generation::T>& read, Index channels,
                LoadOptions const& options) {
@@ -75,18 +75,19 @@ void read_body(aviary::TensorFile const& file, WeightReader<typename Generation:
     for (Index layer = 0; layer < layers; ++layer) {
       Reader reader(file, read, layer, channels, options);
       if (Generation::attends(file, layer, layers)) {
-        typename Generation::Body::Attention const block(Generation::attention_parameters(reader, options));
+        (void)Generation::attention_parameters(reader, options);
       } else {
-        typename Generation::Body::Recurrent const block(Generation::recurrent_parameters(reader));
+        (void)Generation::recurrent_parameters(reader);
         // The model has no bonus, but the file tells by it how large heads are.
-        (void)reader.table("att.time_faaaa", {aviary::dynamic, aviary::dynamic});
+        Heads const heads = Generation::heads(file);
+        (void)reader.table("att.time_faaaa", {heads.count, heads.size});
       }
     }
     (void)Generation::expand(read, channels, Generation::compress(read, channels));
   } else {
     for (Index layer = 0; layer < std::max(count_layers(file), Index{1}); ++layer) {
       Reader reader(file, read, layer, channels, options);
-      typename Generation::Block const block(Generation::parameters(reader));
+      (void)Generation::parameters(reader);
     }
   }
 }

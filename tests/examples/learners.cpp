@@ -283,6 +283,30 @@ TEST_CASE("learners: batches that do not fit are refused by name") {
         }) == "these states belong to another learner");
 }
 
+TEST_CASE("learners: a tensor of another shape is refused by name") {
+  for (Generation const generation : {Generation::rwkv4, Generation::rwkv5_0, Generation::rwkv5_1, Generation::rwkv5_2,
+                                      Generation::rwkv6, Generation::rwkv7, Generation::goldfinch}) {
+    Weights const all = make_weights(generation);
+    auto const message_with = [&](std::string_view changed, bool is_first) {
+      std::vector<Weights::Wanted> wanted;
+      for (auto const& e : all.entries()) {
+        auto& shape = wanted.emplace_back(Weights::Wanted{e.name, e.shape}).shape;
+        if (e.name == changed) ++(is_first ? shape.front() : shape.back());
+      }
+      Weights const weights(std::move(wanted));
+      return test::message_of(
+          [&] { (void)models::read_weights<float>(weights.file("m.pth"), [](std::string_view) { return true; }); });
+    };
+    for (auto const& e : all.entries())
+      for (bool const is_first : {false, true}) {
+        CAPTURE(e.name);
+        std::string const message = message_with(e.name, is_first);
+        CHECK(message.starts_with("m.pth: tensor '"));
+        CHECK(message.find("': expected ") != std::string::npos);
+      }
+  }
+}
+
 TEST_CASE("learners: weights of no known generation are refused") {
   Weights weights({{"emb.weight", {11, 32}}});
   CHECK(test::message_of([&] { (void)models::make_learner(weights, {.tokens = 8}); }) ==
