@@ -37,24 +37,28 @@ extern template std::unique_ptr<Learner<float>> make_block_learner<Rwkv7<float, 
 
 namespace detail {
 
-/// f.operator()<Generation>() for the generation of a file, in arithmetic T.
+/// f.operator()<Generation>() for the generation of a file, in arithmetic T. Throws for heads that are too large for kernels.
 template <class T, class F> auto with_generation(aviary::TensorFile const& file, F const& f) {
   constexpr Index any = aviary::dynamic;
+  auto const with_heads = [&]<class Of>() {
+    (void)head_size<Of>(file);
+    return f.template operator()<Of>();
+  };
   switch (generation_of(file)) {
     case Generation::rwkv4:
       return f.template operator()<Rwkv4<T>>();
     case Generation::rwkv5_0:
     case Generation::rwkv5_1:
-      return f.template operator()<Rwkv5PerHead<T, any>>();
+      return with_heads.template operator()<Rwkv5PerHead<T, any>>();
     case Generation::rwkv5_2:
-      return f.template operator()<Rwkv5PerChannel<T, any>>();
+      return with_heads.template operator()<Rwkv5PerChannel<T, any>>();
     case Generation::rwkv6:
-      return f.template operator()<Rwkv6<T, any>>();
+      return with_heads.template operator()<Rwkv6<T, any>>();
     case Generation::rwkv7:
       if (head_size<Rwkv7<T, any>>(file) == 64) return f.template operator()<Rwkv7<T, 64>>();
       return f.template operator()<Rwkv7<T, any>>();
     case Generation::goldfinch:
-      return f.template operator()<GoldFinch<T, any>>();
+      return with_heads.template operator()<GoldFinch<T, any>>();
     case Generation::unknown:
       break;
   }

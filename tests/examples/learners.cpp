@@ -307,6 +307,21 @@ TEST_CASE("learners: a tensor of another shape is refused by name") {
   }
 }
 
+TEST_CASE("learners: heads that are too large for kernels are refused by name") {
+  auto const check = [](std::vector<Weights::Wanted> tensors, std::string const& name) {
+    Weights weights(std::move(tensors));
+    CAPTURE(name);
+    CHECK(test::message_of([&] { (void)models::make_learner(weights, {.tokens = 8}); }) ==
+          "the model: tensor 'blocks.0.att." + name + "': expected a head size of at most 1024, found 2048");
+  };
+  check(
+      {{"blocks.0.att.key.weight", {2048, 1}}, {"blocks.0.att.ln_x.weight", {2048}}, {"blocks.0.att.time_decay", {1}}},
+      "key.weight");
+  check({{"blocks.0.att.time_faaaa", {1, 2048}}, {"blocks.0.att.time_maa_x", {1}}}, "time_faaaa");
+  check({{"blocks.0.att.r_k", {1, 2048}}}, "r_k");
+  check({{"blocks.0.att.time_faaaa", {1, 2048}}, {"w_kv_cache_a.weight", {1}}}, "time_faaaa");
+}
+
 TEST_CASE("learners: weights of no known generation are refused") {
   Weights weights({{"emb.weight", {11, 32}}});
   CHECK(test::message_of([&] { (void)models::make_learner(weights, {.tokens = 8}); }) ==
