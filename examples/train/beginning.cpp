@@ -125,14 +125,14 @@ void check_targets(Request const& r) {
   if (r.vocab) inputs.add("the file of --vocab", *r.vocab);
   for (auto const& file : r.data) inputs.add("the file of --data", file);
   if (r.held_out_data) inputs.add("the file of --held-out-data", *r.held_out_data);
-  auto const check = [&](std::filesystem::path const& target, char const* use) {
+  auto const check = [&](std::filesystem::path const& target, char const* what, char const* use) {
     inputs.check_target(target, use);
     aviary::OutputFile const writable(target);
-    inputs.add("the file of --out", target);
+    inputs.add(what, target);
   };
-  check(r.out, "to write");
-  check(r.training_file(), "to go on from");
-  if (r.metrics) check(*r.metrics, "for metrics");
+  check(r.out, "the file of --out", "to write");
+  check(r.training_file(), "the file to go on from", "to go on from");
+  if (r.metrics) check(*r.metrics, "the file of --metrics", "for metrics");
   if (!r.resume && std::filesystem::exists(r.training_file()))
     throw std::runtime_error(r.training_file().string() +
                              ": is there already: expected --resume to go on from it, another --out, or no such file");

@@ -332,6 +332,11 @@ TEST_CASE("train: never writes over what it reads, nor over what it can go on fr
   check_failure(c.make("text.safetensors"), 1, text + ": is the file of --data, expected another file to write");
   check_failure(c.make("n.safetensors", {"--metrics", c.other, "--held-out-data", c.other}), 1,
                 c.other + ": is the file of --held-out-data, expected another file for metrics");
+  std::string const made = c.path("n.safetensors");
+  check_failure(c.make("n.safetensors", {"--metrics", made}), 1,
+                made + ": is the file of --out, expected another file for metrics");
+  check_failure(c.make("n.safetensors", {"--metrics", made + ".training"}), 1,
+                made + ".training: is the file to go on from, expected another file for metrics");
   CHECK(content_of(text) == content_of(c.text));
 }
 
