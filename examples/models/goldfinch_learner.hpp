@@ -77,7 +77,7 @@ template <class G> class GoldFinchLearner {
   void backward(std::span<TokenId const> ids, aviary::MatView<T> d, Parts const& cut, bool, StateGradients*,
                 double& seconds) {
     aviary::MatView<T> const de = rows_of(de_, d.rows(), channels()), dc = rows_of(dc_, d.rows(), token_cat_->width());
-    for (aviary::MatView<T> const& rows : {de, dc}) aviary::detail::fill_rows(rows, T(0));
+    for (auto* const numbers : {&de_, &dc_}) std::ranges::fill(*numbers, T(0));
     for (Index p = 0; p < cut.size(); ++p) std::ranges::fill(parts_[aviary::to_size(p)].gradients, T(0));
     attention_.backward(ids, d, cut, false, nullptr, seconds, [&](Index p, Parts::Part const& of, auto const& run) {
       with_context(of, [&](auto const& context) {
@@ -100,7 +100,9 @@ template <class G> class GoldFinchLearner {
       add_parts<T>(gradients_, sums, options_.threads);
     });
     recurrent_.backward(ids, d, cut, false, nullptr, seconds);
-    aviary::detail::add_rows<T>(d, de);
+    auto const add = [](auto const& a, auto const& b) { return a + b; };
+    for (Index t = 0; t < d.rows(); ++t)
+      aviary::simd::transform(channels(), d[t].data(), add, d[t].data(), de[t].data());
   }
 
   std::size_t bytes() const {

@@ -35,8 +35,7 @@ template <class Body> class LanguageLearner final : public Learner<typename Body
   template <class MakeBody>
   LanguageLearner(WeightStore<T>& weights, aviary::TensorFile file, LearnerOptions const& options,
                   MakeBody const& make_body)
-      : weights_(weights),
-        file_(std::move(file)),
+      : file_(std::move(file)),
         options_(options),
         embedding_(weights["emb.weight"]),
         head_(weights["head.weight"]),
@@ -162,7 +161,7 @@ template <class Body> class LanguageLearner final : public Learner<typename Body
       cut.run(options_.threads,
               [&](Index, Parts::Part const& part, Threads) { (*ln_out_.layer)(part.of(x), part.of(normal)); });
       View const dx = learns ? room(dnormal_, tokens, c) : View(nullptr, 0, 0);
-      aviary::detail::fill_rows(dx, T(0));
+      if (learns) std::ranges::fill(dnormal_, T(0));
       losses_.resize(aviary::to_size(tokens));
       loss = aviary::head_cross_entropy<T>(
           {.x = normal,
@@ -228,7 +227,6 @@ template <class Body> class LanguageLearner final : public Learner<typename Body
     return {numbers.data(), rows, columns, stride};
   }
 
-  WeightStore<T>& weights_;
   aviary::TensorFile file_;  // of the weights
   LearnerOptions options_;
   Entry const &embedding_, &head_;

@@ -163,11 +163,12 @@ template <class Block> class LearningStack {
         workspaces_(std::min<Index>(options.threads.concurrency(), count())) {
     Index most = 0;
     for (Index i = first; i < first + layers; ++i) {
-      aviary::VecView<T> const gradients = store.gradients_of("blocks." + std::to_string(i) + ".");
+      std::string const prefix = "blocks." + std::to_string(i) + ".";
+      aviary::VecView<T> const gradients = store.gradients_of(prefix);
       most = std::max(most, gradients.size());
       BlockReader<WeightReader<T>> reader(file, values_, i, channels, options.load);
       for (auto const& entry : store.entries())
-        if (entry.name.starts_with("blocks." + std::to_string(i) + ".")) weights_ += entry.values.size();
+        if (entry.name.starts_with(prefix)) weights_ += entry.values.size();
       Layer& layer = layers_.emplace_back(Layer{parameters(reader), {}, {}, gradients, {}, {}});
       layer.block = std::make_unique<Block>(layer.weights);
       layer.empty = layer.block->empty_state();

@@ -34,6 +34,7 @@ template <class T> class WeightStore {
       Index const columns = shape.empty() ? 1 : shape.back();
       return {numbers.data(), columns > 0 ? numbers.size() / columns : 0, columns};
     }
+    /// As parameter_group() wants it.
     bool is_matrix() const {
       return std::ranges::count_if(shape, [](std::int64_t n) { return n > 1; }) > 1;
     }
@@ -75,15 +76,10 @@ template <class T> class WeightStore {
   std::span<Entry const> entries() const noexcept { return entries_; }
   /// Throws std::invalid_argument if there is no such weight.
   Entry const& operator[](std::string_view name) const {
-    auto const found = std::ranges::lower_bound(entries_, name, {}, &Entry::name);
-    if (found == entries_.end() || found->name != name)
-      throw std::invalid_argument("the model has no weight " + std::string(name));
-    return *found;
+    if (Entry const* const found = find(name)) return *found;
+    throw std::invalid_argument("the model has no weight " + std::string(name));
   }
-  bool contains(std::string_view name) const {
-    auto const found = std::ranges::lower_bound(entries_, name, {}, &Entry::name);
-    return found != entries_.end() && found->name == name;
-  }
+  bool contains(std::string_view name) const noexcept { return find(name) != nullptr; }
 
   /// The numbers of all weights, and of those that learn.
   Index size() const noexcept {
@@ -118,6 +114,10 @@ template <class T> class WeightStore {
   }
 
  private:
+  Entry const* find(std::string_view name) const noexcept {
+    auto const found = std::ranges::lower_bound(entries_, name, {}, &Entry::name);
+    return found != entries_.end() && found->name == name ? &*found : nullptr;
+  }
   template <class F> Index count(F const& f) const noexcept {
     Index sum = 0;
     for (Entry const& e : entries_) sum += f(e);
