@@ -25,8 +25,8 @@ constexpr std::array generations{Named{models::Generation::rwkv4, "4"},
                                  Named{models::Generation::goldfinch, "goldfinch"}};
 constexpr std::array formats{aviary::NumberFormat::f32, aviary::NumberFormat::bf16};
 
-constexpr Index most =
-    Index{1} << 40;  // that products of a few such numbers fit an Index is checked where they are made
+// Whether products of a few such numbers fit an Index is checked where they are made.
+constexpr Index most = Index{1} << 40;
 
 Index at_least(Index least, std::string const& option, std::string_view text) {
   return number<Index>(option, "a whole number from " + std::to_string(least) + " on", text,

@@ -119,13 +119,12 @@ class Run {
             .places = streams_ ? streams_->places() : std::span<std::int64_t>{}};
   }
 
-  void introduce() const {
-    display_line(formatted("%s, %td weights, of which %td learn; %td tokens of text, %td bytes%s",
-                           std::string(name_of(generation_)).c_str(), weights_.size(), count_learning(),
-                           texts_.learned.size(), texts_.learned.bytes(),
-                           step_ > 0 ? (", from step " + std::to_string(step_) + " on").c_str() : ""));
+  void introduce() {
+    display_.line(formatted("%s, %td weights, of which %td learn; %td tokens of text, %td bytes%s",
+                            std::string(name_of(generation_)).c_str(), weights_.size(), count_learning(),
+                            texts_.learned.size(), texts_.learned.bytes(),
+                            step_ > 0 ? (", from step " + std::to_string(step_) + " on").c_str() : ""));
   }
-  static void display_line(std::string const& text) { std::cerr << text << std::endl; }
   Index count_learning() const {
     Index count = 0;
     for (Learned const& l : optimizer_->arrays()) count += l.values.size();
@@ -301,7 +300,8 @@ class Run {
     return operations;
   }
   /// Four bytes for each weight, each gradient, two moments of what learns, and each token of text; additions, and what the
-  /// learner says that it keeps; states that are carried, once for each stretch and once more; 8 MiB for the program.
+  /// learner says that it keeps; states that are carried; with stretches the states before each, those at hand and their
+  /// gradients; 8 MiB for the program.
   double bytes() const {
     constexpr double program = 8 << 20;
     double numbers =
