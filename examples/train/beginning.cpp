@@ -77,6 +77,13 @@ Source source_of(Request const& r) {
   return found;
 }
 
+/// Better before the text is read: attention would need all tokens before.
+void expect_states(Request const& r, Source const& b) {
+  if ((b.file ? models::generation_of(*b.file) : r.generation) != models::Generation::goldfinch) return;
+  for (auto const& [option, is_wanted] : {std::pair{"--carry", r.carry}, std::pair{"--stretches", r.stretches > 1}})
+    if (is_wanted) throw UsageError(std::string(option) + ": expected an RWKV, whose states go on, found GoldFinch");
+}
+
 models::Text text_of(Request const& r, Source const& b) {
   Index const vocab_size = b.file    ? b.file->tensor("emb.weight", {aviary::dynamic, aviary::dynamic}).shape[0]
                            : b.words ? b.words->size()
@@ -146,6 +153,7 @@ models::LoadOptions load_options(Request const& r) {
 
 Beginning beginning_of(Request const& r) {
   Source const source = source_of(r);
+  expect_states(r, source);
   models::Text text = text_of(r, source);
   Texts texts = TextReader(r, text).texts();
   return {std::move(texts), weights_of(r, source, text.vocab_size())};

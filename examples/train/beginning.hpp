@@ -19,8 +19,8 @@ struct Beginning {
 /// Refuses to write over what is read, and finds out whether the files can be written: better before all the work.
 void check_targets(Request const& r);
 
-/// Reads texts and a model, or makes one. Throws UsageError for sizes that a new model cannot have, std::runtime_error for
-/// files that cannot be learned from.
+/// Reads texts and a model, or makes one. Throws UsageError for sizes that a new model cannot have and for states that a model
+/// cannot carry, std::runtime_error for files that cannot be learned from.
 Beginning beginning_of(Request const& r);
 
 /// What no file stores.

@@ -449,6 +449,19 @@ TEST_CASE("train: with states that go on, the initial ones learn where a documen
   for (double const norm : of_short) CHECK(norm > 0);
 }
 
+TEST_CASE("train: a GoldFinch has no states that go on") {
+  Case const c;
+  Arguments const sizes{"--new", "goldfinch", "--layers", "2", "--channels", "32", "--head-size", "16"};
+  auto const check = [&](Arguments const& model, Arguments const& option) {
+    check_failure(c.learn(model + option, "n.safetensors"), 2,
+                  option.front() + ": expected an RWKV, whose states go on, found GoldFinch");
+  };
+  check(sizes, {"--carry"});
+  REQUIRE(train(c.learn(sizes + Arguments{"--steps", "1"}, "m.safetensors")).status == 0);
+  check({"--model", c.path("m.safetensors")}, {"--stretches", "2"});
+  CHECK(c.folder.files() == 4);
+}
+
 TEST_CASE("train: low-rank additions, alone or in the matrices") {
   Case const c;
   std::string const model = c.path("m.safetensors"), metrics = c.path("l.jsonl");
