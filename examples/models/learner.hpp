@@ -66,8 +66,8 @@ template <class T> class Learner {
     Batch batch;
     std::type_identity_t<T> scale = T(1);  ///< of gradients: 1 / tokens for those of a mean
     Carried<T>* states = nullptr;          ///< before the tokens; become those after. None: sequences begin
-    Carried<T>* state_gradients =
-        nullptr;  ///< with states: of those after the tokens; become those of the states before
+    /// With states: the gradients of those after the tokens; become those of the states before.
+    Carried<T>* state_gradients = nullptr;
   };
 
   virtual Index vocab_size() const noexcept = 0;

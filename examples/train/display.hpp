@@ -8,7 +8,9 @@
 #include <iostream>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <utility>
 
 #include "aviary/core/config.hpp"
 #include "aviary/io/mapped_file.hpp"

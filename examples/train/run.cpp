@@ -1,4 +1,4 @@
-/// What train does once its command line is text.
+/// What train does once its command line is understood.
 #include <algorithm>
 #include <array>
 #include <chrono>
