@@ -2,17 +2,18 @@
 /// The processes of one run, on one machine or on many: "mpirun -n 2 train ...". Without MPI, or without mpirun, there is one.
 #include <array>
 #include <cstddef>
+#include <cstdlib>
 #include <exception>
 #include <span>
+#include <stdexcept>
+#include <string>
 #include <type_traits>
 
 #if defined(AVIARY_MPI)
 #include <mpi.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <stdexcept>
 #include <vector>
 #endif
 
@@ -31,23 +32,24 @@ class Ranks {
  public:
   using Index = aviary::Index;
 
-#if defined(AVIARY_MPI)
-  /// A program that no launcher started is alone, and leaves MPI alone.
+  /// A program that no launcher started is alone, and leaves MPI alone. Throws std::runtime_error for one that was built
+  /// without MPI, or for another one, than a launcher started several times: each would do all the work.
   Ranks() {
-    constexpr std::array launched{"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};  // by Open MPI, Slurm, MPICH
-    if (std::ranges::none_of(launched, [](char const* name) { return std::getenv(name) != nullptr; })) return;
-    int level = 0, size = 1, rank = 0;
-    MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &level);
-    if (level < MPI_THREAD_FUNNELED) throw std::runtime_error("MPI: expected one that allows for threads, found none");
-    MPI_Comm_size(MPI_COMM_WORLD, &size);
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    size_ = size, rank_ = rank, has_begun_ = true;
+#if defined(AVIARY_MPI)
+    constexpr std::array ranks{"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};  // by Open MPI, Slurm, MPICH
+    if (std::ranges::any_of(ranks, [](char const* name) { return std::getenv(name) != nullptr; })) begin();
+#endif
+    for (char const* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
+      char const* const size = std::getenv(name);
+      if (size != nullptr && size_ == 1 && std::atol(size) > 1)
+        throw std::runtime_error("expected a build with the MPI whose mpirun started it, found one of " +
+                                 std::string(size) + " processes that know of no other");
+    }
   }
+#if defined(AVIARY_MPI)
   ~Ranks() {
     if (has_begun_) MPI_Finalize();
   }
-#else
-  Ranks() = default;
 #endif
   Ranks(Ranks const&) = delete;
   Ranks& operator=(Ranks const&) = delete;
@@ -119,10 +121,19 @@ class Ranks {
   }
 
  private:
-  Index size_ = 1, rank_ = 0;
 #if defined(AVIARY_MPI)
+  void begin() {
+    int level = 0, size = 1, rank = 0;
+    MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &level);
+    if (level < MPI_THREAD_FUNNELED) throw std::runtime_error("MPI: expected one that allows for threads, found none");
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    size_ = size, rank_ = rank, has_begun_ = true;
+  }
+
   bool has_begun_ = false;
 #endif
+  Index size_ = 1, rank_ = 0;
 };
 
 }  // namespace AVIARY_ISA

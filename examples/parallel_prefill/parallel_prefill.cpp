@@ -23,7 +23,9 @@
 #include <aviary/wkv7.hpp>
 #include <cmath>
 #include <cstdio>
+#include <exception>
 #include <iostream>
+#include <optional>
 #include <random>
 #include <span>
 #include <string>
@@ -271,10 +273,7 @@ double milliseconds(auto&& run) {
   return best;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  models::Ranks const ranks;
+int run(int argc, char** argv, models::Ranks const& ranks) {
   CLI::App app(
       "parallel_prefill: runs one WKV-7 sequence on several threads by a scan over its segments, checks outputs and "
       "states against one thread, and prints the wall times; exits with 1 when they disagree. With mpirun each process "
@@ -289,20 +288,23 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 1 << 16));
   app.add_option("--seed", seed, "of the random inputs, default 1");
   app.add_flag("--gradients", gradients, "checks and times the gradients of a random loss as well");
+  auto const say = [&](std::string const& text) {
+    if (ranks.is_first()) std::cerr << "parallel_prefill: " << text << '\n';
+  };
+  auto const refuse = [&](std::string const& text) { return say(text), 2; };
   try {
     app.parse(argc, argv);
   } catch (CLI::CallForHelp const& help) {
-    return app.exit(help);
+    return ranks.is_first() ? app.exit(help) : 0;
   } catch (CLI::ParseError const& error) {
-    std::cerr << "parallel_prefill: " << error.what() << '\n';
-    return 2;
+    return refuse(error.what());
   }
-  if (!models::has_threads && threads > 1)
-    std::cerr << "parallel_prefill: built without OpenMP, so that everything runs on one thread\n";
-  if (gradients && ranks.size() > 1) {
-    std::cerr << "parallel_prefill: --gradients: expected one process, found " << ranks.size() << '\n';
-    return 2;
-  }
+  if (!models::has_threads && threads > 1) say("built without OpenMP, so that everything runs on one thread");
+  if (gradients && ranks.size() > 1)
+    return refuse("--gradients: expected one process, found " + std::to_string(ranks.size()));
+  if (tokens < ranks.size())
+    return refuse("--tokens: expected one for each of " + std::to_string(ranks.size()) + " processes or more, found " +
+                  std::to_string(tokens));
   if (pieces == 0) pieces = 4 * threads;
 
   Index const begin = tokens * ranks.rank() / ranks.size(), end = tokens * (ranks.rank() + 1) / ranks.size();
@@ -335,4 +337,17 @@ int main(int argc, char** argv) {
                 milliseconds([&] { gradients_by_backward(x, many); }),
                 milliseconds([&] { gradients_by_segments(x, pieces, many, ranks); }));
   return agree ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::optional<models::Ranks> ranks;
+  try {
+    ranks.emplace();
+  } catch (std::exception const& error) {
+    std::cerr << "parallel_prefill: " << error.what() << '\n';
+    return 1;
+  }
+  return run(argc, argv, *ranks);
 }

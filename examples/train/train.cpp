@@ -111,15 +111,16 @@ int fail(std::exception const& error, int status) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  models::Ranks const ranks;
+  std::optional<models::Ranks> ranks;  // all of them wait at its end: what went wrong is said before
   try {
+    ranks.emplace();
     std::optional<train::Request> request;
-    ranks.together([&] {
+    ranks->together([&] {
       Arguments arguments;
       if (parse(argc, argv, arguments)) request = train::request_of(arguments);
       return 0;
     });
-    if (request) train::run(*request, ranks);
+    if (request) train::run(*request, *ranks);
     return 0;
   } catch (models::Interrupted const& by) {
     std::raise(by.signal);  // as it would have ended without a model to save

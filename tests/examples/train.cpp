@@ -144,6 +144,20 @@ TEST_CASE("train: wrong arguments are status 2 and say what was expected and fou
   CHECK(c.folder.files() == 2);
 }
 
+TEST_CASE("train: one of several processes that know of no other is refused") {
+  Arguments const program{std::string(AVIARY_PROGRAM_DIR) + "/train"};
+  for (char const* size : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
+    Case const c;
+    Finished const run =
+        test::run_program("/usr/bin/env", Arguments{std::string(size) + "=2"} + program + c.make("m.safetensors"));
+    CHECK(run.status == 1);
+    CHECK(run.err ==
+          "train: expected a build with the MPI whose mpirun started it, found one of 2 processes that know of "
+          "no other\n");
+    CHECK(c.folder.files() == 2);
+  }
+}
+
 TEST_CASE("train: the loss falls, and what was learned is text") {
   Case const c;
   std::string const model = c.path("m.safetensors"), metrics = c.path("m.jsonl");
