@@ -103,12 +103,22 @@ class Running {
   void signal(int kind) { ::kill(pid_, kind); }
   /// Waits for its end. The signal that ended it; 0: none.
   int ending_signal() {
-    int status = 0;
-    ::waitpid(pid_, &status, 0);
+    int const status = wait();
     return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  }
+  /// Waits for its end. Its exit status; -1: a signal ended it.
+  int ending_status() {
+    int const status = wait();
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
 
  private:
+  int wait() {
+    int status = 0;
+    ::waitpid(pid_, &status, 0);
+    return status;
+  }
+
   pid_t pid_;
   int in_, out_;
 };
