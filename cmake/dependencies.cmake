@@ -135,6 +135,7 @@ endif()
 if(aviary_programs)
   find_package(OpenMP QUIET COMPONENTS CXX)
 endif()
+set(MPI_CXX_FOUND FALSE) # whatever another project has found
 if(AVIARY_BUILD_EXAMPLES AND AVIARY_MPI AND NOT CMAKE_CROSSCOMPILING)
   set(MPI_CXX_SKIP_MPICXX TRUE) # its interface for C alone
   find_package(MPI QUIET COMPONENTS CXX)
