@@ -1,7 +1,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <thread>
+
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
 
 #include "train/arguments.hpp"
 
@@ -44,7 +47,11 @@ double below_one(std::string const& option, std::string_view text) {
 
 models::Threads threads(Arguments const& a) {
   if (!a.threads.empty()) return models::threads(a.threads);
-  return models::Threads(std::clamp<Index>(std::thread::hardware_concurrency(), 1, 1024));
+#if defined(_OPENMP)
+  return models::Threads(std::clamp(omp_get_num_procs(), 1, 1024));  // those that mpirun or taskset lends
+#else
+  return models::Threads(1);
+#endif
 }
 
 /// Which options want others, or stand in their way.

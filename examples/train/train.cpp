@@ -74,7 +74,7 @@ void add_options(CLI::App& app, Arguments& a) {
   option("--beta1", a.beta1, "what the mean of gradients keeps in a step")->capture_default_str();
   option("--beta2", a.beta2, "what the mean of their squares keeps")->capture_default_str();
   option("--seed", a.seed, "equal seeds make equal models")->capture_default_str();
-  option("--threads", a.threads, "threads to use; without it all that there are");
+  option("--threads", a.threads, "threads to use; without it one for each core that it may use");
   option("--parts", a.parts, "parts of a batch that learn side by side; bits and memory depend on it")
       ->capture_default_str();
   app.add_flag("--carry", a.carry, "states go on from one batch to the next, through the texts in their order");
