@@ -152,7 +152,7 @@ TEST_CASE("ranks: what fails in one ends all, and is said once") {
   auto const fails = [&](std::string const& message, std::string const& out, Arguments const& more) {
     Finished const run = run_in_two("train", c.learn(out, "2", more));
     CAPTURE(message);
-    CHECK((run.status == 1 || run.status == 2));  // of whoever ended first: none hung
+    CHECK((run.status >= 1 && run.status <= 3));  // of whoever ended first, or the bits of all: none hung
     CHECK(says(run.err, "train: " + message));
     CHECK(run.err.find("train: ") == run.err.rfind("train: "));
   };
