@@ -16,12 +16,11 @@
 #include "support/zip_case.hpp"
 
 using namespace aviary;
+using test::Arguments;
 using test::Finished;
 using test::TemporaryFolder;
 
 namespace {
-
-using Arguments = std::vector<std::string>;
 
 Finished convert(Arguments const& arguments) { return test::run_program("convert", arguments); }
 

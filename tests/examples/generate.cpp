@@ -20,14 +20,14 @@
 #include "support/zip_case.hpp"
 
 using namespace aviary;
+using test::Arguments;
 using test::CheckpointCase;
 using test::Finished;
 using test::max_error;
 using test::TemporaryFolder;
+using test::operator+;
 
 namespace {
-
-using Arguments = std::vector<std::string>;
 
 Finished generate(Arguments const& arguments, test::Streams const& streams = {}) {
   return test::run_program("generate", arguments, streams);
@@ -37,11 +37,6 @@ Finished generate(Arguments const& arguments, test::Streams const& streams = {})
 std::string const two_threads = models::has_threads ? "2" : "1";
 
 /// Joins two lists of arguments.
-Arguments operator+(Arguments a, Arguments const& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
 /// A checkpoint whose tokens are bytes.
 CheckpointCase byte_model() { return test::random_rwkv({.vocab = 256, .heads = 1, .head_size = 64}); }
 

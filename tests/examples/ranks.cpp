@@ -16,19 +16,14 @@
 #include "support/process.hpp"
 
 using namespace aviary;
+using test::Arguments;
 using test::content_of;
 using test::Finished;
+using test::operator+;
 
 namespace {
 
-using Arguments = std::vector<std::string>;
-
 constexpr char const* environment = "/usr/bin/env";
-
-Arguments operator+(Arguments a, Arguments const& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
 
 /// What runs two processes of a command: Open MPI may be started by root, and with more processes than there are cores, where
 /// who waits lets others work. What it leaves in memory is no leak of ours. A run that hangs ends after five minutes.

@@ -16,6 +16,7 @@
 #include "support/temporary_folder.hpp"
 
 using namespace aviary;
+using test::Arguments;
 using test::check_equal;
 using test::check_l2;
 using test::check_that;
@@ -23,8 +24,6 @@ using test::Finished;
 using test::TemporaryFolder;
 
 namespace {
-
-using Arguments = std::vector<std::string>;
 
 Finished state_tracking_with(Arguments const& arguments) { return test::run_program("state_tracking", arguments); }
 

@@ -15,19 +15,14 @@
 #include "support/terminal.hpp"
 
 using namespace aviary;
+using test::Arguments;
 using test::content_of;
 using test::Finished;
 using test::numbers_called;
 using test::TemporaryFolder;
+using test::operator+;
 
 namespace {
-
-using Arguments = std::vector<std::string>;
-
-Arguments operator+(Arguments a, Arguments const& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
 
 Finished train(Arguments const& arguments) { return test::run_program("train", arguments); }
 

@@ -15,6 +15,14 @@
 
 namespace aviary::test {
 
+/// The words of a command line after the program.
+using Arguments = std::vector<std::string>;
+
+inline Arguments operator+(Arguments a, Arguments const& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
 /// What a program left behind: its exit status (-1 if a signal ended it), standard output and standard error.
 struct Finished {
   int status;
@@ -38,8 +46,7 @@ struct Streams {
 };
 
 /// Runs program NAME with arguments of any bytes but 0, and waits for it.
-inline Finished run_program(std::string const& name, std::vector<std::string> const& arguments,
-                            Streams const& streams = {}) {
+inline Finished run_program(std::string const& name, Arguments const& arguments, Streams const& streams = {}) {
   TemporaryFolder const folder;
   auto const word = [](std::filesystem::path const& path) { return detail::shell_word(path.string()); };
   std::filesystem::path const err = streams.err.empty() ? folder / "err" : streams.err;
@@ -54,7 +61,7 @@ inline Finished run_program(std::string const& name, std::vector<std::string> co
 class Running {
  public:
   /// Its standard output goes to a file, or to text(); its messages nowhere.
-  Running(std::string const& name, std::vector<std::string> arguments, std::string const& out = {}) {
+  Running(std::string const& name, Arguments arguments, std::string const& out = {}) {
     std::string const path = (std::filesystem::path(AVIARY_PROGRAM_DIR) / name).string();
     arguments.insert(arguments.begin(), path);
     std::vector<char*> words;
