@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws how far models follow the word problems that they learned: accuracy by the place of a symbol.
 
-    state_tracking --learn --json runs.jsonl
+    state_tracking --learn --seed 101 --json runs.jsonl
     python3 state_tracking.py runs.jsonl state_tracking.svg          needs matplotlib
 """
 import argparse
