@@ -14,6 +14,7 @@
 #include "models/names.hpp"
 #include "models/new_model.hpp"
 #include "models/text.hpp"
+#include "train/additions.hpp"
 
 namespace train {
 namespace {

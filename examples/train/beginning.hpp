@@ -1,10 +1,12 @@
 #pragma once
 /// What a run begins with: text and weights.
+#include "models/weight_store.hpp"
 #include "train/arguments.hpp"
 #include "train/corpus.hpp"
-#include "train/optimizer.hpp"
 
 namespace train {
+
+using Weights = models::WeightStore<float>;
 
 /// What is learned, and what is only measured.
 struct Texts {

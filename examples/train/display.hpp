@@ -1,11 +1,8 @@
 #pragma once
-/// What train says while it works: one line that is rewritten on a terminal, else one every so often; and lines of metrics.
-#include <algorithm>
+/// What train says while it works, and lines of metrics.
 #include <cerrno>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
-#include <iostream>
 #include <memory>
 #include <optional>
 #include <span>
@@ -15,11 +12,12 @@
 #include "aviary/core/config.hpp"
 #include "aviary/io/mapped_file.hpp"
 #include "aviary/io/output_file.hpp"
-#include "models/progress.hpp"
+#include "models/status.hpp"
 
 namespace train {
 
 using aviary::Index;
+using models::formatted;
 
 /// What became of a step.
 struct StepReport {
@@ -29,63 +27,24 @@ struct StepReport {
   std::optional<double> held_out = {};  ///< bits per byte of text that is not learned
 };
 
-/// Formatted as printf does.
-template <class... Values> std::string formatted(char const* format, Values... values) {
-  char text[256];
-  int const length = std::snprintf(text, sizeof(text), format, values...);
-  return {text, static_cast<std::size_t>(std::clamp<int>(length, 0, sizeof(text) - 1))};
-}
-
-/// "1:02:03", "2:03"
-inline std::string clock_text(double seconds) {
-  auto const whole = static_cast<long long>(seconds + 0.5);
-  return whole < 3600 ? formatted("%lld:%02lld", whole / 60, whole % 60)
-                      : formatted("%lld:%02lld:%02lld", whole / 3600, whole / 60 % 60, whole % 60);
-}
-
+/// The status line of a run.
 class Display {
  public:
   explicit Display(Index steps) : steps_(steps) {}
-  Display(Display const&) = delete;
-  Display& operator=(Display const&) = delete;
-  ~Display() { end_line(); }
 
   /// Shows a step if that is wanted, or it is the first, or time allows.
-  void step(StepReport const& report, double seconds_left, bool wanted) {
-    auto const now = Clock::now();
-    std::chrono::milliseconds const pause(is_terminal_ ? 100 : 10000);
-    if (wanted || is_first_ || now - shown_ >= pause) {
-      is_first_ = false, shown_ = now;
-      std::string const text =
-          formatted("step %td/%td  loss %.4f  %.4f bits/byte  %.0f tokens/s  %s left", report.step, steps_, report.loss,
-                    report.bits_per_byte, report.tokens_per_second, clock_text(seconds_left).c_str());
-      is_terminal_ ? rewrite(text) : line(text);
-    }
+  void step(StepReport const& r, double seconds_left, bool wanted) {
+    status_.show(wanted, [&] {
+      return formatted("step %td/%td  loss %.4f  %.4f bits/byte  %.0f tokens/s  %s left", r.step, steps_, r.loss,
+                       r.bits_per_byte, r.tokens_per_second, models::clock_text(seconds_left).c_str());
+    });
   }
   /// Prints a line of its own.
-  void line(std::string const& text) {
-    end_line();
-    std::cerr << text << std::endl;
-  }
+  void line(std::string const& text) { status_.line(text); }
 
  private:
-  using Clock = std::chrono::steady_clock;
-
-  void rewrite(std::string const& text) {
-    std::string const blanks(width_ > text.size() ? width_ - text.size() : 0, ' ');
-    std::cerr << '\r' << text << blanks << std::flush;
-    width_ = text.size();
-  }
-  /// What is on the line stays there.
-  void end_line() {
-    if (width_ > 0) std::cerr << std::endl;
-    width_ = 0;
-  }
-
   Index steps_;
-  bool is_terminal_ = models::is_terminal(2), is_first_ = true;
-  Clock::time_point shown_;
-  std::size_t width_ = 0;  // of the line that is there
+  models::Status status_;
 };
 
 /// Lines of JSON, one a step.

@@ -13,6 +13,7 @@
 #include "models/interruption.hpp"
 #include "models/peak_memory.hpp"
 #include "models/timing.hpp"
+#include "train/additions.hpp"
 #include "train/arguments.hpp"
 #include "train/beginning.hpp"
 #include "train/corpus.hpp"
@@ -76,7 +77,7 @@ class Run {
         setup_(make_setup()) {
     if (r.learns == Learns::low_rank) additions_.emplace(weights_, r.rank, r.alpha, r.seed);
     optimizer_.emplace(
-        additions_ ? additions_->learned() : learned(weights_),
+        additions_ ? additions_->learned() : models::learned(weights_),
         aviary::AdamW{.beta1 = r.beta1,
                       .beta2 = r.beta2,
                       .epsilon = generation_ == models::Generation::rwkv7 ? 1e-18 : 1e-8},  // as published

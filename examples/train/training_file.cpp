@@ -108,10 +108,10 @@ std::string fingerprint_of(std::span<aviary::TokenId const> tokens) {
   return fingerprint.text();
 }
 
-std::string fingerprint_of_frozen(Weights const& weights) {
+std::string fingerprint_of_frozen(models::WeightStore<float> const& weights) {
   aviary::Fingerprint fingerprint;
   aviary::TensorFile const file = weights.file();
-  for (Weights::Entry const& e : weights.entries())
+  for (auto const& e : weights.entries())
     if (!e.learns()) fingerprint.add(file.tensor(e.name));
   return fingerprint.text();
 }

@@ -9,9 +9,12 @@
 
 #include "aviary/core/number_format.hpp"
 #include "models/learner.hpp"
-#include "train/optimizer.hpp"
+#include "models/optimizer.hpp"
 
 namespace train {
+
+using aviary::Index;
+using models::Optimizer;
 
 /// What must be the same for a run to go on: by the words of messages, "--batch" or "the text".
 using Setup = std::map<std::string, std::string>;
@@ -43,6 +46,6 @@ void write_tensors(std::filesystem::path const& path, std::span<Written const> t
 /// Of numbers that are to be the same in another run.
 std::string fingerprint_of(std::span<aviary::TokenId const> tokens);
 /// The same of the weights that do not learn.
-std::string fingerprint_of_frozen(Weights const& weights);
+std::string fingerprint_of_frozen(models::WeightStore<float> const& weights);
 
 }  // namespace train
