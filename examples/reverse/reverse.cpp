@@ -32,7 +32,7 @@ using namespace reverse;
 using Weights = models::WeightStore<float>;
 
 struct Request {
-  Index digits = 40, steps = 10000, batch = 128, tests = 200, threads = 1;
+  Index digits = 40, steps = 5000, batch = 128, tests = 200, threads = 1;
   double rate = 0.005;
   std::uint64_t seed = 1;
   std::filesystem::path out, json;
