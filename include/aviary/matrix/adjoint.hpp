@@ -56,15 +56,6 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
   /// The bonus is of v, where the group has v - z.
   static constexpr bool needs_own_values = form.erase == Erase::along_key && !after;
 
-  /// Makes the decay of the group that of its first n tokens, if it is constant: those after them are no tokens.
-  template <class Token, Index K>
-  static AVIARY_NO_INLINE void shorten_decay(Token const& x, Of to, Extent<K> keys, Index n) noexcept {
-    if constexpr (form.gate == Gate::scalar)
-      simd::store_part(to.w(), 0, 1, L::expm1(P(x.log_w.value * T(n))));
-    else
-      for (Index j = 0; j < keys; j += L::lanes) L::store(to.w() + j, L::expm1(load_lanes<P>(x.log_w, j) * P(T(n))));
-  }
-
   /// The readings of the tokens in the lanes from value i on, and what is written because of them. z: what the state before the
   /// group gives.
   static void read(Of x, T const* z, Index i) noexcept {
