@@ -93,14 +93,17 @@ template <class M, class Tokens, int threads> class TokenGradients {
       for (Index i = thread; i < numbers; i += threads) numbers_[i] = T(0);
     });
   }
+  /// Where gradients go: row f N + m is that of field f and token m.
+  struct Rows {
+    T* first;
+    AVIARY_HOST_DEVICE AVIARY_INLINE T* operator[](int n) const noexcept { return first + n * row; }
+  };
   /// f(to, scalar_w, tokens) for a thread: where gradients go, and the group's tokens.
   template <class F> AVIARY_HOST_DEVICE AVIARY_INLINE void with_tokens(Index g, F&& f) const noexcept {
-    T* to[to_size(fields * N)];
-    detail::unroll<fields * N>([&](auto i) { to[int(i)] = gradient(i / N, i % N); });
     tokens_.with_tokens(g, [&](typename Tokens::Token const* tokens) {
       T scalar_w[to_size(N)] = {};
       if constexpr (gate_of<R> == Gate::scalar) detail::scalar_decays<T, T, N>(tokens, scalar_w);
-      f(to, scalar_w, tokens);
+      f(Rows{gradient(0, 0)}, scalar_w, tokens);
     });
   }
   /// x(thread, i): a thread's share in the gradients of numbers. The sums of warps are handed in; after a sync number i has
@@ -126,7 +129,7 @@ template <class M, class Tokens, int threads> class TokenGradients {
     block.each([&](int thread) {
       T* const own = of_one(thread);
       detail::unroll<scattered_numbers>([&](auto i) { own[int(i)] = T(0); });
-      with_tokens(g, [&](T* const* to, T const* scalar_w, auto const* tokens) {
+      with_tokens(g, [&](auto const& to, T const* scalar_w, auto const* tokens) {
         for (Index j = thread; j < M::keys; j += threads) Adjoint::pull_keys_of(tokens, scalar_w, sums(), j, to, own);
       });
     });
@@ -192,7 +195,7 @@ template <class M, class Tokens, int threads> class TokenGradients {
   AVIARY_HOST_DEVICE T* partial(int of_warp) const noexcept { return head_sum(fields) + of_warp * scattered_numbers; }
 
   BackwardArguments<M> const& x_;
-  Tokens const& tokens_;
+  Tokens tokens_;  // a copy: a reference would keep both objects out of registers
   Grouping<N> grouping_;
   T* numbers_;
   Index sequence_, head_;
@@ -477,7 +480,7 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
       auto& x = own[thread];
       detail::unroll<Gradients::scattered_numbers>([&](auto i) { x.of_one[int(i)] = T(0); });
       detail::unroll<scattered_pairs>([&](auto i) { x.pairs[int(i)] = T(0); });
-      gradients_.with_tokens(g, [&](T* const* to, T const* scalar_w, auto const* tokens) {
+      gradients_.with_tokens(g, [&](auto const& to, T const* scalar_w, auto const* tokens) {
         for (Index i = first_ + thread; i < last_; i += threads) {
           Adjoint::pull_values_of(tokens, scalar_w, dwritten(0), row, i, to, x.of_one);
           Adjoint::add_pairs_of(tokens_.group(g), dread(0), this->own(g), i, x.pairs);
