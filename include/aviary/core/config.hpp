@@ -60,7 +60,11 @@ namespace AVIARY_NAMESPACE::detail {
 #define AVIARY_INLINE inline
 #define AVIARY_INLINE_LAMBDA
 #endif
+#if AVIARY_DEVICE_COMPILER  // a call keeps its arrays in memory
+#define AVIARY_NO_INLINE
+#else
 #define AVIARY_NO_INLINE __attribute__((noinline))
+#endif
 #endif
 
 /// Asks for n turns of the loop that follows to be made one.

@@ -43,7 +43,7 @@ template <int Threads> class DeviceBlock {
     __syncthreads();
 #endif
   }
-  /// to(thread, i) gets from(thread ^ mask, i) for n numbers; all of them are read first. mask < warp.
+  /// to(thread, i) gets from(thread ^ mask, i) for n numbers; it changes none that `from` still gives. mask < warp.
   template <int n, class From, class To>
   AVIARY_HOST_DEVICE AVIARY_INLINE void exchange(int mask, From&& from, To&& to) {
 #if defined(__CUDA_ARCH__)
@@ -151,46 +151,72 @@ template <class Kernel> void emulate(typename Kernel::Arguments const& arguments
 #endif
 
 /// @name Sums over lanes
-/// x(thread, i) is number i of a thread. `lanes` is a power of two, at most a warp, and groups of so many threads add up.
+/// x(thread, i) is number i of a thread. Threads whose numbers differ in the bits of step, 2 step, ... lanes/2 step add up: groups of
+/// `lanes` threads, which is a power of two, within a warp.
 ///@{
 /// Each thread of a group gets all n sums.
-template <int n, int lanes, class Block, class X>
+template <int n, int lanes, int step = 1, class Block, class X>
 AVIARY_HOST_DEVICE AVIARY_INLINE void sum_for_all(Block& block, X&& x) {
   if constexpr (lanes > 1) {
     using T = std::remove_cvref_t<decltype(x(0, 0))>;
     block.template exchange<n>(
-        lanes / 2, [&](int thread, int i) { return x(thread, i); },
+        lanes / 2 * step, [&](int thread, int i) { return x(thread, i); },
         [&](int thread, int i, T other) { x(thread, i) += other; });
-    sum_for_all<n, lanes / 2>(block, x);
+    sum_for_all<n, lanes / 2, step>(block, x);
   }
 }
 
-/// Thread l of a group of `lanes` gets, as its first `n / lanes` numbers, the sums of numbers l n / lanes and on: half of the
-/// numbers are handed over at each turn. Where a thread is to have fewer than `least` numbers groups of neighbours get the same.
-template <int n, int lanes, int least = 1, class Block, class X>
+/// What a thread gets of n sums if they are handed over in halves, never less than `least` of them: `count` from first(thread) on.
+/// Where there are fewer parts than lanes neighbours get the same, and chosen(thread) is one of them.
+template <int n, int lanes, int least = 1, int step = 1> struct Scattering {
+  static constexpr bool halves = lanes > 1 && n % (2 * least) == 0;
+  static constexpr int half = halves ? n / 2 : n, mask = lanes / 2 * step;
+  AVIARY_HOST_DEVICE static constexpr int count() noexcept {
+    if constexpr (halves)
+      return Scattering<half, lanes / 2, least, step>::count();
+    else
+      return n;
+  }
+  AVIARY_HOST_DEVICE static constexpr int first(int thread) noexcept {
+    if constexpr (halves)
+      return (thread & mask ? half : 0) + Scattering<half, lanes / 2, least, step>::first(thread);
+    else
+      return 0;
+  }
+  AVIARY_HOST_DEVICE static constexpr bool chosen(int thread) noexcept {
+    if constexpr (halves)
+      return Scattering<half, lanes / 2, least, step>::chosen(thread);
+    else
+      return lanes == 1 || thread / step % lanes == 0;
+  }
+};
+
+/// Each thread gets, as its first numbers, the sums that Scattering says.
+template <int n, int lanes, int least = 1, int step = 1, class Block, class X>
 AVIARY_HOST_DEVICE AVIARY_INLINE void sum_and_scatter(Block& block, X&& x) {
-  if constexpr (lanes == 1) {
-  } else if constexpr (n % (2 * least) == 0) {
+  using Parts = Scattering<n, lanes, least, step>;
+  if constexpr (Parts::halves) {
     using T = std::remove_cvref_t<decltype(x(0, 0))>;
-    constexpr int half = n / 2, mask = lanes / 2;
+    constexpr int half = Parts::half, mask = Parts::mask;
     block.template exchange<half>(
         mask, [&](int thread, int i) { return thread & mask ? x(thread, i) : x(thread, half + i); },
         [&](int thread, int i, T other) {
           x(thread, i) = (thread & mask ? x(thread, half + i) : x(thread, i)) + other;
         });
-    sum_and_scatter<half, mask, least>(block, x);
+    sum_and_scatter<half, lanes / 2, least, step>(block, x);
   } else {
-    sum_for_all<n, lanes>(block, x);
+    sum_for_all<n, lanes, step>(block, x);
   }
 }
 
-/// The way back: from the numbers that the threads of a group have after sum_and_scatter<n, lanes, least> all get all n.
-template <int n, int lanes, int least = 1, class Block, class X>
+/// The way back: all threads of a group get all n numbers of which each has what Scattering says.
+template <int n, int lanes, int least = 1, int step = 1, class Block, class X>
 AVIARY_HOST_DEVICE AVIARY_INLINE void gather(Block& block, X&& x) {
-  if constexpr (lanes > 1 && n % (2 * least) == 0) {
+  using Parts = Scattering<n, lanes, least, step>;
+  if constexpr (Parts::halves) {
     using T = std::remove_cvref_t<decltype(x(0, 0))>;
-    constexpr int half = n / 2, mask = lanes / 2;
-    gather<half, mask, least>(block, x);
+    constexpr int half = Parts::half, mask = Parts::mask;
+    gather<half, lanes / 2, least, step>(block, x);
     block.template exchange<half>(
         mask, [&](int thread, int i) { return x(thread, i); },
         [&](int thread, int i, T other) {

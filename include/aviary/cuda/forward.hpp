@@ -3,51 +3,13 @@
 /// threads' registers from the first token to the last. Tokens go through it in groups of four, as they do on the host
 /// (matrix/group.hpp, matrix/pass.hpp): sums over keys run across neighbouring lanes, values never meet, and bits do not depend on
 /// how columns are shared out.
-#include "aviary/cuda/groups.hpp"
+#include "aviary/cuda/tile.hpp"
 #include "aviary/matrix/memory.hpp"
 
 namespace AVIARY_NAMESPACE::cuda {
 
 /// Tokens of a group.
 inline constexpr int group_tokens = 4;
-
-AVIARY_HOST_DEVICE constexpr int power_of_two_from(Index n) noexcept {
-  int p = 1;
-  while (p < n) p *= 2;
-  return p;
-}
-
-/// A state of K keys in registers: how its numbers are dealt out. Neighbouring lanes have 4 keys each by turns, up to 16 in all, and
-/// `columns` columns.
-template <Index K, int Columns> struct Tile {
-  static_assert(K != dynamic, "aviary: kernels for a device have sizes known at compile time");
-  static constexpr int columns = Columns;
-  /// Lanes that share a column.
-  static constexpr int lanes = power_of_two_from((K + 15) / 16);
-  /// Fours of keys of a lane.
-  static constexpr int fours = static_cast<int>((K + 4 * lanes - 1) / (4 * lanes));
-  static constexpr int numbers = 4 * fours * columns;
-  /// Columns whose sums a lane gets in the end; with more lanes than columns neighbours get the same.
-  static constexpr int own_columns = columns > lanes ? columns / lanes : 1;
-
-  AVIARY_HOST_DEVICE static constexpr int lane(int thread) noexcept { return thread % lanes; }
-  /// The first column of a thread, and the first of those that are its own.
-  AVIARY_HOST_DEVICE static constexpr Index column(int thread) noexcept { return Index{thread / lanes} * columns; }
-  AVIARY_HOST_DEVICE static constexpr Index own_column(int thread) noexcept {
-    return column(thread) + (columns > lanes ? lane(thread) * own_columns : lane(thread) / (lanes / columns));
-  }
-  /// Whether this thread has its own columns alone, or first among those that have the same.
-  AVIARY_HOST_DEVICE static constexpr bool first_of_own(int thread) noexcept {
-    return columns > lanes || lane(thread) % (lanes / columns) == 0;
-  }
-  /// The first key of four number i.
-  AVIARY_HOST_DEVICE static constexpr Index key(int thread, int i) noexcept {
-    return (Index{i} * lanes + lane(thread)) * 4;
-  }
-};
-
-/// Four neighbouring numbers of a row in shared memory.
-template <class T> struct alignas(4 * sizeof(T)) Four { T x[4]; };
 
 /// The forward pass of memory M by blocks of `Width` columns, each thread having `Columns` of them.
 template <class M, int Width, int Columns> class ForwardKernel {
@@ -58,11 +20,11 @@ template <class M, int Width, int Columns> class ForwardKernel {
   static constexpr Index K = M::keys, V = M::values;
   using Tokens = Groups<M, N, 2>;
   using Group = typename Tokens::Group;
-  using Tile = cuda::Tile<K, Columns>;
-  static constexpr int lanes = Tile::lanes, reads = Group::reads, writes = Group::writes;
+  using Tile = cuda::Tile<T, K, V, Tokens::row, Width, Columns>;
+  static constexpr int reads = Group::reads, writes = Group::writes;
 
  public:
-  static constexpr int threads = (lanes * (Width / Columns) + warp - 1) / warp * warp;
+  static constexpr int threads = Tile::threads;
   static constexpr std::size_t shared_bytes = to_size(Tokens::shared_bytes);
 
   struct Arguments {
@@ -90,9 +52,8 @@ template <class M, int Width, int Columns> class ForwardKernel {
 
  private:
   struct Registers : Tokens::Registers {
-    T s[Tile::numbers];       // s[4 i + e][column]
-    T sums[Columns * reads];  // [column][row]
-    T written[Columns * writes];
+    typename Tile::Numbers s;
+    T sums[to_size(Columns * reads)], written[to_size(Columns * writes)];  // [column][row]
   };
   template <class Block> using Own = typename Block::template Own<Registers>;
 
@@ -108,7 +69,7 @@ template <class M, int Width, int Columns> class ForwardKernel {
 
   template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void run_groups(Block& block, State& state) noexcept {
     Own<Block> own;
-    block.each([&](int thread) { load(own[thread].s, state, thread); });
+    block.each([&](int thread) { Tile::load(own[thread].s, state, first_, thread); });
     tokens_.open(block);
     tokens_.prepare(block, own, 0);
     block.sync();
@@ -118,104 +79,47 @@ template <class M, int Width, int Columns> class ForwardKernel {
       tokens_.prepare(block, own, g + 1);
       if (x_.kept != nullptr && grouping_.begins_interval(g)) {
         State& kept = x_.kept[(kept_ + g / grouping_.per_interval()) * x_.heads + head_];
-        block.each([&](int thread) { store(own[thread].s, kept, thread); });
+        block.each([&](int thread) { Tile::store(own[thread].s, kept, first_, thread); });
       }
       take(block, own, g);
       block.sync();
       tokens_.complete(block, g + 1);
     }
-    block.each([&](int thread) { store(own[thread].s, state, thread); });
+    block.each([&](int thread) { Tile::store(own[thread].s, state, first_, thread); });
   }
 
   /// The state through the tokens of group g.
   template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void take(Block& block, Own<Block>& own, Index g) noexcept {
     Group const group = tokens_.group(g);
-    block.each([&](int thread) { read(own[thread], group, thread); });
-    sum_and_scatter<Columns * reads, lanes, reads>(block, [&](int thread, int i) -> T& { return own[thread].sums[i]; });
+    block.each([&](int thread) {
+      T* const sums = own[thread].sums;
+      detail::unroll<Columns * reads>([&](auto i) { sums[int(i)] = T(0); });
+      Tile::template dots<reads>(
+          own[thread].s, [&](auto n) { return group.read(n); }, thread, sums);
+    });
+    Tile::template sum_over_keys<reads>(block, [&](int thread, int i) -> T& { return own[thread].sums[i]; });
     block.each([&](int thread) { meet(own[thread], group, g, thread); });
-    gather<Columns * writes, lanes, writes>(block, [&](int thread, int i) -> T& { return own[thread].written[i]; });
-    block.each([&](int thread) { write(own[thread], group, thread); });
-  }
-
-  AVIARY_HOST_DEVICE static AVIARY_INLINE bool in_row(int thread, int i) noexcept {
-    return 4 * Tile::fours * lanes <= Tokens::row || Tile::key(thread, i) < Tokens::row;
-  }
-  AVIARY_HOST_DEVICE static AVIARY_INLINE Four<T> four(T const* row, int thread, int i) noexcept {
-    return *reinterpret_cast<Four<T> const*>(row + Tile::key(thread, i));
-  }
-
-  /// What of the state every token reads, in the keys of a thread.
-  AVIARY_HOST_DEVICE static AVIARY_INLINE void read(Registers& x, Group group, int thread) noexcept {
-    detail::unroll<Columns * reads>([&](auto i) { x.sums[int(i)] = T(0); });
-    detail::unroll<Tile::fours>([&](auto i) {
-      if (!in_row(thread, i)) return;
-      detail::unroll<reads>([&](auto n) {
-        Four<T> const row = four(group.read(n), thread, i);
-        detail::unroll<4>([&](auto e) {
-          detail::unroll<Columns>([&](auto c) {
-            T& sum = x.sums[c * reads + n];
-            sum = simd::Pack<T>::fma(x.s[(4 * i + e) * Columns + c], row.x[int(e)], sum);
-          });
-        });
-      });
+    Tile::template gather<writes>(block, [&](int thread, int i) -> T& { return own[thread].written[i]; });
+    block.each([&](int thread) {
+      T const* w = nullptr;
+      if constexpr (gate_of<R> != Gate::none) w = group.w();
+      Tile::template update<form_of<R>, writes>(
+          own[thread].s, w, own[thread].written, [&](auto n) { return group.write(n); }, thread);
     });
   }
 
   /// What tokens read of one another, in the columns that are the thread's own; their outputs.
   AVIARY_HOST_DEVICE AVIARY_INLINE void meet(Registers& x, Group group, Index g, int thread) const noexcept {
     Index const token = grouping_.token(g), count = grouping_.size(g);
-    detail::unroll<Tile::own_columns>([&](auto c) {
-      Index const column = first_ + Tile::own_column(thread) + c;
-      bool const there = column < V && Tile::own_column(thread) + c < Width, puts = there && Tile::first_of_own(thread);
-      Index const place = there ? column : 0;  // threads without a column follow another
+    Tile::for_own_columns(thread, first_, [&](auto c, Index column, bool, bool chosen) {
       auto const put = [&](Sink<V> const& sink, int m, T number) {
-        if (puts && sink && m < count)
+        if (chosen && sink && m < count)
           store_number(row_of(sink, token + m, head_, x_.heads), sink.format(), column, number);
       };
       detail::meet<form_of<R>, N>(
-          group, x.sums + c * reads, x.written + c * writes, [&](auto m) { return group.value(m)[place]; },
+          group, x.sums + c * reads, x.written + c * writes, [&](auto m) { return group.value(m)[column]; },
           [&](auto n, T const& number) { put(x_.readings, n % N, number); },
           [&](auto m, T const& number) { put(x_.y, m, number); });
-    });
-  }
-
-  AVIARY_HOST_DEVICE static AVIARY_INLINE void write(Registers& x, Group group, int thread) noexcept {
-    T scalar_w = T(0);
-    if constexpr (gate_of<R> == Gate::scalar) scalar_w = *group.w();
-    detail::unroll<Tile::fours>([&](auto i) {
-      if (!in_row(thread, i)) return;
-      Four<T> w{}, rows[writes];
-      if constexpr (gate_of<R> == Gate::vector) w = four(group.w(), thread, i);
-      detail::unroll<writes>([&](auto n) { rows[int(n)] = four(group.write(n), thread, i); });
-      detail::unroll<4>([&](auto e) {
-        detail::unroll<Columns>([&](auto c) {
-          T& s = x.s[(4 * i + e) * Columns + c];
-          s = detail::after_group<form_of<R>, writes>(s, gate_of<R> == Gate::vector ? w.x[int(e)] : scalar_w,
-                                                      x.written + c * writes,
-                                                      [&](auto n) { return rows[int(n)].x[int(e)]; });
-        });
-      });
-    });
-  }
-
-  /// f(number, key, column) for the numbers of a thread that a state has.
-  template <class F> AVIARY_HOST_DEVICE AVIARY_INLINE void for_numbers(T* s, int thread, F&& f) const noexcept {
-    detail::unroll<4 * Tile::fours>([&](auto j) {
-      Index const key = Tile::key(thread, j / 4) + j % 4;
-      detail::unroll<Columns>([&](auto c) {
-        Index const column = first_ + Tile::column(thread) + c;
-        f(s[j * Columns + c], key, column, key < K && column < V && Tile::column(thread) + c < Width);
-      });
-    });
-  }
-  AVIARY_HOST_DEVICE AVIARY_INLINE void load(T* s, State const& state, int thread) const noexcept {
-    for_numbers(s, thread, [&](T& number, Index key, Index column, bool there) {
-      number = there ? static_cast<T>(widen(state.s[key][column])) : T(0);
-    });
-  }
-  AVIARY_HOST_DEVICE AVIARY_INLINE void store(T* s, State& state, int thread) const noexcept {
-    for_numbers(s, thread, [&](T& number, Index key, Index column, bool there) {
-      if (there) state.s[key][column] = narrow<typename M::StateNumber>(number);
     });
   }
 

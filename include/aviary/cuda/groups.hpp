@@ -28,13 +28,17 @@ template <int N> struct Grouping {
   AVIARY_HOST_DEVICE bool begins_interval(Index g) const noexcept { return g % per_interval() == 0; }
 };
 
-/// The pipeline of one block. `buffers` groups are kept prepared at once.
-template <class M, int N, int buffers> class Groups {
+/// How the tokens of a block come: copied to shared memory while earlier ones are worked on, or straight from where they lie.
+enum class Staging { copied, direct };
+
+/// The groups of one block. `buffers` of them are kept prepared at once.
+template <class M, int N, int buffers, Staging staging = Staging::copied> class Groups {
   using R = typename M::Rule;
   using T = typename M::T;
   static constexpr int fields = detail::field_count<R>;
+  static constexpr bool copied = staging == Staging::copied;
   /// Groups whose tokens are on their way or here.
-  static constexpr int stages = 3;
+  static constexpr int stages = copied ? 3 : 0;
 
  public:
   static constexpr Index row = detail::GroupsOf<M>::fixed_row;
@@ -74,8 +78,10 @@ template <class M, int N, int buffers> class Groups {
     block.each([&](int thread) {
       for (Index i = thread; i < numbers; i += Block::threads) numbers_[i] = T(0);
     });
-    for (Index g = 0; g < stages - 1; ++g) begin_copies(block, g);
-    block.template wait_for_copies<stages - 2>();
+    if constexpr (copied) {
+      for (Index g = 0; g < stages - 1; ++g) begin_copies(block, g);
+      block.template wait_for_copies<stages - 2>();
+    }
     block.sync();
   }
   /// Makes group g from what the last `advance` brought. A sync, then `complete`, makes it readable after another sync.
@@ -118,11 +124,11 @@ template <class M, int N, int buffers> class Groups {
     block.template wait_for_copies<stages - 2>();
     block.sync();
   }
-  /// f(tokens) with the raw tokens of group g, which have come.
+  /// f(tokens) with the tokens of group g as they are stored. Those past its end are zeros.
   template <class F> AVIARY_HOST_DEVICE AVIARY_INLINE void with_tokens(Index g, F&& f) const noexcept {
-    Index const n = grouping_.size(g);
+    Index const token = grouping_.token(g), n = grouping_.size(g);
     [&]<int... m>(std::integer_sequence<int, m...>) {
-      Token const tokens[]{make_token(m < n ? raw(g, m, 0) : nullptr)...};
+      Token const tokens[]{make_token(g, token, m, m < n)...};
       f(tokens);
     }
     (std::make_integer_sequence<int, N>{});
@@ -134,15 +140,15 @@ template <class M, int N, int buffers> class Groups {
   }
   AVIARY_HOST_DEVICE T* zeros() const noexcept { return numbers_ + (numbers - row); }
   AVIARY_HOST_DEVICE std::byte* raw(Index g, int m, int f) const noexcept {
-    return raw_ + g % stages * stage + (m * fields + f) * slot;
+    return raw_ + g % (copied ? stages : 1) * stage + (m * fields + f) * slot;
   }
-  /// The fields lie in their slots; a token that is none has zeros.
-  AVIARY_HOST_DEVICE AVIARY_INLINE Token make_token(std::byte const* slots) const noexcept {
+  AVIARY_HOST_DEVICE AVIARY_INLINE Token make_token(Index g, Index token, int m, bool there) const noexcept {
     int f = 0;
     return detail::transform_fields<R, Token>(x_, [&]<Axis A>(detail::AxisTag<A>, auto const& field) {
-      detail::StoredRow<T> const stored{
-          slots != nullptr ? slots + f * slot : reinterpret_cast<std::byte const*>(zeros()), field.format()};
+      std::byte const* at = reinterpret_cast<std::byte const*>(zeros());
+      if (there) at = copied ? raw(g, m, f) : row_of(field, token + m, head_, heads_);
       ++f;
+      detail::StoredRow<T> const stored{at, field.format()};
       if constexpr (one_number(A))
         return Required<T>(stored[0]);
       else

@@ -41,7 +41,7 @@ struct [[nodiscard]] Status {
   std::string message() const { return error == no_error ? "ok" : std::string(call) + ": " + argument + " " + problem; }
 };
 
-namespace detail {
+namespace runtime {
 
 template <class Kernel>
 __global__ void __launch_bounds__(Kernel::threads)
@@ -81,25 +81,25 @@ inline Error property(Property which, int& value) noexcept {
 /// Shared memory that a block gets unasked.
 inline constexpr std::size_t shared_bytes_unasked = 48 * 1024;
 
-}  // namespace detail
+}  // namespace runtime
 
 /// Puts a kernel on a stream; waits for nothing.
 template <class Kernel> Status launch(char const* call, typename Kernel::Arguments const& arguments, Stream stream) {
   Index const blocks = Kernel::blocks(arguments);
   if (blocks == 0) return {};
   if (blocks > 0x7fffffff) return {invalid_value, call, "states", "are more than a launch has blocks for"};
-  auto* const kernel = &detail::run_kernel<Kernel>;
-  if constexpr (Kernel::shared_bytes > detail::shared_bytes_unasked) {
+  auto* const kernel = &runtime::run_kernel<Kernel>;
+  if constexpr (Kernel::shared_bytes > runtime::shared_bytes_unasked) {
     int most = 0;
-    if (Error const e = detail::property(detail::Property::shared_bytes, most); e != no_error)
-      return {e, call, "the device", detail::words_of(e)};
+    if (Error const e = runtime::property(runtime::Property::shared_bytes, most); e != no_error)
+      return {e, call, "the device", runtime::words_of(e)};
     if (Kernel::shared_bytes > static_cast<std::size_t>(most))
       return {invalid_value, call, "the memory", "has heads that are too large for this device's shared memory"};
 #if !defined(__HIPCC__)
     if (Error const e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                              static_cast<int>(Kernel::shared_bytes));
         e != no_error)
-      return {e, call, "cudaFuncSetAttribute", detail::words_of(e)};
+      return {e, call, "cudaFuncSetAttribute", runtime::words_of(e)};
 #endif
   }
   kernel<<<static_cast<unsigned>(blocks), Kernel::threads, Kernel::shared_bytes, stream>>>(arguments);
@@ -108,13 +108,13 @@ template <class Kernel> Status launch(char const* call, typename Kernel::Argumen
 #else
   Error const e = cudaGetLastError();
 #endif
-  return e == no_error ? Status{} : Status{e, call, "the launch", detail::words_of(e)};
+  return e == no_error ? Status{} : Status{e, call, "the launch", runtime::words_of(e)};
 }
 
 /// Multiprocessors of the current device.
 inline Status processors(char const* call, int& count) {
-  Error const e = detail::property(detail::Property::processors, count);
-  return e == no_error ? Status{} : Status{e, call, "the device", detail::words_of(e)};
+  Error const e = runtime::property(runtime::Property::processors, count);
+  return e == no_error ? Status{} : Status{e, call, "the device", runtime::words_of(e)};
 }
 
 }  // namespace AVIARY_NAMESPACE::cuda
