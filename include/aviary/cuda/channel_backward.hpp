@@ -246,16 +246,9 @@ template <class T> class ChannelBackwardKernel {
           dk[i] = token.dk;
           dv[i] = token.dv;
         });
-        put<G>(x_.dk, at.begin() + first, channel, dk);
-        put<G>(x_.dv, at.begin() + first, channel, dv);
+        x_.dk.template put<G>(at.begin() + first, channel, dk);
+        x_.dv.template put<G>(at.begin() + first, channel, dv);
       });
-  }
-
-  template <int G>
-  AVIARY_HOST_DEVICE static AVIARY_INLINE void put(ChannelRows const& rows, Index token, Index channel,
-                                                   T const* x) noexcept {
-    if (!rows) return;
-    detail::unroll<G>([&](auto i) { store_number(rows.at(token + i, channel), rows.format, 0, x[int(i)]); });
   }
 
   AVIARY_HOST_DEVICE AVIARY_INLINE void finish(Registers const& r, Index channel) const noexcept {
@@ -309,7 +302,7 @@ template <class T> struct ChannelSumKernel {
     if (!to) return;
     T total = T(0);
     for (Index s = 0; s < x.sequences; ++s) total += x.plan.row(x.workspace, s, row)[channel];
-    store_number(to.at(0, channel), to.format, 0, total);
+    to.template put<1>(0, channel, &total);
   }
 };
 

@@ -10,21 +10,29 @@
 
 namespace AVIARY_NAMESPACE::cuda {
 
-/// Rows of channels, in any format: (tokens, 1, C), or one row for all tokens.
+/// Rows of channels, in any format: (tokens, 1, C), evenly spaced.
 struct ChannelRows {
-  detail::RowCursor first = {};
+  std::byte* first = nullptr;
+  Index step = 0;  ///< bytes from a token to the next; 0 where all have the same
   NumberFormat format = NumberFormat::f32;
 
   ChannelRows() = default;
   template <class Sequence>
-  explicit ChannelRows(Sequence const& x) noexcept : first(x.rows(0, 0)), format(x.format()) {}
+  explicit ChannelRows(Sequence const& x) noexcept
+      : first(const_cast<std::byte*>(x.rows(0, 0).at())), step(x.rows(0, 0).step()), format(x.format()) {}
 
-  AVIARY_HOST_DEVICE explicit operator bool() const noexcept { return first.at() != nullptr; }
+  AVIARY_HOST_DEVICE explicit operator bool() const noexcept { return first != nullptr; }
   /// Where the numbers of a token lie, from some channel on.
   AVIARY_HOST_DEVICE AVIARY_INLINE std::byte* at(Index token, Index channel) const noexcept {
-    detail::RowCursor row = first;
-    row.move(token);
-    return const_cast<std::byte*>(row.at()) + channel * static_cast<Index>(size_of(format));
+    return first + token * step + channel * static_cast<Index>(size_of(format));
+  }
+  /// Writes a channel's numbers of n tokens, if they are wanted.
+  template <int n, class T>
+  AVIARY_HOST_DEVICE AVIARY_INLINE void put(Index token, Index channel, T const* x) const noexcept {
+    if (!*this) return;
+    detail::with_stored(format, [&]<class S>(S) {
+      detail::unroll<n>([&](auto i) { *reinterpret_cast<S*>(at(token + i, channel)) = narrow<S>(x[int(i)]); });
+    });
   }
 };
 
@@ -85,6 +93,7 @@ template <class T, int fields, int most_tokens> class SharedRows {
         copy_row(block, share, to, from, slice.size * static_cast<Index>(size_of(rows.format)));
       } else {
         detail::StoredRow<T> const wide{from, rows.format};
+        AVIARY_UNROLL(1)
         for (Index i = share.thread; i < slice.size; i += share.threads) reinterpret_cast<T*>(to)[i] = wide[i];
       }
     });
@@ -274,9 +283,9 @@ template <class T> class ChannelForwardKernel {
           num[int(i)] = reading.num;
           den[int(i)] = reading.den;
         });
-        if (!x.y) return;
-        detail::unroll<G>(
-            [&](auto i) { store_number(x.y.at(token + m + i, channel), x.y.format, 0, num[int(i)] / den[int(i)]); });
+        T y[to_size(G)];
+        detail::unroll<G>([&](auto i) { y[int(i)] = num[int(i)] / den[int(i)]; });
+        x.y.template put<G>(token + m, channel, y);
       });
     }
   }
