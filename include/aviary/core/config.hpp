@@ -69,7 +69,7 @@ namespace AVIARY_NAMESPACE::detail {
 
 /// Asks for n turns of the loop that follows to be made one.
 #if AVIARY_DEVICE_COMPILER
-#define AVIARY_UNROLL(n)
+#define AVIARY_UNROLL(n) AVIARY_PRAGMA(unroll n)
 #elif defined(__clang__)
 #define AVIARY_UNROLL(n) AVIARY_PRAGMA(clang loop unroll_count(n))
 #elif defined(__GNUC__)

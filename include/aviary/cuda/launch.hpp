@@ -33,11 +33,11 @@ inline constexpr Error no_error = cudaSuccess, invalid_value = cudaErrorInvalidV
 struct [[nodiscard]] Status {
   Error error = no_error;
   char const* call = "";      ///< "forward", ...
-  char const* argument = "";  ///< the name of what is wrong, or of the runtime's function
-  char const* problem = "";   ///< what is wrong with it
+  std::string argument = {};  ///< the name of what is wrong, or of the runtime's function
+  std::string problem = {};   ///< what is wrong with it
 
   explicit operator bool() const noexcept { return error == no_error; }
-  /// "forward: x.k has other tokens than y"
+  /// "forward: k has 5 tokens, y has 6"
   std::string message() const { return error == no_error ? "ok" : std::string(call) + ": " + argument + " " + problem; }
 };
 
@@ -82,6 +82,13 @@ inline Error property(Property which, int& value) noexcept {
 inline constexpr std::size_t shared_bytes_unasked = 48 * 1024;
 
 }  // namespace runtime
+
+/// The status of a call whose shapes are wrong, from the words of a check: "aviary: MODEL: VERB: ARGUMENT PROBLEM", or nothing.
+inline Status status_of(char const* call, std::string const& words) {
+  if (words.empty()) return {};
+  std::size_t const argument = words.rfind(": ") + 2, problem = words.find(' ', argument) + 1;
+  return {invalid_value, call, words.substr(argument, problem - 1 - argument), words.substr(problem)};
+}
 
 /// Puts a kernel on a stream; waits for nothing.
 template <class Kernel> Status launch(char const* call, typename Kernel::Arguments const& arguments, Stream stream) {

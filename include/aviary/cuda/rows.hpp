@@ -6,22 +6,28 @@
 namespace AVIARY_NAMESPACE {
 namespace detail {
 
+/// f(x) with some x of the type of a floating format.
+template <class F> AVIARY_HOST_DEVICE AVIARY_INLINE decltype(auto) with_stored(NumberFormat format, F&& f) noexcept {
+  switch (format) {
+    case NumberFormat::f32:
+      return f(float());
+    case NumberFormat::bf16:
+      return f(bf16());
+    case NumberFormat::f16:
+      return f(f16());
+    default:
+      return f(double());
+  }
+}
+
 /// A row of numbers of some format, converted as they are read.
 template <class T> struct StoredRow {
   std::byte const* numbers;
   NumberFormat format;
 
   AVIARY_HOST_DEVICE AVIARY_INLINE T operator[](Index i) const noexcept {
-    switch (format) {
-      case NumberFormat::f32:
-        return static_cast<T>(reinterpret_cast<float const*>(numbers)[i]);
-      case NumberFormat::bf16:
-        return static_cast<T>(widen(reinterpret_cast<bf16 const*>(numbers)[i]));
-      case NumberFormat::f16:
-        return static_cast<T>(widen(reinterpret_cast<f16 const*>(numbers)[i]));
-      default:
-        return static_cast<T>(reinterpret_cast<double const*>(numbers)[i]);
-    }
+    return with_stored(format,
+                       [&]<class S>(S) { return static_cast<T>(widen(reinterpret_cast<S const*>(numbers)[i])); });
   }
 };
 
@@ -41,19 +47,7 @@ namespace cuda {
 /// Number i of a row of some format becomes x.
 template <class T>
 AVIARY_HOST_DEVICE AVIARY_INLINE void store_number(std::byte* row, NumberFormat format, Index i, T x) noexcept {
-  switch (format) {
-    case NumberFormat::f32:
-      reinterpret_cast<float*>(row)[i] = static_cast<float>(x);
-      return;
-    case NumberFormat::bf16:
-      reinterpret_cast<bf16*>(row)[i] = narrow<bf16>(x);
-      return;
-    case NumberFormat::f16:
-      reinterpret_cast<f16*>(row)[i] = narrow<f16>(x);
-      return;
-    default:
-      reinterpret_cast<double*>(row)[i] = static_cast<double>(x);
-  }
+  detail::with_stored(format, [&]<class S>(S) { reinterpret_cast<S*>(row)[i] = narrow<S>(x); });
 }
 
 /// Where the numbers of a token and head of a sequence begin; `heads` are those of the call.
@@ -74,6 +68,7 @@ AVIARY_HOST_DEVICE AVIARY_INLINE void copy_row(Block& block, Share share, std::b
                                                Index bytes) noexcept {
   auto const in_pieces = [&](auto size) {
     constexpr int piece = size;
+    AVIARY_UNROLL(1)
     for (Index i = share.thread; i < bytes / piece; i += share.threads)
       block.template copy<piece>(to + i * piece, from + i * piece);
   };
@@ -82,9 +77,11 @@ AVIARY_HOST_DEVICE AVIARY_INLINE void copy_row(Block& block, Share share, std::b
     in_pieces(detail::Constant<16>{});
   else if (place % 4 == 0)
     in_pieces(detail::Constant<4>{});
-  else
+  else {
+    AVIARY_UNROLL(1)
     for (Index i = share.thread; i < bytes / 2; i += share.threads)
       reinterpret_cast<std::uint16_t*>(to)[i] = reinterpret_cast<std::uint16_t const*>(from)[i];
+  }
 }
 
 }  // namespace cuda

@@ -1,0 +1,84 @@
+#pragma once
+/// Memories whose verbs are the kernels for a device, run on the host: suites and golden files go through them as through any
+/// other.
+#include <algorithm>
+#include <span>
+#include <vector>
+
+#include "aviary/cuda/channel_backward.hpp"
+#include "support/eager.hpp"
+
+namespace aviary::test {
+
+/// States as they lie on a device: uploaded when this is made.
+template <class M> class DeviceStates {
+  using T = typename M::T;
+  using State = typename M::State;
+
+ public:
+  /// `count` states, which state(i) finds.
+  template <class At> DeviceStates(Index count, Index channels, At&& state) : row_(padded<T>(channels)) {
+    for (Index i = 0; i < count; ++i) states_.push_back(&state(i));
+    for (State* const one : states_) {
+      auto const s = one->view();
+      for (T const* const row : {s.num, s.den, s.exponent}) numbers_.insert(numbers_.end(), row, row + row_);
+    }
+  }
+  T* data() { return numbers_.empty() ? nullptr : numbers_.data(); }
+  void download() const {
+    T const* from = numbers_.data();
+    for (State* const one : states_) {
+      auto const s = one->view();
+      for (T* const row : {s.num, s.den, s.exponent}) std::copy_n(from, row_, row), from += row_;
+    }
+  }
+
+ private:
+  Index row_;
+  std::vector<State*> states_;
+  std::vector<T> numbers_;
+};
+
+/// A channel memory. An executor that runs tasks backwards has blocks and threads run backwards.
+template <class M> struct Emulated : M {
+  using T = typename M::T;
+  using State = typename M::State;
+
+  template <class E = Serial> static void forward(typename M::ForwardCall const& call, E&& = {}) {
+    using Kernel = cuda::ChannelForwardKernel<T>;
+    auto states = states_of(call.states, call), kept = tape_of(call);
+    run<Kernel, E>(typename Kernel::Arguments(call, states.data(), kept.data()));
+    states.download();
+    kept.download();
+  }
+
+  static std::size_t backward_workspace(typename M::Inputs const& x, std::span<Index const> offsets = {},
+                                        Index every = 16) {
+    aviary::detail::Packing const packing{offsets, x.k.tokens()};
+    return to_size(cuda::ChannelBackwardPlan<T>(x.k.size(), x.k.tokens(), every).size(packing.sequences()));
+  }
+  template <class E = Serial> static void backward(typename M::BackwardCall const& call, E&& = {}) {
+    using Kernel = cuda::ChannelBackwardKernel<T>;
+    using Sum = cuda::ChannelSumKernel<T>;
+    auto tape = tape_of(call), dstates = states_of(call.dstates, call);
+    run<Kernel, E>(typename Kernel::Arguments(call, tape.data(), dstates.data()));
+    run<Sum, E>(typename Sum::Arguments(call));
+    dstates.download();
+  }
+
+ private:
+  template <class Kernel, class E> static void run(typename Kernel::Arguments const& arguments) {
+    FlushToZero const flush;
+    cuda::emulate<Kernel>(arguments, std::is_same_v<std::remove_cvref_t<E>, Backwards>);
+  }
+  template <class Call> static DeviceStates<M> states_of(States<State> const& states, Call const& call) {
+    return {static_cast<Index>(states.size()), call.x.k.size(),
+            [&](Index s) -> State& { return *states.of(s, 1); }};
+  }
+  template <class Call> static DeviceStates<M> tape_of(Call const& call) {
+    auto const all = call.tape.states;
+    return {static_cast<Index>(all.size()), call.x.k.size(), [=](Index i) -> State& { return all[to_size(i)]; }};
+  }
+};
+
+}  // namespace aviary::test
