@@ -19,16 +19,13 @@ template <class M> struct SharedGradients {
   Index at[to_size(fields)];  ///< the first number of a field, or -1
   Index numbers = 0;
 
-  SharedGradients(typename M::Gradients const& dx, typename M::Inputs const& x, Index tokens, Index sequences,
-                  Index heads) noexcept {
+  /// Of a call with these inputs and so many heads.
+  SharedGradients(typename M::Inputs const& x, Index sequences, Index heads) noexcept {
     int f = 0;
-    bool wanted[to_size(fields)];
-    detail::for_each_field<R>(dx, [&](auto, auto const& sink) { wanted[f++] = static_cast<bool>(sink); });
-    f = 0;
     detail::for_each_field<R>(x, [&]<Axis A>(detail::AxisTag<A>, auto const& field) {
-      bool const shared = wanted[f] && (!per_token(A) || field.heads() < heads);
+      bool const shared = !per_token(A) || field.heads() < heads;
       at[f++] = shared ? numbers : Index{-1};
-      if (shared) numbers += (per_token(A) ? tokens : sequences) * heads * field.size();
+      if (shared) numbers += (per_token(A) ? field.tokens() : sequences) * heads * field.size();
     });
   }
 };
@@ -43,8 +40,10 @@ template <class M> struct BackwardArguments {
   Index heads;
   typename M::State const* kept;
   Index every;
-  typename M::StateGradient* dstates;  ///< (sequences, heads), or null
-  typename M::T* workspace;
+  typename M::StateGradient* dstates;  ///< (sequences, heads): of the states after the round in, before it out; or null
+  bool given;                          ///< whether those after the first round are; else they are zero
+  typename M::T* workspace;            ///< with the shared gradients
+  typename M::T* handed_over;          ///< sums of a round, if several blocks share a head
   SharedGradients<M> shared;
   Index round_intervals, round;  ///< of a round; the number of this one
 
@@ -228,17 +227,14 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
   /// Blocks that share a head.
   static constexpr Index slices = (V + Width - 1) / Width;
   static Index blocks(Arguments const& x) noexcept { return x.packing.sequences() * x.heads * slices; }
-  /// Numbers in the workspace, after the shared gradients, that these hand over in a round.
-  static Index handed_over(Arguments const& x) noexcept {
-    return slices == 1 ? 0 : x.packing.sequences() * x.heads * round_groups(x) * slices * Gradients::sums_size;
+  /// Numbers that the blocks of a head hand over for an interval.
+  AVIARY_HOST_DEVICE static constexpr Index handed_over(Index every) noexcept {
+    return slices == 1 ? 0 : (every + N - 1) / N * slices * Gradients::sums_size;
   }
   /// The sums of slice 0 of a group, which is number `local` of those in this round; those of other slices follow.
   AVIARY_HOST_DEVICE static T* sums_of(Arguments const& x, Index sequence, Index head, Index local) noexcept {
-    Index const group = (sequence * x.heads + head) * round_groups(x) + local;
-    return x.workspace + x.shared.numbers + group * slices * Gradients::sums_size;
-  }
-  AVIARY_HOST_DEVICE static Index round_groups(Arguments const& x) noexcept {
-    return x.round_intervals * ((x.every + N - 1) / N);
+    Index const unit = sequence * x.heads + head;
+    return x.handed_over + unit * x.round_intervals * handed_over(x.every) + local * slices * Gradients::sums_size;
   }
 
  private:
@@ -312,7 +308,8 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
     tokens_.clear(block);
     block.each([&](int thread) {
       detail::unroll<Tile::numbers>([&](auto i) { own[thread].d[int(i)] = T(0); });
-      if (StateGradient* const d = state_gradient()) Tile::load(own[thread].d, *d, first_, thread);
+      if (StateGradient* const d = state_gradient(); d != nullptr && (x_.given || x_.round > 0))
+        Tile::load(own[thread].d, *d, first_, thread);
       for (Index i = thread + to_dread; i < to_states; i += threads) numbers_[i] = T(0);
     });
     Index const kept = x_.packing.kept_before(sequence_, x_.every), per_interval = grouping_.per_interval();
@@ -638,7 +635,7 @@ template <class M> struct SumKernel {
     Index n = 0;
     int f = 0;
     detail::for_each_field<R>(x.dx, [&](auto, auto const& sink) {
-      if (x.shared.at[f++] >= 0) n += rows(x, sink) * sink.heads() * sink.size();
+      if (x.shared.at[f++] >= 0) n += sums_of(sink);
     });
     return n;
   }
@@ -649,9 +646,8 @@ template <class M> struct SumKernel {
       Index n = index * threads + thread;
       int f = 0;
       detail::for_each_field<R>(x.dx, [&]<Axis A>(detail::AxisTag<A>, auto const& sink) {
-        Index const from = x.shared.at[f++], size = sink.size();
-        if (from < 0) return;
-        Index const own = rows(x, sink) * sink.heads() * size;
+        Index const from = x.shared.at[f++], size = sink.size(), own = sums_of(sink);
+        if (from < 0 || own == 0) return;
         if (0 <= n && n < own) {
           Index const i = n % size, head = n / size % sink.heads(), token = n / size / sink.heads();
           Index const share = x.heads / sink.heads(), turns = per_token(A) ? 1 : x.packing.sequences();
@@ -667,9 +663,9 @@ template <class M> struct SumKernel {
   }
 
  private:
-  /// Tokens of a gradient; one, for those of heads.
-  template <class Gradient> AVIARY_HOST_DEVICE static Index rows(Arguments const&, Gradient const& sink) noexcept {
-    return sink.tokens();
+  /// Numbers of a gradient; none if it is not wanted.
+  template <class Gradient> AVIARY_HOST_DEVICE static Index sums_of(Gradient const& sink) noexcept {
+    return sink.tokens() * sink.heads() * sink.size();
   }
 };
 
