@@ -4,7 +4,7 @@
 #include <array>
 #include <string>
 
-#include "aviary/matrix/memory.hpp"
+#include "aviary/cuda/matrix_kernels.hpp"
 
 namespace AVIARY_NAMESPACE::cuda {
 
@@ -26,6 +26,21 @@ template <class M> class MatrixDeviceCheck {
     if (!call.y) call.y = Sink<V>(&number, call.tokens(), heads);
     call.states = std::span<typename M::State>();
     return M::check(without_sequences(call));
+  }
+
+  static std::string forward_in_pieces(typename M::ForwardCall const& call, Index heads, Index piece,
+                                       std::span<T> workspace) {
+    constexpr char const* verb = "forward_in_pieces";
+    if (piece < 1) return given(verb).sentence("piece is %td, expected at least 1", piece);
+    if (!call.tape.states.empty() && call.tape.every > 0 && piece % call.tape.every != 0)
+      return given(verb).sentence("piece is %td, expected a multiple of tape.every, which is %td", piece,
+                                  call.tape.every);
+    Index const found = static_cast<Index>(workspace.size());
+    Index const needed = PiecesPlan<M>({call.offsets, call.tokens()}, heads, piece).total();
+    if (found < needed) return given(verb).sentence("workspace has %td numbers, expected at least %td", found, needed);
+    if (reinterpret_cast<std::uintptr_t>(workspace.data()) % alignment != 0)
+      return given(verb).sentence("workspace does not begin on a boundary of %td bytes", alignment);
+    return forward(call, heads);
   }
 
   /// `longest_interval` tokens between states of the tape at most; the least workspace has `workspace` numbers.
