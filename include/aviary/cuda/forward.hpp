@@ -36,7 +36,7 @@ struct Piece {
 };
 
 /// Tokens on their way through `Width` columns of a state with V of them, of which each thread has `Columns`.
-template <class M, Index V, int Width, int Columns> class Stream {
+template <class M, Index V, int Width, int Columns> class MatrixStream {
   using R = typename M::Rule;
   using T = typename M::T;
   static constexpr int N = group_tokens;
@@ -53,8 +53,8 @@ template <class M, Index V, int Width, int Columns> class Stream {
   };
 
   template <class Block>
-  AVIARY_HOST_DEVICE AVIARY_INLINE Stream(Block& block, typename M::Inputs const& x, Grouping<N> grouping, Index first,
-                                          Index head, Index heads) noexcept
+  AVIARY_HOST_DEVICE AVIARY_INLINE MatrixStream(Block& block, typename M::Inputs const& x, Grouping<N> grouping,
+                                                Index first, Index head, Index heads) noexcept
       : grouping_(grouping), tokens_(block.shared(), x, grouping, head, heads), first_(first) {}
 
   /// All tokens through the states in the threads' registers. before(g) comes before each group; value(v, column) is what a token
@@ -123,7 +123,7 @@ template <class M, int Width, int Columns> class ForwardKernel {
   using T = typename M::T;
   using State = typename M::State;
   static constexpr Index V = M::values;
-  using Stream = cuda::Stream<M, V, Width, Columns>;
+  using Stream = cuda::MatrixStream<M, V, Width, Columns>;
   using Tile = typename Stream::Tile;
 
  public:
@@ -186,7 +186,7 @@ template <class M> struct PieceMap {
 template <class M, int Width, int Columns> class MapKernel {
   using T = typename M::T;
   static constexpr Index K = M::keys, V = M::values, rows = PieceMap<M>::rows;
-  using Stream = cuda::Stream<M, (V > rows ? V : rows), Width, Columns>;
+  using Stream = cuda::MatrixStream<M, (V > rows ? V : rows), Width, Columns>;
   using Tile = typename Stream::Tile;
   static constexpr Index slices_of_b = (V + Width - 1) / Width, slices = slices_of_b + (rows + Width - 1) / Width;
 
