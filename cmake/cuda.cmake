@@ -12,11 +12,11 @@ if(NOT CMAKE_CUDA_COMPILER)
 endif()
 enable_language(CUDA)
 
-# Besides nvcc's own warnings those of the compiler for the host, of which a launch that nvcc rewrites is not free of pedantry.
+# Besides nvcc's own warnings those of the compiler for the host, which knows no pragma of devices.
 add_library(aviary_cuda_warnings INTERFACE)
 target_compile_options(
   aviary_cuda_warnings
-  INTERFACE $<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:-Xcompiler=-Wall,-Wextra>
+  INTERFACE $<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:-Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas>
             $<$<AND:$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>,$<BOOL:${AVIARY_WARNINGS_AS_ERRORS}>>:-Werror=all-warnings>
 )
 
