@@ -46,6 +46,17 @@ else()
   set(aviary_programs FALSE)
 endif()
 
+# aviary::cuda alone needs it.
+if(AVIARY_CUDA)
+  aviary_find_cuda()
+  if(NOT CUDAToolkit_FOUND)
+    message(STATUS "aviary: no aviary::cuda without the CUDA toolkit, and ${aviary_CUDAToolkit_reason}")
+  endif()
+endif()
+if(AVIARY_CUDA_ONLY)
+  return()
+endif()
+
 if(NOT AVIARY_NEWEST_DEPENDENCIES)
   aviary_find_xsimd()
 endif()
