@@ -44,7 +44,8 @@ template <class M> class DeviceStates {
   std::vector<T> numbers_;
 };
 
-/// A channel memory. Where an executor runs tasks backwards, blocks and their threads run backwards.
+/// A channel memory. Where an executor runs tasks backwards, blocks and their threads run backwards. Subnormal numbers are 0 where
+/// they are on the host: not in sums over sequences.
 template <class M> struct Emulated : M {
   using T = typename M::T;
   using State = typename M::State;
@@ -52,7 +53,10 @@ template <class M> struct Emulated : M {
   template <class E = Serial> static void forward(typename M::ForwardCall const& call, E&& = {}) {
     using Kernel = cuda::ChannelForwardKernel<T>;
     auto states = states_of(call, call.states), kept = tape_of(call);
-    run<Kernel, E>(typename Kernel::Arguments(call, states.data(), kept.data()));
+    {
+      FlushToZero const flush;
+      run<Kernel, E>(typename Kernel::Arguments(call, states.data(), kept.data()));
+    }
     states.download();
     kept.download();
   }
@@ -66,7 +70,10 @@ template <class M> struct Emulated : M {
     using Kernel = cuda::ChannelBackwardKernel<T>;
     using Sum = cuda::ChannelSumKernel<T>;
     auto tape = tape_of(call), dstates = states_of(call, call.dstates);
-    run<Kernel, E>(typename Kernel::Arguments(call, tape.data(), dstates.data()));
+    {
+      FlushToZero const flush;
+      run<Kernel, E>(typename Kernel::Arguments(call, tape.data(), dstates.data()));
+    }
     run<Sum, E>(typename Sum::Arguments(call));
     dstates.download();
   }
@@ -81,7 +88,6 @@ template <class M> struct Emulated : M {
 
  private:
   template <class Kernel, class E> static void run(typename Kernel::Arguments const& arguments) {
-    FlushToZero const flush;
     cuda::emulate<Kernel>(arguments, std::is_same_v<std::remove_cvref_t<E>, Backwards>);
   }
   template <class Call> static DeviceStates<M> states_of(Call const& call, States<State> const& states) {
