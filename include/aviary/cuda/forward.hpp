@@ -18,7 +18,7 @@ template <class M, int Width, int Columns> class ForwardKernel {
   using State = typename M::State;
   static constexpr int N = group_tokens;
   static constexpr Index K = M::keys, V = M::values;
-  using Tokens = Groups<M, N, 2>;
+  using Tokens = Groups<M, N, 2, 3>;
   using Group = typename Tokens::Group;
   using Tile = cuda::Tile<T, K, V, Tokens::row, Width, Columns>;
   static constexpr int reads = Group::reads, writes = Group::writes;
@@ -70,7 +70,8 @@ template <class M, int Width, int Columns> class ForwardKernel {
   template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void run_groups(Block& block, State& state) noexcept {
     Own<Block> own;
     block.each([&](int thread) { Tile::load(own[thread].s, state, first_, thread); });
-    tokens_.open(block);
+    tokens_.clear(block);
+    tokens_.begin_stream(block);
     tokens_.prepare(block, own, 0);
     block.sync();
     tokens_.complete(block, 0);

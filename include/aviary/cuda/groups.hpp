@@ -28,17 +28,11 @@ template <int N> struct Grouping {
   AVIARY_HOST_DEVICE bool begins_interval(Index g) const noexcept { return g % per_interval() == 0; }
 };
 
-/// How the tokens of a block come: copied to shared memory while earlier ones are worked on, or straight from where they lie.
-enum class Staging { copied, direct };
-
-/// The groups of one block. `buffers` of them are kept prepared at once.
-template <class M, int N, int buffers, Staging staging = Staging::copied> class Groups {
+/// The groups of one block. `buffers` of them are kept prepared at once, and the tokens of `stages` as they are stored.
+template <class M, int N, int buffers, int stages> class Groups {
   using R = typename M::Rule;
   using T = typename M::T;
   static constexpr int fields = detail::field_count<R>;
-  static constexpr bool copied = staging == Staging::copied;
-  /// Groups whose tokens are on their way or here.
-  static constexpr int stages = copied ? 3 : 0;
 
  public:
   static constexpr Index row = detail::GroupsOf<M>::fixed_row;
@@ -73,18 +67,35 @@ template <class M, int N, int buffers, Staging staging = Staging::copied> class 
 
   AVIARY_HOST_DEVICE Group group(Index g) const noexcept { return Group(numbers_ + g % buffers * length, {}); }
 
-  /// Before anything else: zeros where nobody writes, and the first copies.
-  template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void open(Block& block) noexcept {
+  /// Before anything else: zeros where nobody writes.
+  template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void clear(Block& block) noexcept {
     block.each([&](int thread) {
       for (Index i = thread; i < numbers; i += Block::threads) numbers_[i] = T(0);
     });
-    if constexpr (copied) {
-      for (Index g = 0; g < stages - 1; ++g) begin_copies(block, g);
-      block.template wait_for_copies<stages - 2>();
-    }
     block.sync();
   }
-  /// Makes group g from what the last `advance` brought. A sync, then `complete`, makes it readable after another sync.
+  /// @name A stream of groups, of which the tokens of `stages` are on their way or here
+  ///@{
+  /// Group 0 comes, and others after it.
+  template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void begin_stream(Block& block) noexcept {
+    for (Index g = 0; g < stages - 1; ++g) begin_copies(block, g);
+    block.template wait_for_copies<stages - 2>();
+    block.sync();
+  }
+  /// After `prepare` of group g: group g + 1 comes.
+  template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void advance(Block& block, Index g) noexcept {
+    begin_copies(block, g + stages - 1);
+    block.template wait_for_copies<stages - 2>();
+    block.sync();
+  }
+  ///@}
+  /// Groups [first, last), at most `stages` of them, come at once.
+  template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void fetch(Block& block, Index first, Index last) noexcept {
+    for (Index g = first; g < last; ++g) begin_copies(block, g);
+    block.template wait_for_copies<0>();
+    block.sync();
+  }
+  /// Makes group g, whose tokens have come. A sync, then `complete`, makes it readable after another sync.
   template <class Block, class Own>
   AVIARY_HOST_DEVICE AVIARY_INLINE void prepare(Block& block, Own& own, Index g) noexcept {
     if (g >= grouping_.count()) return;
@@ -118,17 +129,11 @@ template <class M, int N, int buffers, Staging staging = Staging::copied> class 
       }
     });
   }
-  /// Before `prepare` of group g + 1: lets another group come.
-  template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void advance(Block& block, Index g) noexcept {
-    begin_copies(block, g + stages - 1);
-    block.template wait_for_copies<stages - 2>();
-    block.sync();
-  }
-  /// f(tokens) with the tokens of group g as they are stored. Those past its end are zeros.
+  /// f(tokens) with the tokens of group g, which have come, as they are stored. Those past its end are zeros.
   template <class F> AVIARY_HOST_DEVICE AVIARY_INLINE void with_tokens(Index g, F&& f) const noexcept {
-    Index const token = grouping_.token(g), n = grouping_.size(g);
+    Index const n = grouping_.size(g);
     [&]<int... m>(std::integer_sequence<int, m...>) {
-      Token const tokens[]{make_token(g, token, m, m < n)...};
+      Token const tokens[]{make_token(m < n ? raw(g, m, 0) : nullptr)...};
       f(tokens);
     }
     (std::make_integer_sequence<int, N>{});
@@ -140,15 +145,14 @@ template <class M, int N, int buffers, Staging staging = Staging::copied> class 
   }
   AVIARY_HOST_DEVICE T* zeros() const noexcept { return numbers_ + (numbers - row); }
   AVIARY_HOST_DEVICE std::byte* raw(Index g, int m, int f) const noexcept {
-    return raw_ + g % (copied ? stages : 1) * stage + (m * fields + f) * slot;
+    return raw_ + g % stages * stage + (m * fields + f) * slot;
   }
-  AVIARY_HOST_DEVICE AVIARY_INLINE Token make_token(Index g, Index token, int m, bool there) const noexcept {
+  AVIARY_HOST_DEVICE AVIARY_INLINE Token make_token(std::byte const* slots) const noexcept {
     int f = 0;
     return detail::transform_fields<R, Token>(x_, [&]<Axis A>(detail::AxisTag<A>, auto const& field) {
-      std::byte const* at = reinterpret_cast<std::byte const*>(zeros());
-      if (there) at = copied ? raw(g, m, f) : row_of(field, token + m, head_, heads_);
+      detail::StoredRow<T> const stored{
+          slots != nullptr ? slots + f * slot : reinterpret_cast<std::byte const*>(zeros()), field.format()};
       ++f;
-      detail::StoredRow<T> const stored{at, field.format()};
       if constexpr (one_number(A))
         return Required<T>(stored[0]);
       else

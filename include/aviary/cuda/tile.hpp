@@ -11,6 +11,9 @@ AVIARY_HOST_DEVICE constexpr int power_of_two_from(Index n) noexcept {
   return p;
 }
 
+/// Lanes that share a column of a state with K keys: each has 16 of them at most.
+template <Index K> inline constexpr int lanes_of_column = power_of_two_from((K + 15) / 16);
+
 /// Four neighbouring numbers of a row in shared memory.
 template <class T> struct alignas(4 * sizeof(T)) Four { T x[4]; };
 
@@ -19,8 +22,7 @@ template <class T> struct alignas(4 * sizeof(T)) Four { T x[4]; };
 template <class T, Index K, Index V, Index Row, int Width, int Columns> struct Tile {
   static_assert(K != dynamic && V != dynamic, "aviary: kernels for a device have sizes known at compile time");
   static constexpr int columns = Columns;
-  /// Lanes that share a column.
-  static constexpr int lanes = power_of_two_from((K + 15) / 16);
+  static constexpr int lanes = lanes_of_column<K>;
   /// Fours of keys, and keys, of a lane.
   static constexpr int fours = static_cast<int>((K + 4 * lanes - 1) / (4 * lanes));
   static constexpr int keys = 4 * fours;

@@ -165,9 +165,9 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
   }
   /// The same for the lanes from value i on; what they give to numbers is added to numbers[f N + m]. scalar_w: the decays of the
   /// tokens, if they are numbers.
-  template <class Token>
+  template <class Token, class Rows>
   AVIARY_HOST_DEVICE static AVIARY_INLINE void pull_values_of(Token const* x, T const* scalar_w, T const* dv, Index row,
-                                                              Index i, T* const* to, P* numbers) noexcept {
+                                                              Index i, Rows const& to, P* numbers) noexcept {
     unroll<N>([&](auto token) AVIARY_INLINE_LAMBDA {
       constexpr int m = token;
       TermGradients<R, P, false> d{};
@@ -195,9 +195,9 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
   }
 
   /// The same for the lanes from key j on.
-  template <class Token>
+  template <class Token, class Rows>
   AVIARY_HOST_DEVICE static AVIARY_NO_INLINE void pull_keys_of(Token const* x, T const* scalar_w, Sums sums, Index j,
-                                                               T* const* to, P* numbers) noexcept {
+                                                               Rows const& to, P* numbers) noexcept {
     using TermsOf = Terms<R, P, true>;
     T const* const pairs = sums.pairs();
     auto const share = [&](auto read, auto write, P const& a, P const& sum) AVIARY_INLINE_LAMBDA {
@@ -319,8 +319,9 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
     return R::template pull<FieldGradients<R, P, along_keys>>(x, d);
   }
   /// Stores the lanes of token m from number i on, and adds up those of fields that are one number.
-  template <Axis along, int m, class Gradients>
-  AVIARY_HOST_DEVICE static AVIARY_INLINE void put(Gradients const& lanes, T* const* to, Index i, P* numbers) noexcept {
+  template <Axis along, int m, class Gradients, class Rows>
+  AVIARY_HOST_DEVICE static AVIARY_INLINE void put(Gradients const& lanes, Rows const& to, Index i,
+                                                   P* numbers) noexcept {
     int f = 0;
     for_each_field<R>(lanes, [&]<Axis A>(AxisTag<A>, auto const& lane) AVIARY_INLINE_LAMBDA {
       if constexpr (one_number(A))

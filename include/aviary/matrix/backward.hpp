@@ -17,7 +17,9 @@
 namespace AVIARY_NAMESPACE::detail {
 
 struct AnyNumber {
-  template <class... Tags> constexpr bool operator()(Tags...) const { return (one_number(Tags::value) || ...); }
+  template <class... Tags> AVIARY_HOST_DEVICE constexpr bool operator()(Tags...) const {
+    return (one_number(Tags::value) || ...);
+  }
 };
 
 /// Where things lie in the workspace of a call.
