@@ -69,7 +69,7 @@ namespace AVIARY_NAMESPACE::detail {
 
 /// Asks for n turns of the loop that follows to be made one.
 #if AVIARY_DEVICE_COMPILER
-#define AVIARY_UNROLL(n) AVIARY_PRAGMA(unroll n)
+#define AVIARY_UNROLL(n)
 #elif defined(__clang__)
 #define AVIARY_UNROLL(n) AVIARY_PRAGMA(clang loop unroll_count(n))
 #elif defined(__GNUC__)
@@ -78,6 +78,13 @@ namespace AVIARY_NAMESPACE::detail {
 #define AVIARY_UNROLL(n)
 #endif
 #define AVIARY_PRAGMA(text) _Pragma(#text)
+
+/// Asks a device's compiler to leave the loop that follows as it is: several turns at once would hold the addresses of all.
+#if AVIARY_DEVICE_COMPILER
+#define AVIARY_KEEP_LOOP AVIARY_PRAGMA(unroll 1)
+#else
+#define AVIARY_KEEP_LOOP
+#endif
 
 namespace AVIARY_NAMESPACE {
 
