@@ -67,6 +67,18 @@ namespace AVIARY_NAMESPACE::detail {
 #endif
 #endif
 
+/// Around function templates that call what they are given, on the host or on a device: nvcc would say of every function of the
+/// host that a device could not call it, which nobody asks for.
+#if defined(__NVCC__)
+#define AVIARY_CALLS_ANYTHING_BEGIN \
+  AVIARY_PRAGMA(nv_diagnostic push) \
+  AVIARY_PRAGMA(nv_diag_suppress 20011) AVIARY_PRAGMA(nv_diag_suppress 20013) AVIARY_PRAGMA(nv_diag_suppress 20014)
+#define AVIARY_CALLS_ANYTHING_END AVIARY_PRAGMA(nv_diagnostic pop)
+#else
+#define AVIARY_CALLS_ANYTHING_BEGIN
+#define AVIARY_CALLS_ANYTHING_END
+#endif
+
 /// Asks for n turns of the loop that follows to be made one.
 #if AVIARY_DEVICE_COMPILER
 #define AVIARY_UNROLL(n)

@@ -1,7 +1,7 @@
 #pragma once
 /// The shapes of calls of matrix memories whose pointers are a device's.
 #include "aviary/cuda/device_check.hpp"
-#include "aviary/matrix/memory.hpp"
+#include "aviary/cuda/matrix_kernels.hpp"
 
 namespace AVIARY_NAMESPACE::cuda {
 
@@ -28,6 +28,20 @@ template <class M> class MatrixDeviceCheck : DeviceCheck<M> {
     return M::check(without_sequences(call));
   }
 
+  static std::string forward_in_pieces(typename M::ForwardCall const& call, Index heads, Index piece,
+                                       std::span<T> workspace) {
+    constexpr char const* verb = "forward_in_pieces";
+    if (piece < 1) return given(verb).sentence("piece is %td, expected at least 1", piece);
+    if (!call.tape.states.empty() && call.tape.every > 0 && piece % call.tape.every != 0)
+      return given(verb).sentence("piece is %td, expected a multiple of tape.every, which is %td", piece,
+                                  call.tape.every);
+    Index const found = static_cast<Index>(workspace.size());
+    Index const needed = PiecesPlan<M>({call.offsets, call.tokens()}, heads, piece).total();
+    if (found < needed) return given(verb).sentence("workspace has %td numbers, expected at least %td", found, needed);
+    if (std::string words = boundary(verb, workspace); !words.empty()) return words;
+    return forward(call, heads);
+  }
+
   /// `longest_interval` tokens between states of the tape at most; the least workspace has `workspace` numbers.
   static std::string backward(typename M::BackwardCall call, Index longest_interval, Index workspace) {
     Index const heads = call.dy.heads(), sequences = detail::Packing{call.offsets, call.dy.tokens()}.sequences();
@@ -41,6 +55,7 @@ template <class M> class MatrixDeviceCheck : DeviceCheck<M> {
     if (words.empty()) words = tape("backward", call, detail::input_tokens<R>(call.x), heads);
     if (words.empty() && found < workspace)
       words = given("backward").sentence("workspace has %td numbers, expected at least %td", found, workspace);
+    if (words.empty()) words = boundary("backward", call.workspace);
     if (!words.empty()) return words;
     call.dstates = {};
     call = without_sequences(call);
@@ -49,6 +64,11 @@ template <class M> class MatrixDeviceCheck : DeviceCheck<M> {
   }
 
  private:
+  /// States lie in a workspace, too.
+  static std::string boundary(char const* verb, std::span<T> workspace) {
+    if (reinterpret_cast<std::uintptr_t>(workspace.data()) % alignment == 0) return {};
+    return given(verb).sentence("workspace does not begin on a boundary of %td bytes", alignment);
+  }
   /// Numbers on their way to a thread have the room of a T.
   static std::string formats(char const* verb, typename M::Inputs const& x) {
     std::string words;
