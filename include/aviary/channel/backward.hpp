@@ -28,16 +28,52 @@ template <class P> struct ChannelKept {
   P bonus, weight;  ///< of the token
   P moved;          ///< what moved the sums to another exponent
 
-  static AVIARY_INLINE ChannelKept load(T const* p) noexcept {
+  AVIARY_HOST_DEVICE static AVIARY_INLINE ChannelKept load(T const* p) noexcept {
     return {L::load(p), L::load(p + L::lanes), L::load(p + 2 * L::lanes), L::load(p + 3 * L::lanes),
             L::load(p + 4 * L::lanes)};
   }
-  AVIARY_INLINE void store(T* p) const noexcept {
+  AVIARY_HOST_DEVICE AVIARY_INLINE void store(T* p) const noexcept {
     L::store(p, num);
     L::store(p + L::lanes, den);
     L::store(p + 2 * L::lanes, bonus);
     L::store(p + 3 * L::lanes, weight);
     L::store(p + 4 * L::lanes, moved);
+  }
+};
+
+/// Gradients on the way back, for a pack of channels.
+template <class P> struct ChannelAdjoint {
+  using L = simd::Pack<P>;
+  using T = typename L::value_type;
+  struct Token {
+    P dk, dv;
+  };
+
+  P dnum, dden;  ///< of the sums
+  P dlog_w, du;  ///< so far; dlog_w lacks the factor w
+
+  /// Goes back over a token, from after it to before it.
+  AVIARY_HOST_DEVICE AVIARY_INLINE Token go_back(ChannelKept<P> const& x, ChannelConstants<P> const& constants,
+                                                 P const& v, P const& dy) noexcept {
+    P const zero(T(0)), w = constants.w, w_low = constants.w_low;
+    P const inverse = P(T(1)) / (x.den + x.bonus), y = L::fma(x.bonus, v, x.num) * inverse;
+    P const c = dy * inverse, own = c * x.bonus;
+    // v - y in the sums before the token, which tells it where the bonus is all of the weight
+    P const past = own * (L::fma(x.den, v, zero - x.num) * inverse);
+    Token const token{L::fma(x.weight, L::fma(dnum, v, dden), past), L::fma(x.weight, dnum, own)};
+    du = du + past;
+    dnum = dnum * x.moved;
+    dden = dden * x.moved;
+    dlog_w = dlog_w + L::fma(dnum, x.num, dden * x.den);
+    dnum = L::fma(dnum, w, L::fma(dnum, w_low, c));
+    dden = L::fma(dden, w, L::fma(dden, w_low, (zero - c) * y));
+    return token;
+  }
+  /// Begins with the gradient of a state, in units of sums with this exponent.
+  AVIARY_HOST_DEVICE AVIARY_INLINE void take(ChannelSums<P> const& ds, P const& exponent) noexcept {
+    P const units = ds.exponent + exponent;
+    dnum = ChannelKernel<P>::rescale(ds.num, units);
+    dden = ChannelKernel<P>::rescale(ds.den, units);
   }
 };
 
@@ -177,37 +213,35 @@ template <class M, class P> class ChannelBackwardSpan {
       else
         simd::store_part(row, i, size_, x);
     };
-    P const w = span_.constants(i).w, w_low = span_.constants(i).w_low, zero(T(0));
-    P dnum = L::load(dnum_ + i), dden = L::load(dden_ + i), dlog_w = L::load(dlog_w_ + i), du = L::load(du_ + i);
+    auto const constants = span_.constants(i);
+    auto adjoint = load_adjoint(i);
     kept += i * Workspace::kept;
     for (Index m = tokens - 1; m >= 0; --m) {
-      auto const [num, den, bonus, weight, moved] = ChannelKept<P>::load(kept + m * token_);
-      P const v = load(values[m]), inverse = P(T(1)) / (den + bonus), y = L::fma(bonus, v, num) * inverse;
-      P const c = load(dy_[m]) * inverse, own = c * bonus;
-      // v - y in the sums before the token, which tells it where the bonus is all of the weight
-      P const past = own * (L::fma(den, v, zero - num) * inverse);
-      store(dk_[m], L::fma(weight, L::fma(dnum, v, dden), past));
-      store(dv_[m], L::fma(weight, dnum, own));
-      du = du + past;
-      dnum = dnum * moved;
-      dden = dden * moved;
-      dlog_w = dlog_w + L::fma(dnum, num, dden * den);
-      dnum = L::fma(dnum, w, L::fma(dnum, w_low, c));
-      dden = L::fma(dden, w, L::fma(dden, w_low, (zero - c) * y));
+      auto const token =
+          adjoint.go_back(ChannelKept<P>::load(kept + m * token_), constants, load(values[m]), load(dy_[m]));
+      store(dk_[m], token.dk);
+      store(dv_[m], token.dv);
     }
-    L::store(dnum_ + i, dnum);
-    L::store(dden_ + i, dden);
-    L::store(dlog_w_ + i, dlog_w);
-    L::store(du_ + i, du);
+    store_adjoint(i, adjoint);
+  }
+
+  AVIARY_INLINE ChannelAdjoint<P> load_adjoint(Index i) const noexcept {
+    return {L::load(dnum_ + i), L::load(dden_ + i), L::load(dlog_w_ + i), L::load(du_ + i)};
+  }
+  AVIARY_INLINE void store_adjoint(Index i, ChannelAdjoint<P> const& x) noexcept {
+    L::store(dnum_ + i, x.dnum);
+    L::store(dden_ + i, x.dden);
+    L::store(dlog_w_ + i, x.dlog_w);
+    L::store(du_ + i, x.du);
   }
 
   /// The gradient of the state after the last token, in units of that state.
   void take(ConstView ds) noexcept {
     for_packs([&](Index i) {
       auto const load = [&](T const* row) { return simd::load_part<P>(row + first_, i, size_); };
-      P const units = load(ds.exponent) + L::load(state_.exponent + first_ + i);
-      L::store(dnum_ + i, Kernel::rescale(load(ds.num), units));
-      L::store(dden_ + i, Kernel::rescale(load(ds.den), units));
+      auto adjoint = load_adjoint(i);
+      adjoint.take({load(ds.num), load(ds.den), load(ds.exponent)}, L::load(state_.exponent + first_ + i));
+      store_adjoint(i, adjoint);
     });
   }
   /// The gradient of the state before the first token, which is restored.

@@ -115,7 +115,7 @@ template <class M, class P> class ChannelSpan {
     for (Index m = 0; m < at.tokens; ++m) {
       auto const before = sums;
       P const k = load(k_[m]);
-      put.template operator()<whole>(i, m, Kernel::advance(sums, constants, k, load(v_[m])), before, k);
+      put.template operator()<whole>(i, m, Kernel::advance(sums, constants, Kernel::weigh(k), load(v_[m])), before, k);
     }
     simd::store_part(s.num + at.first, i, at.size, sums.num);
     simd::store_part(s.den + at.first, i, at.size, sums.den);

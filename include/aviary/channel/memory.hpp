@@ -74,7 +74,7 @@ template <class Number, Index C = dynamic> class ChannelMemory {
       auto const load = [&](T const* row) { return simd::load_part<P>(row, c, n); };
       auto const constants = Kernel::prepare(load(x.log_w.data()), load(x.u.data()));
       typename Kernel::Sums sums{load(s.num), load(s.den), load(s.exponent)};
-      auto const reading = Kernel::advance(sums, constants, load(x.k.data()), load(x.v.data()));
+      auto const reading = Kernel::advance(sums, constants, Kernel::weigh(load(x.k.data())), load(x.v.data()));
       simd::store_part(y.data(), c, n, reading.num / reading.den);
       simd::store_part(s.num, c, n, sums.num);
       simd::store_part(s.den, c, n, sums.den);

@@ -39,6 +39,9 @@ template <class P> struct ChannelConstants {
   P u, u_power;  ///< e^u
 };
 
+/// A key as a weight: e^k = factor 2^power.
+template <class P> struct ChannelWeight { P factor, power; };
+
 /// What a token finds and does.
 template <class P> struct ChannelReading {
   P num, den;  ///< its output before the division: num / den, in units of the exponent before the token
@@ -54,21 +57,27 @@ template <class P> struct ChannelKernel {
   using Limits = PowerLimits<T>;
   using Sums = ChannelSums<P>;
   using Constants = ChannelConstants<P>;
+  using Weight = ChannelWeight<P>;
+
+  /// What of a token does not depend on the sums.
+  AVIARY_HOST_DEVICE static AVIARY_INLINE Weight weigh(P const& k) noexcept {
+    P const n = power(k);
+    return {P(T(1)) + growth(k, n), n};
+  }
 
   /// Advances the sums by one token, and returns what it reads and adds.
-  AVIARY_HOST_DEVICE static AVIARY_INLINE ChannelReading<P> advance(Sums& s, Constants const& c, P const& k,
+  AVIARY_HOST_DEVICE static AVIARY_INLINE ChannelReading<P> advance(Sums& s, Constants const& c, Weight const& k,
                                                                     P const& v) noexcept {
-    P const n = power(k), factor = P(T(1)) + growth(k, n);
-    P distance = n - s.exponent;
-    P const bonus = L::scale(c.u * factor, bounded(distance + c.u_power, Limits::reach));
+    P distance = k.power - s.exponent;
+    P const bonus = L::scale(c.u * k.factor, bounded(distance + c.u_power, Limits::reach));
     ChannelReading<P> x;
     x.num = L::fma(bonus, v, s.num);
     x.den = s.den + bonus;
     x.bonus = bonus;
     x.moved = P(T(1));
     if (L::any((c.rise < distance) || (s.den < P(Limits::least)))) [[unlikely]]
-      distance = move_exponent(s, c, n, x.moved);
-    x.weight = L::scale(factor, L::max(P(-Limits::reach), distance));
+      distance = move_exponent(s, c, k.power, x.moved);
+    x.weight = L::scale(k.factor, L::max(P(-Limits::reach), distance));
     s.num = L::fma(s.num, c.w, L::fma(s.num, c.w_low, x.weight * v));
     s.den = L::fma(s.den, c.w, L::fma(s.den, c.w_low, x.weight));
     return x;

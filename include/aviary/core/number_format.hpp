@@ -61,7 +61,7 @@ inline constexpr NumberFormat format_of = std::is_same_v<T, double>         ? Nu
                                                                             : NumberFormat::u8;
 
 /// Bytes of one number; with q8 without its share of a scale; 0 for q4, as no number of it lies alone.
-constexpr std::size_t size_of(NumberFormat format) noexcept {
+AVIARY_HOST_DEVICE constexpr std::size_t size_of(NumberFormat format) noexcept {
   return 0x148012248u >> 4 * static_cast<unsigned>(format) & 15u;  // in registers: rows of inputs are found with it
 }
 

@@ -15,14 +15,18 @@ namespace detail {
 
 /// The positions of packed sequences: n + 1 offsets for n sequences, or none for one sequence of all tokens.
 struct Packing {
-  std::span<Index const> offsets;
-  Index tokens;
+  Index const* offsets;
+  Index count, tokens;
 
-  Index sequences() const noexcept { return offsets.empty() ? 1 : static_cast<Index>(offsets.size()) - 1; }
-  Index begin(Index s) const noexcept { return offsets.empty() ? 0 : offsets[to_size(s)]; }
-  Index end(Index s) const noexcept { return offsets.empty() ? tokens : offsets[to_size(s + 1)]; }
+  constexpr Packing(std::span<Index const> positions, Index token_count) noexcept
+      : offsets(positions.data()), count(static_cast<Index>(positions.size())), tokens(token_count) {}
+
+  constexpr std::span<Index const> positions() const noexcept { return {offsets, to_size(count)}; }
+  AVIARY_HOST_DEVICE constexpr Index sequences() const noexcept { return count == 0 ? 1 : count - 1; }
+  AVIARY_HOST_DEVICE constexpr Index begin(Index s) const noexcept { return count == 0 ? 0 : offsets[s]; }
+  AVIARY_HOST_DEVICE constexpr Index end(Index s) const noexcept { return count == 0 ? tokens : offsets[s + 1]; }
   /// How many states a tape keeps of the sequences before s, for each head: one for every `every` tokens begun.
-  Index kept_before(Index s, Index every) const noexcept {
+  AVIARY_HOST_DEVICE constexpr Index kept_before(Index s, Index every) const noexcept {
     Index n = 0;
     if (every <= 0) return n;  // which a check refuses
     for (Index i = 0; i < s; ++i) n += (end(i) - begin(i) + every - 1) / every;

@@ -28,12 +28,12 @@ class RowCursor {
  public:
   constexpr RowCursor() = default;
   /// From row `first` on; `step` bytes from a row to the next. Each serves `repeat` tokens.
-  RowCursor(std::byte const* first, Index step, Index repeat) noexcept
+  AVIARY_HOST_DEVICE RowCursor(std::byte const* first, Index step, Index repeat) noexcept
       : at_(first), step_(step), repeat_(repeat), left_(repeat) {}
 
-  std::byte const* at() const noexcept { return at_; }
+  AVIARY_HOST_DEVICE std::byte const* at() const noexcept { return at_; }
   /// To a later token.
-  void move(Index tokens) noexcept {
+  AVIARY_HOST_DEVICE void move(Index tokens) noexcept {
     if (repeat_ > 1) {
       Index const in_row = repeat_ - left_ + tokens;
       left_ = repeat_ - in_row % repeat_;
@@ -42,9 +42,9 @@ class RowCursor {
     at_ += tokens * step_;
   }
   /// On by some bytes, to another head.
-  void shift(Index bytes) noexcept { at_ += bytes; }
+  AVIARY_HOST_DEVICE void shift(Index bytes) noexcept { at_ += bytes; }
   /// Bytes from a token to the next; 0 where tokens share rows.
-  Index step() const noexcept { return repeat_ == 1 ? step_ : 0; }
+  AVIARY_HOST_DEVICE Index step() const noexcept { return repeat_ == 1 ? step_ : 0; }
   /// The rows of the next n tokens.
   template <class T> AVIARY_INLINE void next(Index n, T** rows) noexcept {
     auto const row = [](std::byte const* at)
@@ -70,13 +70,13 @@ class RowCursor {
 /// Where the numbers of a sequence lie. Source and Sink have this in common.
 template <Index N, class Void> class Sequence {
  public:
-  Index tokens() const noexcept { return tokens_; }
-  Index heads() const noexcept { return heads_; }
-  Index size() const noexcept { return size_; }
-  NumberFormat format() const noexcept { return format_; }
-  Void* data() const noexcept { return data_; }
+  AVIARY_HOST_DEVICE Index tokens() const noexcept { return tokens_; }
+  AVIARY_HOST_DEVICE Index heads() const noexcept { return heads_; }
+  AVIARY_HOST_DEVICE Index size() const noexcept { return size_; }
+  AVIARY_HOST_DEVICE NumberFormat format() const noexcept { return format_; }
+  AVIARY_HOST_DEVICE Void* data() const noexcept { return data_; }
   /// The rows of a head from some token on.
-  RowCursor rows(Index token, Index head) const noexcept {
+  AVIARY_HOST_DEVICE RowCursor rows(Index token, Index head) const noexcept {
     Index const bytes = static_cast<Index>(size_of(format_));
     RowCursor rows(static_cast<std::byte const*>(data_) + head * head_stride_ * bytes, token_stride_ * bytes, repeat_);
     rows.move(token);
@@ -231,7 +231,7 @@ template <Index N = dynamic> class Sink : public detail::Sequence<N, void> {
   template <detail::HeadsOf<N, void> M>
   constexpr Sink(M&& m, Index heads) noexcept : Base(detail::lines_of(m), heads) {}
 
-  explicit operator bool() const noexcept { return this->data_ != nullptr; }
+  AVIARY_HOST_DEVICE explicit operator bool() const noexcept { return this->data_ != nullptr; }
 
   /// The same sequence with n micro-steps a token. All of them write to the token's place, so the last one stays.
   Sink repeated(Index n) const noexcept {

@@ -29,16 +29,16 @@ template <class R, class T, int N> struct ValueSums {
   T* numbers;
   Index stride;
 
-  T* read(int n) const noexcept { return numbers + n * stride; }
-  T* written(int n) const noexcept { return read(Of::reads + n); }
-  T* columns() const noexcept { return read(rows - 1); }
-  T* pairs() const noexcept { return read(rows); }
-  T* fields_of_one() const noexcept { return pairs() + padded<T>(Of::pairs); }
-  static constexpr Index size(Index stride) noexcept {
+  AVIARY_HOST_DEVICE T* read(int n) const noexcept { return numbers + n * stride; }
+  AVIARY_HOST_DEVICE T* written(int n) const noexcept { return read(Of::reads + n); }
+  AVIARY_HOST_DEVICE T* columns() const noexcept { return read(rows - 1); }
+  AVIARY_HOST_DEVICE T* pairs() const noexcept { return read(rows); }
+  AVIARY_HOST_DEVICE T* fields_of_one() const noexcept { return pairs() + padded<T>(Of::pairs); }
+  AVIARY_HOST_DEVICE static constexpr Index size(Index stride) noexcept {
     return rows * stride + padded<T>(Of::pairs) + padded<T>(N * fields);
   }
   /// Adds those of other values.
-  void add(ValueSums const& more) const noexcept {
+  AVIARY_HOST_DEVICE void add(ValueSums const& more) const noexcept {
     for (Index i = 0, n = size(stride); i < n; ++i) numbers[i] += more.numbers[i];
   }
 };
@@ -55,15 +55,6 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
   static constexpr bool erases = Of::erases, rank_one = Of::rank_one;
   /// The bonus is of v, where the group has v - z.
   static constexpr bool needs_own_values = form.erase == Erase::along_key && !after;
-
-  /// Makes the decay of the group that of its first n tokens, if it is constant: those after them are no tokens.
-  template <class Token, Index K>
-  static AVIARY_NO_INLINE void shorten_decay(Token const& x, Of to, Extent<K> keys, Index n) noexcept {
-    if constexpr (form.gate == Gate::scalar)
-      simd::store_part(to.w(), 0, 1, L::expm1(P(x.log_w.value * T(n))));
-    else
-      for (Index j = 0; j < keys; j += L::lanes) L::store(to.w() + j, L::expm1(load_lanes<P>(x.log_w, j) * P(T(n))));
-  }
 
   /// The readings of the tokens in the lanes from value i on, and what is written because of them. z: what the state before the
   /// group gives.
@@ -91,7 +82,7 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
 
   /// Completes gradients in the lanes from value i on: dread by those of the readings, and dwritten, which has what reaches written
   /// rows through the state after the group, to those of v and of the readings.
-  static void reach(Of x, T* dread, T* dwritten, Index i) noexcept {
+  AVIARY_HOST_DEVICE static void reach(Of x, T* dread, T* dwritten, Index i) noexcept {
     T const* const products = x.pair_products();
     P read[to_size(Of::reads)];
     unroll<N>([&](auto m) AVIARY_INLINE_LAMBDA { read[int(m)] = L::load(dread + m * x.row() + i); });
@@ -126,35 +117,38 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
                                          Sums to, bool more) noexcept {
     P sum[to_size(Of::pairs)];
     unroll<Of::pairs>([&](auto n) AVIARY_INLINE_LAMBDA { sum[int(n)] = P(T(0)); });
-    for (Index i = first; i < last; i += L::lanes) {
-      P written[to_size(Of::writes)];
-      unroll<Of::writes>([&](auto n) AVIARY_INLINE_LAMBDA { written[int(n)] = L::load(x.value(n) + i); });
-      unroll<N>([&](auto token) AVIARY_INLINE_LAMBDA {
-        constexpr int m = token;
-        auto const add = [&](auto read, auto write, P const& a, P const& b) AVIARY_INLINE_LAMBDA {
-          constexpr int n = Of::pair(read, write);
-          sum[n] = L::fma(a, b, sum[n]);
-        };
-        P const of_y = L::load(dread + m * x.row() + i);
-        if constexpr (needs_own_values)
-          add(Constant<m>{}, Constant<m>{}, of_y, L::load(v + m * x.row() + i));
-        else
-          add(Constant<m>{}, Constant<m>{}, of_y, written[m]);
-        if constexpr (after && rank_one) add(Constant<m>{}, Constant<N + m>{}, of_y, written[N + m]);
-        [[maybe_unused]] P of_z = of_y;
-        if constexpr (erases) of_z = L::load(dread + (N + m) * x.row() + i);
-        unroll<m>([&](auto earlier) AVIARY_INLINE_LAMBDA {
-          constexpr int s = earlier;
-          add(Constant<m>{}, Constant<s>{}, of_y, written[s]);
-          if constexpr (erases) add(Constant<N + m>{}, Constant<s>{}, of_z, written[s]);
-          if constexpr (rank_one) {
-            add(Constant<m>{}, Constant<N + s>{}, of_y, written[N + s]);
-            add(Constant<N + m>{}, Constant<N + s>{}, of_z, written[N + s]);
-          }
-        });
-      });
-    }
+    for (Index i = first; i < last; i += L::lanes) add_pairs_of(x, dread, v, i, sum);
     add_sums<Of::pairs>(sum, to.pairs(), more);
+  }
+  /// That of the lanes from value i on: sum[n] for each pair.
+  AVIARY_HOST_DEVICE static AVIARY_INLINE void add_pairs_of(Of x, T const* dread, [[maybe_unused]] T const* v, Index i,
+                                                            P* sum) noexcept {
+    P written[to_size(Of::writes)];
+    unroll<Of::writes>([&](auto n) AVIARY_INLINE_LAMBDA { written[int(n)] = L::load(x.value(n) + i); });
+    unroll<N>([&](auto token) AVIARY_INLINE_LAMBDA {
+      constexpr int m = token;
+      auto const add = [&](auto read, auto write, P const& a, P const& b) AVIARY_INLINE_LAMBDA {
+        constexpr int n = Of::pair(read, write);
+        sum[n] = L::fma(a, b, sum[n]);
+      };
+      P const of_y = L::load(dread + m * x.row() + i);
+      if constexpr (needs_own_values)
+        add(Constant<m>{}, Constant<m>{}, of_y, L::load(v + m * x.row() + i));
+      else
+        add(Constant<m>{}, Constant<m>{}, of_y, written[m]);
+      if constexpr (after && rank_one) add(Constant<m>{}, Constant<N + m>{}, of_y, written[N + m]);
+      [[maybe_unused]] P of_z = of_y;
+      if constexpr (erases) of_z = L::load(dread + (N + m) * x.row() + i);
+      unroll<m>([&](auto earlier) AVIARY_INLINE_LAMBDA {
+        constexpr int s = earlier;
+        add(Constant<m>{}, Constant<s>{}, of_y, written[s]);
+        if constexpr (erases) add(Constant<N + m>{}, Constant<s>{}, of_z, written[s]);
+        if constexpr (rank_one) {
+          add(Constant<m>{}, Constant<N + s>{}, of_y, written[N + s]);
+          add(Constant<N + m>{}, Constant<N + s>{}, of_z, written[N + s]);
+        }
+      });
+    });
   }
 
   /// Gradients of what lies along values, of [first, last), from those of v; and the share of values in those of numbers. to[f N
@@ -166,14 +160,20 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
     unroll<N * fields>([&](auto n) AVIARY_INLINE_LAMBDA { numbers[int(n)] = P(T(0)); });
     T scalar_w[to_size(N)] = {};
     if constexpr (form.gate == Gate::scalar) scalar_decays<P, T, N>(x, scalar_w);
-    for (Index i = first; i < last; i += L::lanes)
-      unroll<N>([&](auto token) AVIARY_INLINE_LAMBDA {
-        constexpr int m = token;
-        TermGradients<R, P, false> d{};
-        d.v = L::load(dv + m * row + i);
-        put<Axis::value, m>(pull<false>(lanes_of<R, P, false>(x[m], i, scalar_w[m]), d), to, i, numbers);
-      });
+    for (Index i = first; i < last; i += L::lanes) pull_values_of(x, scalar_w, dv, row, i, to, numbers);
     add_sums<N * fields>(numbers, sums.fields_of_one(), more);
+  }
+  /// The same for the lanes from value i on; what they give to numbers is added to numbers[f N + m]. scalar_w: the decays of the
+  /// tokens, if they are numbers.
+  template <class Token, class Rows>
+  AVIARY_HOST_DEVICE static AVIARY_INLINE void pull_values_of(Token const* x, T const* scalar_w, T const* dv, Index row,
+                                                              Index i, Rows const& to, P* numbers) noexcept {
+    unroll<N>([&](auto token) AVIARY_INLINE_LAMBDA {
+      constexpr int m = token;
+      TermGradients<R, P, false> d{};
+      d.v = L::load(dv + m * row + i);
+      put<Axis::value, m>(pull<false>(lanes_of<R, P, false>(x[m], i, scalar_w[m]), d), to, i, numbers);
+    });
   }
 
   /// Gradients of what lies along keys, and of numbers.
@@ -183,7 +183,7 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
     unroll<N * fields>([&](auto n) AVIARY_INLINE_LAMBDA { numbers[int(n)] = P(T(0)); });
     T scalar_w[to_size(N)] = {};
     if constexpr (form.gate == Gate::scalar) scalar_decays<P, T, N>(x, scalar_w);
-    for (Index j = 0; j < keys; j += L::lanes) pull_lanes(x, scalar_w, sums, j, to, numbers);
+    for (Index j = 0; j < keys; j += L::lanes) pull_keys_of(x, scalar_w, sums, j, to, numbers);
     T* const of_values = sums.fields_of_one();
     add_sums<N * fields>(numbers, of_values, true);
     int f = 0;
@@ -194,34 +194,10 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
     });
   }
 
- private:
-  /// to[i] = the sum of the lanes of x[i], or that and what was there.
-  template <int n> static AVIARY_INLINE void add_sums(P const* x, T* to, bool more) noexcept {
-    T total[to_size(padded<T>(n))];
-    simd::sums<n>(x, total);
-    for (int i = 0; i < n; ++i) to[i] = more ? to[i] + total[i] : total[i];
-  }
-  template <bool along_keys>
-  static AVIARY_INLINE FieldGradients<R, P, along_keys> pull(LaneFields<R, P, along_keys> const& x,
-                                                             TermGradients<R, P, along_keys> const& d) noexcept {
-    return R::template pull<FieldGradients<R, P, along_keys>>(x, d);
-  }
-  /// Stores the lanes of token m from number i on, and adds up those of fields that are one number.
-  template <Axis along, int m, class Gradients>
-  static AVIARY_INLINE void put(Gradients const& lanes, T* const* to, Index i, P* numbers) noexcept {
-    int f = 0;
-    for_each_field<R>(lanes, [&]<Axis A>(AxisTag<A>, auto const& lane) AVIARY_INLINE_LAMBDA {
-      if constexpr (one_number(A))
-        numbers[f * N + m] = numbers[f * N + m] + lane.value;
-      else if constexpr (along == Axis::key ? along_key(A) : A == along)
-        L::store(to[f * N + m] + i, lane.value);
-      ++f;
-    });
-  }
-
-  template <class Token>
-  static AVIARY_NO_INLINE void pull_lanes(Token const* x, T const* scalar_w, Sums sums, Index j, T* const* to,
-                                          P* numbers) noexcept {
+  /// The same for the lanes from key j on.
+  template <class Token, class Rows>
+  AVIARY_HOST_DEVICE static AVIARY_NO_INLINE void pull_keys_of(Token const* x, T const* scalar_w, Sums sums, Index j,
+                                                               Rows const& to, P* numbers) noexcept {
     using TermsOf = Terms<R, P, true>;
     T const* const pairs = sums.pairs();
     auto const share = [&](auto read, auto write, P const& a, P const& sum) AVIARY_INLINE_LAMBDA {
@@ -327,6 +303,32 @@ template <class R, class P, class T, Index Row, int N> struct Adjoint {
         d.u = own * r[m] * k[m];
       }
       put<Axis::key, m>(pull<true>(e[m], d), to, j, numbers);
+    });
+  }
+
+ private:
+  /// to[i] = the sum of the lanes of x[i], or that and what was there.
+  template <int n> static AVIARY_INLINE void add_sums(P const* x, T* to, bool more) noexcept {
+    T total[to_size(padded<T>(n))];
+    simd::sums<n>(x, total);
+    for (int i = 0; i < n; ++i) to[i] = more ? to[i] + total[i] : total[i];
+  }
+  template <bool along_keys>
+  AVIARY_HOST_DEVICE static AVIARY_INLINE FieldGradients<R, P, along_keys> pull(
+      LaneFields<R, P, along_keys> const& x, TermGradients<R, P, along_keys> const& d) noexcept {
+    return R::template pull<FieldGradients<R, P, along_keys>>(x, d);
+  }
+  /// Stores the lanes of token m from number i on, and adds up those of fields that are one number.
+  template <Axis along, int m, class Gradients, class Rows>
+  AVIARY_HOST_DEVICE static AVIARY_INLINE void put(Gradients const& lanes, Rows const& to, Index i,
+                                                   P* numbers) noexcept {
+    int f = 0;
+    for_each_field<R>(lanes, [&]<Axis A>(AxisTag<A>, auto const& lane) AVIARY_INLINE_LAMBDA {
+      if constexpr (one_number(A))
+        numbers[f * N + m] = numbers[f * N + m] + lane.value;
+      else if constexpr (along == Axis::key ? along_key(A) : A == along)
+        L::store(to[f * N + m] + i, lane.value);
+      ++f;
     });
   }
 };

@@ -1,7 +1,6 @@
 #pragma once
 /// What is fetched into cache while passes over a state run, a few lines at a time: a burst of fetches would stop them.
 #include <cstdint>
-#include <span>
 
 #include "aviary/core/sequence.hpp"
 #include "aviary/simd/pack.hpp"
@@ -14,6 +13,11 @@ class Ahead {
   static constexpr Index lines = 4, bytes = lines * alignment;
   /// Addresses of `bytes` each, which may lie anywhere: the first goes to second-level cache, the second to the first level.
   using Entry = std::uintptr_t[2];
+  struct Entries {
+    Entry const *first, *last;
+    AVIARY_HOST_DEVICE constexpr Entry const* begin() const noexcept { return first; }
+    AVIARY_HOST_DEVICE constexpr Entry const* end() const noexcept { return last; }
+  };
 
   constexpr Ahead() = default;
   /// All entries in `passes` passes.
@@ -25,12 +29,12 @@ class Ahead {
     simd::prefetch_near(entry[1] + to_size(line * alignment));
   }
   /// Takes the entries of the next pass, `most` at most.
-  AVIARY_HOST_DEVICE AVIARY_INLINE std::span<Entry const> share(Index most) noexcept {
+  AVIARY_HOST_DEVICE AVIARY_INLINE Entries share(Index most) noexcept {
     Index n = passes_ > 1 ? (n_ + passes_ - 1) / passes_ : n_;
     n = n < most ? n : most;
     Entry const* const first = entries_;
     entries_ += n, n_ -= n, --passes_;
-    return {first, to_size(n)};
+    return {first, entries_};
   }
 
  private:

@@ -17,7 +17,9 @@
 namespace AVIARY_NAMESPACE::detail {
 
 struct AnyNumber {
-  template <class... Tags> constexpr bool operator()(Tags...) const { return (one_number(Tags::value) || ...); }
+  template <class... Tags> AVIARY_HOST_DEVICE constexpr bool operator()(Tags...) const {
+    return (one_number(Tags::value) || ...);
+  }
 };
 
 /// Where things lie in the workspace of a call.
@@ -313,7 +315,7 @@ template <class M, class P> class BackwardPass {
       with_tokens(head, g, [&](auto const& x) AVIARY_INLINE_LAMBDA {
         prepare<R, P>(x, to, to.pair_products(), keys_, Extent<M::values>(room_.values));
         if constexpr (constant_decay<R>)
-          if (count < N) Adjoint::shorten_decay(x[0], to, keys_, count);
+          if (count < N) shorten_decay<R, P>(x[0], to, keys_, count);
       });
       if constexpr (Room::own_values) std::copy_n(to.value(0), N * room_.row, own_values(g));
       if constexpr (erases)

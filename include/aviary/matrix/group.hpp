@@ -93,25 +93,26 @@ AVIARY_HOST_DEVICE AVIARY_INLINE P load_lanes(VecView<T const, N> x, Index first
     return simd::load_part<P>(x.data(), first, x.size());
 }
 
+/// A lane of a token's field: a number, numbers from `first` on, or nothing where they lie along the other axis.
+template <class T, class P> AVIARY_HOST_DEVICE AVIARY_INLINE void load_field(Required<T> x, Index, P& lane) noexcept {
+  lane = P(x.value);
+}
+template <class Row, class P>
+AVIARY_HOST_DEVICE AVIARY_INLINE void load_field(Row const& x, Index first, P& lane) noexcept {
+  lane = load_lanes<P>(x, first);
+}
+template <class Row> AVIARY_HOST_DEVICE AVIARY_INLINE void load_field(Row const&, Index, lane::Absent&) noexcept {}
+
 /// What the map of rule R sees of the lanes that begin with number `first`, along keys or along values. scalar_w: the decay, if
 /// that is one number.
 template <class R, class P, bool along_keys, class T, class Token>
 AVIARY_HOST_DEVICE AVIARY_INLINE LaneFields<R, P, along_keys> lanes_of(Token const& x, Index first,
                                                                        [[maybe_unused]] T scalar_w) noexcept {
-  using Lane = detail::Lane<P, along_keys>;
   LaneFields<R, P, along_keys> lanes;  // filled one by one: g++ moves a copy of all of them through memory
-  auto const load = [&]<Axis A>(AxisTag<A>, auto const& member, auto& lane) AVIARY_INLINE_LAMBDA {
-    if constexpr (Lane::template has<A> && one_number(A))
-      lane = P(member.value);
-    else if constexpr (Lane::template has<A>)
-      lane = load_lanes<P>(member, first);
-  };
   constexpr int fields = field_count<R>;
-  with_members<fields>(Axes<R>{}, [&](auto... axis) AVIARY_INLINE_LAMBDA {
-    with_members<fields>(x, [&](auto const&... member) AVIARY_INLINE_LAMBDA {
-      with_members<fields>(static_cast<typename R::template Fields<Lane::template Per>&>(lanes),
-                           [&](auto&... lane) AVIARY_INLINE_LAMBDA { (load(axis, member, lane), ...); });
-    });
+  with_members<fields>(x, [&](auto const&... member) AVIARY_INLINE_LAMBDA {
+    with_members<fields>(static_cast<typename R::template Fields<detail::Lane<P, along_keys>::template Per>&>(lanes),
+                         [&](auto&... lane) AVIARY_INLINE_LAMBDA { (load_field(member, first, lane), ...); });
   });
   if constexpr (gate_of<R> == Gate::scalar) lanes.w = P(scalar_w);
   if constexpr (gate_of<R> == Gate::vector) lanes.w = P(T(0));
@@ -214,6 +215,19 @@ AVIARY_HOST_DEVICE void prepare(Token const* x, Group<form_of<R>, T, Row, N> to,
         L::store(v + i, P(T(0)));
     }
   });
+}
+
+/// Makes the decay of a group that of its first n tokens, if it is constant: those after them are no tokens. x is the first.
+template <class R, class P, class T, Index Row, int N, class Token, Index K, class Share = Whole>
+AVIARY_HOST_DEVICE AVIARY_NO_INLINE void shorten_decay(Token const& x, Group<form_of<R>, T, Row, N> to, Extent<K> keys,
+                                                       Index n, Share share = {}) noexcept {
+  using L = simd::Pack<P>;
+  if constexpr (gate_of<R> == Gate::scalar) {
+    if (share.thread == 0) simd::store_part(to.w(), 0, 1, L::expm1(P(x.log_w.value * T(n))));
+  } else {
+    for (Index j = share.thread * L::lanes; j < keys; j += share.threads * L::lanes)
+      L::store(to.w() + j, L::expm1(load_lanes<P>(x.log_w, j) * P(T(n))));
+  }
 }
 
 }  // namespace detail

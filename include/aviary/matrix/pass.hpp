@@ -18,6 +18,59 @@ template <class P> AVIARY_HOST_DEVICE constexpr PassShape pass_shape(Form form) 
   return {form.erase == Erase::along_key ? 4 : 2, 4};
 }
 
+/// The tokens of a group meet one another, in the lanes of Q. `sums` comes with what they read of the state before the group;
+/// `written` becomes what they write. v(m) is what token m brings along values; keep(n, x) takes what is written under written row
+/// n because of what was read, and put(m, y) the output of token m.
+template <Form form, int N, class T, Index Row, class Q, class Values, class Keep, class Put>
+AVIARY_HOST_DEVICE AVIARY_INLINE void meet(Group<form, T, Row, N> g, Q* sums, Q* written, Values const& v,
+                                           [[maybe_unused]] Keep const& keep, Put const& put) noexcept {
+  using Group = aviary::Group<form, T, Row, N>;
+  T const* const products = g.pair_products();
+  unroll<N>([&](auto token) AVIARY_INLINE_LAMBDA {
+    constexpr int m = token;
+    auto const met = [&](auto read, auto write, Q const& x, Q const& sum) AVIARY_INLINE_LAMBDA {
+      return simd::Pack<Q>::fma(x, Q(products[Group::pair(read, write)]), sum);
+    };
+    Q const own = v(token);
+    Q out = sums[m];
+    unroll<m>([&](auto earlier) AVIARY_INLINE_LAMBDA {
+      constexpr int s = earlier;
+      out = met(Constant<m>{}, Constant<s>{}, written[s], out);
+      if constexpr (Group::rank_one) out = met(Constant<m>{}, Constant<N + s>{}, written[N + s], out);
+      if constexpr (Group::erases) sums[N + m] = met(Constant<N + m>{}, Constant<s>{}, written[s], sums[N + m]);
+      if constexpr (Group::rank_one)
+        sums[N + m] = met(Constant<N + m>{}, Constant<N + s>{}, written[N + s], sums[N + m]);
+    });
+    written[m] = own;
+    if constexpr (form.erase == Erase::along_key) {
+      written[m] = own - sums[N + m];
+      keep(token, written[m]);
+    }
+    if constexpr (Group::rank_one) {
+      written[N + m] = sums[N + m];
+      keep(Constant<N + m>{}, written[N + m]);
+    }
+    if constexpr (form.read == Read::before) {
+      out = met(Constant<m>{}, Constant<m>{}, own, out);
+    } else {
+      out = met(Constant<m>{}, Constant<m>{}, written[m], out);
+      if constexpr (Group::rank_one) out = met(Constant<m>{}, Constant<N + m>{}, written[N + m], out);
+    }
+    put(token, out);
+  });
+}
+
+/// A number of the state after a group: s w, w for constant decays being its distance from 1, and what its tokens have written, by
+/// row(n), the number of written row n.
+template <Form form, int writes, class Q, class Row>
+AVIARY_HOST_DEVICE AVIARY_INLINE Q after_group(Q s, [[maybe_unused]] Q const& w, Q const* written,
+                                               Row const& row) noexcept {
+  using W = simd::Pack<Q>;
+  if constexpr (form.gate != Gate::none) s = form.constant_decay ? W::fma(s, w, s) : s * w;
+  unroll<writes>([&](auto n) AVIARY_INLINE_LAMBDA { s = W::fma(written[int(n)], row(n), s); });
+  return s;
+}
+
 /// Packs P of numbers T over states of numbers S with `stride` numbers in a row, which may be `dynamic`, for groups of N tokens of
 /// any rule of this form.
 template <Form form, class P, class T, class S, Index Row, Index stride, int N, int packs> class Passes {
@@ -88,55 +141,22 @@ template <Form form, class P, class T, class S, Index Row, Index stride, int N, 
     if constexpr (read_loops > 1) add_rows(g.read(N), sums + N);
     add_rows(g.read(0), sums);
 
-    T const* const products = g.pair_products();
     Q written[to_size(Group::writes)];
-    unroll<N>([&](auto token) AVIARY_INLINE_LAMBDA {
-      constexpr int m = token;
-      auto const met = [&](auto read, auto write, Q const& x, Q const& sum)
-                           AVIARY_INLINE_LAMBDA { return W::fma(x, Q(products[Group::pair(read, write)]), sum); };
-      Q const v = W::load(g.value(m) + i);
-      Q out = sums[m];
-      unroll<m>([&](auto earlier) AVIARY_INLINE_LAMBDA {
-        constexpr int s = earlier;
-        out = met(Constant<m>{}, Constant<s>{}, written[s], out);
-        if constexpr (Group::rank_one) out = met(Constant<m>{}, Constant<N + s>{}, written[N + s], out);
-        if constexpr (Group::erases) sums[N + m] = met(Constant<N + m>{}, Constant<s>{}, written[s], sums[N + m]);
-        if constexpr (Group::rank_one)
-          sums[N + m] = met(Constant<N + m>{}, Constant<N + s>{}, written[N + s], sums[N + m]);
-      });
-      written[m] = v;
-      if constexpr (form.erase == Erase::along_key) {
-        written[m] = v - sums[N + m];
-        W::store(g.value(m) + i, written[m]);
-      }
-      if constexpr (Group::rank_one) {
-        written[N + m] = sums[N + m];
-        W::store(g.value(N + m) + i, written[N + m]);
-      }
-      if constexpr (form.read == Read::before) {
-        out = met(Constant<m>{}, Constant<m>{}, v, out);
-      } else {
-        out = met(Constant<m>{}, Constant<m>{}, written[m], out);
-        if constexpr (Group::rank_one) out = met(Constant<m>{}, Constant<N + m>{}, written[N + m], out);
-      }
-      W::store(y[m] + i, out);
-    });
+    meet<form, N>(
+        g, sums, written, [&](auto m) AVIARY_INLINE_LAMBDA { return W::load(g.value(m) + i); },
+        [&](auto n, Q const& x) AVIARY_INLINE_LAMBDA { W::store(g.value(n) + i, x); },
+        [&](auto m, Q const& x) AVIARY_INLINE_LAMBDA { W::store(y[m] + i, x); });
   }
 
-  /// s w + what is written under key j.
+  /// The number of column s under key j after the group.
   template <class Q>
   AVIARY_HOST_DEVICE static AVIARY_INLINE Q updated(Q s, [[maybe_unused]] Q const& scalar_w, Group g, Index j,
                                                     Q const (&written)[to_size(Group::writes)]) noexcept {
-    using W = simd::Pack<Q>;
-    if constexpr (form.gate != Gate::none) {
-      Q w = scalar_w;
-      if constexpr (form.gate == Gate::vector) w = Q(g.w()[j]);
-      s = form.constant_decay ? W::fma(s, w, s) : s * w;
-    }
+    Q w = scalar_w;
+    if constexpr (form.gate == Gate::vector) w = Q(g.w()[j]);
     T const* const rows = g.write(0);
-    unroll<Group::writes>([&](auto n)
-                              AVIARY_INLINE_LAMBDA { s = W::fma(written[int(n)], Q(rows[n * g.row() + j]), s); });
-    return s;
+    return after_group<form, Group::writes>(s, w, written,
+                                            [&](auto n) AVIARY_INLINE_LAMBDA { return Q(rows[n * g.row() + j]); });
   }
   template <class Q> AVIARY_HOST_DEVICE static AVIARY_INLINE Q scalar_decay([[maybe_unused]] Group g) noexcept {
     if constexpr (form.gate == Gate::scalar)
