@@ -388,16 +388,12 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
     Tile::template sum_over_keys<N>(block, [&](int thread, int i) -> T& { return own[thread].sums[i]; });
     block.each([&](int thread) {
       Tile::for_own_columns(thread, first_, [&](auto c, Index column, bool, bool chosen) {
+        if (!chosen) return;
         T read[to_size(reads)] = {}, written[to_size(writes)];
         detail::unroll<N>([&](auto m) { read[N + m] = own[thread].sums[c * N + m]; });
-        T values[to_size(N)];
-        detail::unroll<N>([&](auto m) { values[int(m)] = group.value(m)[column]; });
         detail::meet<form_of<R>, N>(
-            group, read, written, [&](auto m) { return values[int(m)]; },
-            [&](auto n, T const& number) {
-              if (chosen) group.value(n)[column] = number;
-            },
-            [](auto, T const&) {});
+            group, read, written, [&](auto m) { return group.value(m)[column]; },
+            [&](auto n, T const& number) { group.value(n)[column] = number; }, [](auto, T const&) {});
       });
     });
   }
