@@ -18,10 +18,11 @@ template <class M>
 using WideForward = ForwardKernel<M, width<M>(128, 2 * columns_of_float<M>), 2 * columns_of_float<M>>;
 template <class M> using NarrowForward = ForwardKernel<M, width<M>(64, 1), 1>;
 
-/// Backward: a tape that keeps a state every 16 tokens, or every 8 where more would not fit into the shared memory of most devices.
+/// Backward: a tape that keeps a state every 16 tokens, or every 8 where a block would else have more shared memory than most devices
+/// give to one.
 template <class M, int buffers>
 using BackwardWith = BackwardKernel<M, width<M>(128, columns_of_float<M>), columns_of_float<M>, buffers>;
-template <class M> using Backward = BackwardWith<M, BackwardWith<M, 4>::shared_bytes <= 160 * 1024 ? 4 : 2>;
+template <class M> using Backward = BackwardWith<M, BackwardWith<M, 4>::shared_bytes <= 99 * 1024 ? 4 : 2>;
 template <class M> using Pull = PullKernel<M, Backward<M>>;
 
 /// Forward in pieces.
