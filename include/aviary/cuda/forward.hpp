@@ -36,7 +36,7 @@ struct Piece {
 };
 
 /// Tokens on their way through `Width` columns of a state with V of them, of which each thread has `Columns`.
-template <class M, Index V, int Width, int Columns> class MatrixStream {
+template <class M, Index V, int Width, int Columns> class Passage {
   using R = typename M::Rule;
   using T = typename M::T;
   static constexpr int N = group_tokens;
@@ -53,8 +53,8 @@ template <class M, Index V, int Width, int Columns> class MatrixStream {
   };
 
   template <class Block>
-  AVIARY_HOST_DEVICE AVIARY_INLINE MatrixStream(Block& block, typename M::Inputs const& x, Grouping<N> grouping,
-                                                Index first, Index head, Index heads) noexcept
+  AVIARY_HOST_DEVICE AVIARY_INLINE Passage(Block& block, typename M::Inputs const& x, Grouping<N> grouping, Index first,
+                                           Index head, Index heads) noexcept
       : grouping_(grouping), tokens_(block.shared(), x, grouping, head, heads), first_(first) {}
 
   /// All tokens through the states in the threads' registers. before(g) comes before each group; value(v, column) is what a token
@@ -123,12 +123,12 @@ template <class M, int Width, int Columns> class ForwardKernel {
   using T = typename M::T;
   using State = typename M::State;
   static constexpr Index V = M::values;
-  using Stream = cuda::MatrixStream<M, V, Width, Columns>;
-  using Tile = typename Stream::Tile;
+  using Passage = cuda::Passage<M, V, Width, Columns>;
+  using Tile = typename Passage::Tile;
 
  public:
   static constexpr int threads = Tile::threads;
-  static constexpr std::size_t shared_bytes = Stream::shared_bytes;
+  static constexpr std::size_t shared_bytes = Passage::shared_bytes;
 
   struct Arguments {
     typename M::Inputs x;
@@ -148,8 +148,8 @@ template <class M, int Width, int Columns> class ForwardKernel {
     Piece const piece(x.pieces, index / slices);
     if (piece.begin >= piece.end) return;
     Grouping<group_tokens> const grouping{piece.begin, piece.end, x.kept != nullptr ? x.every : x.pieces.tokens};
-    Stream stream(block, x.x, grouping, first, piece.head, heads);
-    typename Block::template Own<typename Stream::Registers> own;
+    Passage passage(block, x.x, grouping, first, piece.head, heads);
+    typename Block::template Own<typename Passage::Registers> own;
     block.each([&](int thread) { Tile::load(own[thread].s, x.initial[index / slices], first, thread); });
     Index kept = 0;
     if (x.kept != nullptr)
@@ -159,7 +159,7 @@ template <class M, int Width, int Columns> class ForwardKernel {
         if (sink) store_number(row_of(sink, token, piece.head, heads), sink.format(), column, number);
       };
     };
-    stream.run(
+    passage.run(
         block, own,
         [&](Index g) {
           if (x.kept == nullptr || !grouping.begins_interval(g)) return;
@@ -186,13 +186,13 @@ template <class M> struct PieceMap {
 template <class M, int Width, int Columns> class MapKernel {
   using T = typename M::T;
   static constexpr Index K = M::keys, V = M::values, rows = PieceMap<M>::rows;
-  using Stream = cuda::MatrixStream<M, (V > rows ? V : rows), Width, Columns>;
-  using Tile = typename Stream::Tile;
+  using Passage = cuda::Passage<M, (V > rows ? V : rows), Width, Columns>;
+  using Tile = typename Passage::Tile;
   static constexpr Index slices_of_b = (V + Width - 1) / Width, slices = slices_of_b + (rows + Width - 1) / Width;
 
  public:
   static constexpr int threads = Tile::threads;
-  static constexpr std::size_t shared_bytes = Stream::shared_bytes;
+  static constexpr std::size_t shared_bytes = Passage::shared_bytes;
 
   struct Arguments {
     typename M::Inputs x;
@@ -207,8 +207,8 @@ template <class M, int Width, int Columns> class MapKernel {
     Index const first = (of_a ? slice - slices_of_b : slice) * Width;
     Piece const piece(x.pieces, index / slices);
     if (piece.begin >= piece.end || piece.end == x.pieces.packing.end(piece.sequence)) return;
-    Stream stream(block, x.x, {piece.begin, piece.end, x.pieces.tokens}, first, piece.head, x.pieces.heads);
-    typename Block::template Own<typename Stream::Registers> own;
+    Passage passage(block, x.x, {piece.begin, piece.end, x.pieces.tokens}, first, piece.head, x.pieces.heads);
+    typename Block::template Own<typename Passage::Registers> own;
     block.each([&](int thread) {
       Tile::for_numbers(first, thread, [&](int i, Index key, Index column, bool there) {
         bool const one = rows == 1 ? column == 0 && key < K : column == key;
@@ -216,7 +216,7 @@ template <class M, int Width, int Columns> class MapKernel {
       });
     });
     auto const nowhere = [](Index, Index, T) {};
-    stream.run(
+    passage.run(
         block, own, [](Index) {}, [&](T const* v, Index column) { return of_a ? T(0) : v[column]; }, nowhere, nowhere);
     PieceMap<M>& map = x.maps[index / slices];
     block.each([&](int thread) {

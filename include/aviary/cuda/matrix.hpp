@@ -99,7 +99,7 @@ template <DeviceMatrices M> Status backward(typename M::BackwardCall const& call
     return wrong;
   if (sequences * heads == 0) return {};
   auto arguments = backward_arguments<M>(call);
-  for (Index rounds = backward_rounds(arguments); rounds > arguments.round; ++arguments.round) {
+  for (Index rounds = backward_rounds(arguments); arguments.round != rounds; ++arguments.round) {
     if (Status const status = launch<Backward<M>>("backward", arguments, stream); !status) return status;
     if constexpr (Backward<M>::slices > 1)
       if (Status const status = launch<Pull<M>>("backward", arguments, stream); !status) return status;
