@@ -4,6 +4,7 @@
 
 #include "aviary/wkv4.hpp"
 #include "support/channel_case.hpp"
+#include "support/emulated.hpp"
 #include "support/golden.hpp"
 
 namespace aviary::golden_check {
@@ -165,6 +166,8 @@ void check_wkv4(std::filesystem::path const& path, Report& report) {
   test::GoldenFile const file(path);
   check_memory<Wkv4<float>>(file, "float", report);
   check_memory<Wkv4<double>>(file, "double", report);
+  check_memory<test::Emulated<Wkv4<float>>>(file, "float as on a device", report);
+  check_memory<test::Emulated<Wkv4<double>>>(file, "double as on a device", report);
   if (file.size("out", 2) != 32) return;
   check_memory<Wkv4<float, 32>>(file, "float<32>", report);
   check_memory<Wkv4<double, 32>>(file, "double<32>", report);

@@ -6,7 +6,7 @@
 
 namespace aviary::golden_check {
 
-/// A file of WKV-4 through its kernels, with the number of channels known at run time and, where it is a common one, at
+/// A file of WKV-4 through its kernels, those for a device among them, with the number of channels known at run time and, where it is a common one, at
 /// compile time.
 void check_wkv4(std::filesystem::path const& path, Report& report);
 

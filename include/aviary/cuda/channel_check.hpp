@@ -2,6 +2,7 @@
 /// The shapes of calls whose pointers are a device's. Nothing that lies there is read, and so neither are the positions of packed
 /// sequences: whether these are in order, and how many states a tape of several sequences has, is the caller's business.
 #include <array>
+#include <initializer_list>
 
 #include "aviary/cuda/channel_backward.hpp"
 
@@ -19,6 +20,7 @@ template <class M> class ChannelDeviceCheck {
     std::string words = states("forward", "states", call.states, sequences);
     if (words.empty() && kept >= 0 && !call.tape.states.empty())
       words = count("forward", "tape", static_cast<Index>(call.tape.states.size()), kept);
+    if (words.empty()) words = spacing("forward", {{"k", call.x.k}, {"v", call.x.v}, {"y", call.y}});
     if (!words.empty()) return words;
     call.states = std::span<State>();
     return M::check(without_sequences(call));
@@ -45,6 +47,19 @@ template <class M> class ChannelDeviceCheck {
   }
 
  private:
+  struct Spaced {
+    char const* name;
+    bool evenly;
+    template <class Sequence>
+    Spaced(char const* name_, Sequence const& x) noexcept
+        : name(name_),
+          evenly(x.tokens() == 0 || ChannelRows(x).at(x.tokens() - 1, 0) == x.rows(x.tokens() - 1, 0).at()) {}
+  };
+  static std::string spacing(char const* verb, std::initializer_list<Spaced> all) {
+    for (Spaced const& x : all)
+      if (!x.evenly) return given(verb).sentence("%s has rows that several tokens share, but not all", x.name);
+    return {};
+  }
   template <class Call> static Index sequences_of(Call const& call) noexcept {
     return detail::Packing{call.offsets, call.tokens()}.sequences();
   }

@@ -43,8 +43,9 @@ struct [[nodiscard]] Status {
 
 namespace runtime {
 
+// The 1 allows it all registers: left alone, compilers spill some so that more small blocks fit on a processor.
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::threads)
+__global__ void __launch_bounds__(Kernel::threads, 1)
     run_kernel(__grid_constant__ typename Kernel::Arguments const arguments) {
   extern __shared__ int4 aviary_shared[];
   DeviceBlock<Kernel::threads> block(reinterpret_cast<std::byte*>(aviary_shared));
