@@ -17,9 +17,8 @@ inline std::vector<Index> const packed_tokens{0, 0, 1, 5, 11, 48};
 template <class M, class E = Serial>
 GradientRun<Device<M>> by_rounds(GradientRun<Device<M>> run, Index round, E&& executor = {}) {
   Index const sequences = static_cast<Index>(run.offsets.size()) - 1;
-  run.workspace.assign(
-      to_size(cuda::backward_plan<M>(run.inputs(), run.shape.heads, sequences, run.keep.every, round)),
-      typename M::T(-77));
+  run.workspace.assign(to_size(cuda::backward_plan<M>(run.inputs(), run.shape.heads, sequences, run.keep.every, round)),
+                       typename M::T(-77));
   require_empty(Device<M>::check(run.call()));
   Device<M>::backward(run.call(), executor);
   return run;
