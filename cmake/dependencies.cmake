@@ -46,6 +46,17 @@ else()
   set(aviary_programs FALSE)
 endif()
 
+# aviary::cuda alone needs it.
+if(AVIARY_CUDA)
+  aviary_find_cuda()
+  if(NOT CUDAToolkit_FOUND)
+    message(STATUS "aviary: no aviary::cuda without the CUDA toolkit, and ${aviary_CUDAToolkit_reason}")
+  endif()
+endif()
+if(AVIARY_CUDA_ONLY)
+  return()
+endif()
+
 if(NOT AVIARY_NEWEST_DEPENDENCIES)
   aviary_find_xsimd()
 endif()
@@ -138,6 +149,25 @@ endif()
 if(AVIARY_BUILD_EXAMPLES AND AVIARY_MPI AND NOT CMAKE_CROSSCOMPILING)
   set(MPI_CXX_SKIP_MPICXX TRUE) # its interface for C alone
   find_package(MPI QUIET COMPONENTS CXX)
+endif()
+# Of PyTorch the folder is enough: its own CMake package wants the CUDA toolkit that it was built with. Loading it would
+# take seconds.
+if(AVIARY_BUILD_EXAMPLES AND AVIARY_TORCH AND NOT CMAKE_CROSSCOMPILING)
+  execute_process(
+    COMMAND "${AVIARY_TORCH_PYTHON}" -c "import importlib.metadata as m, importlib.util as u, sys
+print(sys.executable, u.find_spec('torch').submodule_search_locations[0], m.version('torch'), sep=';')"
+    RESULT_VARIABLE aviary_torch_status
+    OUTPUT_VARIABLE aviary_torch_found
+    OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET
+  )
+  if(aviary_torch_status EQUAL 0)
+    list(POP_FRONT aviary_torch_found aviary_torch_python aviary_torch_folder aviary_torch_version)
+    if(aviary_torch_version VERSION_LESS 2.7)
+      message(STATUS "aviary: no operators for PyTorch, found version ${aviary_torch_version}, expected 2.7 or newer")
+    else()
+      set(aviary_torch_FOUND TRUE)
+    endif()
+  endif()
 endif()
 if(AVIARY_BUILD_TESTS)
   aviary_find(TBB TBB::tbb 2021 "")

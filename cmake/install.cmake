@@ -16,7 +16,8 @@ install(
 # One export set for each component: only the targets whose dependencies are there can be loaded.
 install(TARGETS aviary EXPORT aviary-targets INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 install(TARGETS aviary_io EXPORT aviary-io-targets)
-foreach(set aviary aviary-io)
+install(TARGETS aviary_cuda EXPORT aviary-cuda-targets)
+foreach(set aviary aviary-io aviary-cuda)
   install(EXPORT ${set}-targets NAMESPACE aviary:: DESTINATION "${aviary_package_folder}")
 endforeach()
 

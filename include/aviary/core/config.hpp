@@ -67,9 +67,21 @@ namespace AVIARY_NAMESPACE::detail {
 #endif
 #endif
 
+/// Around function templates that call what they are given, on the host or on a device: nvcc would say of every function of the
+/// host that a device could not call it, which nobody asks for.
+#if defined(__NVCC__)
+#define AVIARY_CALLS_ANYTHING_BEGIN \
+  AVIARY_PRAGMA(nv_diagnostic push) \
+  AVIARY_PRAGMA(nv_diag_suppress 20011) AVIARY_PRAGMA(nv_diag_suppress 20013) AVIARY_PRAGMA(nv_diag_suppress 20014)
+#define AVIARY_CALLS_ANYTHING_END AVIARY_PRAGMA(nv_diagnostic pop)
+#else
+#define AVIARY_CALLS_ANYTHING_BEGIN
+#define AVIARY_CALLS_ANYTHING_END
+#endif
+
 /// Asks for n turns of the loop that follows to be made one.
 #if AVIARY_DEVICE_COMPILER
-#define AVIARY_UNROLL(n) AVIARY_PRAGMA(unroll n)
+#define AVIARY_UNROLL(n)
 #elif defined(__clang__)
 #define AVIARY_UNROLL(n) AVIARY_PRAGMA(clang loop unroll_count(n))
 #elif defined(__GNUC__)
@@ -78,6 +90,13 @@ namespace AVIARY_NAMESPACE::detail {
 #define AVIARY_UNROLL(n)
 #endif
 #define AVIARY_PRAGMA(text) _Pragma(#text)
+
+/// Asks a device's compiler to leave the loop that follows as it is: several turns at once would hold the addresses of all.
+#if AVIARY_DEVICE_COMPILER
+#define AVIARY_KEEP_LOOP AVIARY_PRAGMA(unroll 1)
+#else
+#define AVIARY_KEEP_LOOP
+#endif
 
 namespace AVIARY_NAMESPACE {
 

@@ -19,6 +19,7 @@ template <class S, class... Members> consteval int count_members() {
     return sizeof...(Members);
 }
 
+AVIARY_CALLS_ANYTHING_BEGIN
 /// f(members...) of an aggregate of N members. (A lambda inside f may not capture a structured binding in clang 14: hence
 /// a call.)
 template <int N, class S, class F>
@@ -56,6 +57,8 @@ AVIARY_HOST_DEVICE AVIARY_INLINE constexpr decltype(auto) with_members(S&& s, F&
     return f(a, b, c, d, e, g, h, i, j, k);
   }
 }
+
+AVIARY_CALLS_ANYTHING_END
 
 /// @name The name of a member
 /// The compiler spells out the template argument that points to the member of a sample, "&sample.log_w", in the name of

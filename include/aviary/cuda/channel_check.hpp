@@ -1,46 +1,42 @@
 #pragma once
-/// The shapes of calls whose pointers are a device's. Nothing that lies there is read, and so neither are the positions of packed
-/// sequences: whether these are in order, and how many states a tape of several sequences has, is the caller's business.
-#include <array>
+/// The shapes of calls of channel memories whose pointers are a device's.
 #include <initializer_list>
 
 #include "aviary/cuda/channel_backward.hpp"
+#include "aviary/cuda/device_check.hpp"
 
 namespace AVIARY_NAMESPACE::cuda {
 
 /// Checks the calls of channel memory M: each says what is wrong with their shapes, in words, or nothing.
-template <class M> class ChannelDeviceCheck {
+template <class M> class ChannelDeviceCheck : DeviceCheck<M> {
+  using Base = DeviceCheck<M>;
+  using Base::given, Base::places, Base::tape, Base::without_sequences;
   using T = typename M::T;
-  using State = typename M::State;
   static_assert(M::channels != dynamic, "aviary: states on a device have sizes known at compile time");
 
  public:
   static std::string forward(typename M::ForwardCall call) {
-    Index const sequences = sequences_of(call), kept = kept_of(call);
-    std::string words = states("forward", "states", call.states, sequences);
-    if (words.empty() && kept >= 0 && !call.tape.states.empty())
-      words = count("forward", "tape", static_cast<Index>(call.tape.states.size()), kept);
+    std::string words = places("forward", "states", call.states, sequences_of(call), 1);
+    if (words.empty() && !call.tape.states.empty()) words = tape("forward", call, call.tokens(), 1);
     if (words.empty()) words = spacing("forward", {{"k", call.x.k}, {"v", call.x.v}, {"y", call.y}});
     if (!words.empty()) return words;
-    call.states = std::span<State>();
+    call.states = std::span<typename M::State>();
     return M::check(without_sequences(call));
   }
 
   static std::string backward(typename M::BackwardCall call) {
-    Index const sequences = sequences_of(call), every = call.tape.every, kept = kept_of(call);
-    std::string words;
-    if (!call.dstates.empty()) words = states("backward", "dstates", call.dstates, sequences);
-    Index const found = static_cast<Index>(call.tape.states.size());
-    if (words.empty() && kept >= 0 && every > 0) words = count("backward", "tape", found, kept);
-    if (words.empty() && found == 0 && sequences * call.tokens() > 0)
-      words = given("backward").sentence("tape has 0 elements, expected what forward kept");
-    Index const needed = ChannelBackwardPlan<T>(call.x.k.size(), call.tokens(), every).size(sequences);
-    if (words.empty() && static_cast<Index>(call.workspace.size()) < needed)
-      words = given("backward")
-                  .sentence("workspace has %td numbers, expected at least %td",
-                            static_cast<Index>(call.workspace.size()), needed);
+    Index const sequences = sequences_of(call), every = call.tape.every;
+    Index const found = static_cast<Index>(call.workspace.size()),
+                needed = ChannelBackwardPlan<T>(call.x.k.size(), call.tokens(), every).size(sequences);
+    std::string words = tape("backward", call, call.tokens(), 1);
+    if (words.empty() && !call.dstates.empty()) words = places("backward", "dstates", call.dstates, sequences, 1);
+    if (words.empty() && found < needed)
+      words = given("backward").sentence("workspace has %td numbers, expected at least %td", found, needed);
+    if (words.empty())
+      words = spacing("backward",
+                      {{"k", call.x.k}, {"v", call.x.v}, {"dy", call.dy}, {"dx.k", call.dx.k}, {"dx.v", call.dx.v}});
     if (!words.empty()) return words;
-    call.dstates = std::span<State>();
+    call.dstates = std::span<typename M::State>();
     call = without_sequences(call);
     call.workspace = {call.workspace.data(), M::backward_workspace(call.x, call.offsets, every)};
     return M::check(call);
@@ -62,29 +58,6 @@ template <class M> class ChannelDeviceCheck {
   }
   template <class Call> static Index sequences_of(Call const& call) noexcept {
     return detail::Packing{call.offsets, call.tokens()}.sequences();
-  }
-  /// The states of a tape, or -1 where that depends on the positions of sequences.
-  template <class Call> static Index kept_of(Call const& call) noexcept {
-    return call.offsets.empty() ? detail::Packing{{}, call.tokens()}.kept_before(1, call.tape.every) : Index{-1};
-  }
-  /// What the check of a call on the host can look at: its rows.
-  template <class Call> static Call without_sequences(Call call) noexcept {
-    static constexpr std::array<Index, 1> none{0};
-    call.offsets = none;
-    call.tape.states = {};
-    return call;
-  }
-  static detail::GivenCall given(char const* verb) { return {M::name, verb, 0, 1, "", "", "%td channels"}; }
-  static std::string count(char const* verb, char const* name, Index found, Index expected) {
-    return detail::wrong_states(given(verb), {name, found, expected, {}, {}});
-  }
-  static std::string states(char const* verb, char const* name, States<State> const& all, Index sequences) {
-    std::string words = count(verb, name, static_cast<Index>(all.size()), sequences);
-    for (Index s = 1; s < sequences && words.empty(); ++s)
-      if (all.of(s, 1) != all.of(0, 1) + s)
-        words =
-            given(verb).sentence("%s are not in one place, those of sequence %td after those of %td", name, s, s - 1);
-    return words;
   }
 };
 

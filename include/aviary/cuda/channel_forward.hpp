@@ -93,7 +93,7 @@ template <class T, int fields, int most_tokens> class SharedRows {
         copy_row(block, share, to, from, slice.size * static_cast<Index>(size_of(rows.format)));
       } else {
         detail::StoredRow<T> const wide{from, rows.format};
-        AVIARY_UNROLL(1)
+        AVIARY_KEEP_LOOP
         for (Index i = share.thread; i < slice.size; i += share.threads) reinterpret_cast<T*>(to)[i] = wide[i];
       }
     });

@@ -1,8 +1,11 @@
 #pragma once
-/// The matrix recurrence as a kernel. A block takes one head of one sequence, or some columns of its state, which lie in the
+/// The matrix recurrence as kernels. A block takes one head of one sequence, or some columns of its state, which lie in the
 /// threads' registers from the first token to the last. Tokens go through it in groups of four, as they do on the host
 /// (matrix/group.hpp, matrix/pass.hpp): sums over keys run across neighbouring lanes, values never meet, and bits do not depend on
 /// how columns are shared out.
+///
+/// Where there are too few heads for a device, a sequence is cut into pieces. MapKernel makes one affine map of each, all at once;
+/// ScanKernel finds the states between them; then ForwardKernel takes all pieces at once (equations, 2.7).
 #include "aviary/cuda/tile.hpp"
 #include "aviary/matrix/memory.hpp"
 
@@ -11,65 +14,55 @@ namespace AVIARY_NAMESPACE::cuda {
 /// Tokens of a group.
 inline constexpr int group_tokens = 4;
 
-/// The forward pass of memory M by blocks of `Width` columns, each thread having `Columns` of them.
-template <class M, int Width, int Columns> class ForwardKernel {
+/// Sequences cut into `count` pieces of `tokens` tokens; the last ones of a sequence may be shorter, or empty.
+struct Pieces {
+  detail::Packing packing;
+  Index heads, tokens, count;
+
+  AVIARY_HOST_DEVICE Index units() const noexcept { return packing.sequences() * count * heads; }
+};
+
+/// A head of a piece of a sequence.
+struct Piece {
+  Index sequence, number, head, begin, end;
+
+  /// Number `unit` of all: sequences, pieces, heads.
+  AVIARY_HOST_DEVICE Piece(Pieces const& x, Index unit) noexcept
+      : sequence(unit / x.heads / x.count), number(unit / x.heads % x.count), head(unit % x.heads) {
+    Index const last = x.packing.end(sequence);
+    begin = x.packing.begin(sequence) + number * x.tokens;
+    end = last - begin < x.tokens ? last : begin + x.tokens;
+  }
+};
+
+/// Tokens on their way through `Width` columns of a state with V of them, of which each thread has `Columns`.
+template <class M, Index V, int Width, int Columns> class Passage {
   using R = typename M::Rule;
   using T = typename M::T;
-  using State = typename M::State;
   static constexpr int N = group_tokens;
-  static constexpr Index K = M::keys, V = M::values;
   using Tokens = Groups<M, N, 2, 3>;
   using Group = typename Tokens::Group;
-  using Tile = cuda::Tile<T, K, V, Tokens::row, Width, Columns>;
   static constexpr int reads = Group::reads, writes = Group::writes;
 
  public:
-  static constexpr int threads = Tile::threads;
+  using Tile = cuda::Tile<T, M::keys, V, Tokens::row, Width, Columns>;
   static constexpr std::size_t shared_bytes = to_size(Tokens::shared_bytes);
-
-  struct Arguments {
-    typename M::Inputs x;
-    Sink<V> y;
-    detail::Packing packing;
-    Index heads;
-    State* states;  ///< (sequences, heads): initial in, final out
-    State* kept;    ///< of the tape, or null
-    Index every;
-    Sink<V> readings;  ///< of the tape, or none
-  };
-  static constexpr Index slices = (V + Width - 1) / Width;
-  static Index blocks(Arguments const& x) noexcept { return x.packing.sequences() * x.heads * slices; }
-
-  template <class Block> AVIARY_HOST_DEVICE static void run(Block& block, Arguments const& x, Index index) noexcept {
-    Index const slice = index % slices, unit = index / slices, head = unit % x.heads, sequence = unit / x.heads;
-    Index const begin = x.packing.begin(sequence), end = x.packing.end(sequence);
-    if (begin >= end) return;
-    Grouping<N> const grouping{begin, end, x.kept != nullptr ? x.every : end - begin};
-    ForwardKernel pass(x, grouping, block, slice * Width, head,
-                       x.kept != nullptr ? x.packing.kept_before(sequence, x.every) : 0);
-    pass.run_groups(block, x.states[unit]);
-  }
-
- private:
   struct Registers : Tokens::Registers {
     typename Tile::Numbers s;
     T sums[to_size(Columns * reads)], written[to_size(Columns * writes)];  // [column][row]
   };
-  template <class Block> using Own = typename Block::template Own<Registers>;
 
   template <class Block>
-  AVIARY_HOST_DEVICE AVIARY_INLINE ForwardKernel(Arguments const& x, Grouping<N> grouping, Block& block, Index first,
-                                                 Index head, Index kept) noexcept
-      : x_(x),
-        grouping_(grouping),
-        tokens_(block.shared(), x.x, grouping, head, x.heads),
-        first_(first),
-        head_(head),
-        kept_(kept) {}
+  AVIARY_HOST_DEVICE AVIARY_INLINE Passage(Block& block, typename M::Inputs const& x, Grouping<N> grouping, Index first,
+                                           Index head, Index heads) noexcept
+      : grouping_(grouping), tokens_(block.shared(), x, grouping, head, heads), first_(first) {}
 
-  template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void run_groups(Block& block, State& state) noexcept {
-    Own<Block> own;
-    block.each([&](int thread) { Tile::load(own[thread].s, state, first_, thread); });
+  /// All tokens through the states in the threads' registers. before(g) comes before each group; value(v, column) is what a token
+  /// writes into a column, v being its row; keep and put(token, column, number) take what it wrote because of what it read, and its
+  /// output, if there are several of them once.
+  template <class Block, class Own, class Before, class Value, class Keep, class Put>
+  AVIARY_HOST_DEVICE AVIARY_INLINE void run(Block& block, Own& own, Before const& before, Value const& value,
+                                            Keep const& keep, Put const& put) noexcept {
     tokens_.clear(block);
     tokens_.begin_stream(block);
     tokens_.prepare(block, own, 0);
@@ -78,19 +71,17 @@ template <class M, int Width, int Columns> class ForwardKernel {
     for (Index g = 0, groups = grouping_.count(); g < groups; ++g) {
       tokens_.advance(block, g);
       tokens_.prepare(block, own, g + 1);
-      if (x_.kept != nullptr && grouping_.begins_interval(g)) {
-        State& kept = x_.kept[(kept_ + g / grouping_.per_interval()) * x_.heads + head_];
-        block.each([&](int thread) { Tile::store(own[thread].s, kept, first_, thread); });
-      }
-      take(block, own, g);
+      before(g);
+      take(block, own, g, value, keep, put);
       block.sync();
       tokens_.complete(block, g + 1);
     }
-    block.each([&](int thread) { Tile::store(own[thread].s, state, first_, thread); });
   }
 
-  /// The state through the tokens of group g.
-  template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void take(Block& block, Own<Block>& own, Index g) noexcept {
+ private:
+  template <class Block, class Own, class Value, class Keep, class Put>
+  AVIARY_HOST_DEVICE AVIARY_INLINE void take(Block& block, Own& own, Index g, Value const& value, Keep const& keep,
+                                             Put const& put) noexcept {
     Group const group = tokens_.group(g);
     block.each([&](int thread) {
       T* const sums = own[thread].sums;
@@ -99,7 +90,20 @@ template <class M, int Width, int Columns> class ForwardKernel {
           own[thread].s, [&](auto n) { return group.read(n); }, thread, sums);
     });
     Tile::template sum_over_keys<reads>(block, [&](int thread, int i) -> T& { return own[thread].sums[i]; });
-    block.each([&](int thread) { meet(own[thread], group, g, thread); });
+    block.each([&](int thread) {
+      Index const token = grouping_.token(g), count = grouping_.size(g);
+      Tile::for_own_columns(thread, first_, [&](auto c, Index column, bool, bool chosen) {
+        detail::meet<form_of<R>, N>(
+            group, own[thread].sums + c * reads, own[thread].written + c * writes,
+            [&](auto m) { return value(group.value(m), column); },
+            [&](auto n, T const& number) {
+              if (chosen && n % N < count) keep(token + n % N, column, number);
+            },
+            [&](auto m, T const& number) {
+              if (chosen && m < count) put(token + m, column, number);
+            });
+      });
+    });
     Tile::template gather<writes>(block, [&](int thread, int i) -> T& { return own[thread].written[i]; });
     block.each([&](int thread) {
       T const* w = nullptr;
@@ -109,25 +113,177 @@ template <class M, int Width, int Columns> class ForwardKernel {
     });
   }
 
-  /// What tokens read of one another, in the columns that are the thread's own; their outputs.
-  AVIARY_HOST_DEVICE AVIARY_INLINE void meet(Registers& x, Group group, Index g, int thread) const noexcept {
-    Index const token = grouping_.token(g), count = grouping_.size(g);
-    Tile::for_own_columns(thread, first_, [&](auto c, Index column, bool, bool chosen) {
-      auto const put = [&](Sink<V> const& sink, int m, T number) {
-        if (chosen && sink && m < count)
-          store_number(row_of(sink, token + m, head_, x_.heads), sink.format(), column, number);
-      };
-      detail::meet<form_of<R>, N>(
-          group, x.sums + c * reads, x.written + c * writes, [&](auto m) { return group.value(m)[column]; },
-          [&](auto n, T const& number) { put(x_.readings, n % N, number); },
-          [&](auto m, T const& number) { put(x_.y, m, number); });
-    });
-  }
-
-  Arguments const& x_;
   Grouping<N> grouping_;
   Tokens tokens_;
-  Index first_, head_, kept_;
+  Index first_;
+};
+
+/// The forward pass of memory M by blocks of `Width` columns, each thread having `Columns` of them.
+template <class M, int Width, int Columns> class ForwardKernel {
+  using T = typename M::T;
+  using State = typename M::State;
+  static constexpr Index V = M::values;
+  using Passage = cuda::Passage<M, V, Width, Columns>;
+  using Tile = typename Passage::Tile;
+
+ public:
+  static constexpr int threads = Tile::threads;
+  static constexpr std::size_t shared_bytes = Passage::shared_bytes;
+
+  struct Arguments {
+    typename M::Inputs x;
+    Sink<V> y;
+    Pieces pieces;
+    State const* initial;  ///< (sequences, pieces, heads)
+    State* final;          ///< (sequences, heads)
+    State* kept;           ///< of the tape, or null
+    Index every;           ///< a piece has a multiple of it
+    Sink<V> readings;      ///< of the tape, or none
+  };
+  static constexpr Index slices = (V + Width - 1) / Width;
+  static Index blocks(Arguments const& x) noexcept { return x.pieces.units() * slices; }
+
+  template <class Block> AVIARY_HOST_DEVICE static void run(Block& block, Arguments const& x, Index index) noexcept {
+    Index const first = index % slices * Width, heads = x.pieces.heads;
+    Piece const piece(x.pieces, index / slices);
+    if (piece.begin >= piece.end) return;
+    Grouping<group_tokens> const grouping{piece.begin, piece.end, x.kept != nullptr ? x.every : x.pieces.tokens};
+    Passage passage(block, x.x, grouping, first, piece.head, heads);
+    typename Block::template Own<typename Passage::Registers> own;
+    block.each([&](int thread) { Tile::load(own[thread].s, x.initial[index / slices], first, thread); });
+    Index kept = 0;
+    if (x.kept != nullptr)
+      kept = x.pieces.packing.kept_before(piece.sequence, x.every) + piece.number * (x.pieces.tokens / x.every);
+    auto const put = [&](Sink<V> const& sink) {
+      return [&](Index token, Index column, T number) {
+        if (sink) store_number(row_of(sink, token, piece.head, heads), sink.format(), column, number);
+      };
+    };
+    passage.run(
+        block, own,
+        [&](Index g) {
+          if (x.kept == nullptr || !grouping.begins_interval(g)) return;
+          State& to = x.kept[(kept + g / grouping.per_interval()) * heads + piece.head];
+          block.each([&](int thread) { Tile::store(own[thread].s, to, first, thread); });
+        },
+        [](T const* v, Index column) { return v[column]; }, put(x.readings), put(x.y));
+    if (piece.end < x.pieces.packing.end(piece.sequence)) return;
+    State& to = x.final[piece.sequence * heads + piece.head];
+    block.each([&](int thread) { Tile::store(own[thread].s, to, first, thread); });
+  }
+};
+
+/// The map of a piece of tokens, S' = S A + B, as kernels leave it: B, and A with its row i as column i, [key][i]. Without erasure A is
+/// a diagonal, in column 0.
+template <class M> struct PieceMap {
+  static constexpr Index rows = M::Rule::erase != Erase::none ? M::keys : 1;
+  State<typename M::T, M::keys, M::values> b;
+  State<typename M::T, M::keys, rows> a;
+};
+
+/// The maps of all pieces but the last of each sequence: blocks of B go through their tokens from an empty state, those of A write
+/// nothing and go from the identity.
+template <class M, int Width, int Columns> class MapKernel {
+  using T = typename M::T;
+  static constexpr Index K = M::keys, V = M::values, rows = PieceMap<M>::rows;
+  using Passage = cuda::Passage<M, (V > rows ? V : rows), Width, Columns>;
+  using Tile = typename Passage::Tile;
+  static constexpr Index slices_of_b = (V + Width - 1) / Width, slices = slices_of_b + (rows + Width - 1) / Width;
+
+ public:
+  static constexpr int threads = Tile::threads;
+  static constexpr std::size_t shared_bytes = Passage::shared_bytes;
+
+  struct Arguments {
+    typename M::Inputs x;
+    Pieces pieces;
+    PieceMap<M>* maps;  ///< (sequences, pieces, heads)
+  };
+  static Index blocks(Arguments const& x) noexcept { return x.pieces.units() * slices; }
+
+  template <class Block> AVIARY_HOST_DEVICE static void run(Block& block, Arguments const& x, Index index) noexcept {
+    Index const slice = index % slices;
+    bool const of_a = slice >= slices_of_b;
+    Index const first = (of_a ? slice - slices_of_b : slice) * Width;
+    Piece const piece(x.pieces, index / slices);
+    if (piece.begin >= piece.end || piece.end == x.pieces.packing.end(piece.sequence)) return;
+    Passage passage(block, x.x, {piece.begin, piece.end, x.pieces.tokens}, first, piece.head, x.pieces.heads);
+    typename Block::template Own<typename Passage::Registers> own;
+    block.each([&](int thread) {
+      Tile::for_numbers(first, thread, [&](int i, Index key, Index column, bool there) {
+        bool const one = rows == 1 ? column == 0 && key < K : column == key;
+        own[thread].s[i] = there && of_a && one ? T(1) : T(0);
+      });
+    });
+    auto const nowhere = [](Index, Index, T) {};
+    passage.run(
+        block, own, [](Index) {}, [&](T const* v, Index column) { return of_a ? T(0) : v[column]; }, nowhere, nowhere);
+    PieceMap<M>& map = x.maps[index / slices];
+    block.each([&](int thread) {
+      Tile::for_numbers(first, thread, [&](int i, Index key, Index column, bool there) {
+        if (there && of_a && column < rows) map.a.s[key][column] = own[thread].s[i];
+        if (there && !of_a && column < V) map.b.s[key][column] = own[thread].s[i];
+      });
+    });
+  }
+};
+
+/// The states before pieces: S, S A_0 + B_0, ... A block takes some columns of a head of a sequence.
+template <class M> struct ScanKernel {
+  using T = typename M::T;
+  using State = typename M::State;
+  static constexpr Index K = M::keys, V = M::values, rows = PieceMap<M>::rows;
+  static constexpr int threads = 256;
+  static constexpr Index width = 16, slices = (V + width - 1) / width;
+  static constexpr std::size_t shared_bytes = to_size(2 * K * width) * sizeof(T);
+
+  struct Arguments {
+    Pieces pieces;
+    PieceMap<M> const* maps;  ///< (sequences, pieces, heads)
+    State const* initial;     ///< (sequences, heads)
+    State* before;            ///< (sequences, pieces, heads)
+  };
+  static Index blocks(Arguments const& x) noexcept { return x.pieces.packing.sequences() * x.pieces.heads * slices; }
+
+  template <class Block> AVIARY_HOST_DEVICE static void run(Block& block, Arguments const& x, Index index) noexcept {
+    Index const first = index % slices * width, head = index / slices % x.pieces.heads;
+    Index const sequence = index / slices / x.pieces.heads;
+    T* now = reinterpret_cast<T*>(block.shared());
+    T* next = now + K * width;
+    // f(key, column in the block, column of the state)
+    auto const for_numbers = [&](int thread, auto const& f) {
+      for (Index i = thread; i < K * width; i += threads)
+        if (first + i % width < V) f(i / width, i % width, first + i % width);
+    };
+    State const& initial = x.initial[sequence * x.pieces.heads + head];
+    block.each([&](int thread) {
+      for_numbers(thread, [&](Index j, Index c, Index column) {
+        now[j * width + c] = static_cast<T>(widen(initial.s[j][column]));
+      });
+    });
+    for (Index p = 0; p < x.pieces.count; ++p) {
+      Index const unit = (sequence * x.pieces.count + p) * x.pieces.heads + head;
+      Piece const piece(x.pieces, unit);
+      if (piece.begin >= piece.end) break;
+      block.sync();
+      block.each([&](int thread) {
+        PieceMap<M> const& map = x.maps[unit];
+        bool const more = piece.end < x.pieces.packing.end(sequence);
+        for_numbers(thread, [&](Index j, Index c, Index column) {
+          x.before[unit].s[j][column] = narrow<typename M::StateNumber>(now[j * width + c]);
+          if (!more) return;
+          T sum = map.b.s[j][column];
+          if constexpr (rows == 1)
+            sum = simd::Pack<T>::fma(now[j * width + c], map.a.s[j][0], sum);
+          else
+            for (Index i = 0; i < K; ++i) sum = simd::Pack<T>::fma(now[i * width + c], map.a.s[j][i], sum);
+          next[j * width + c] = sum;
+        });
+      });
+      T* const done = now;
+      now = next, next = done;
+    }
+  }
 };
 
 }  // namespace AVIARY_NAMESPACE::cuda

@@ -34,9 +34,46 @@ template <DeviceMatrices M> Status forward(typename M::ForwardCall const& call, 
   if (call.states.empty()) return {};
   int count = 0;
   if (Status const status = processors("forward", count); !status) return status;
-  auto const arguments = forward_arguments<M>(call, heads);
-  if (WideForward<M>::blocks(arguments) >= count) return launch<WideForward<M>>("forward", arguments, stream);
-  return launch<NarrowForward<M>>("forward", arguments, stream);
+  using Wide = WideForward<M>;
+  using Narrow = NarrowForward<M>;
+  if (sequences * heads * Wide::slices >= count)
+    return launch<Wide>("forward", forward_arguments<Wide, M>(call, heads), stream);
+  return launch<Narrow>("forward", forward_arguments<Narrow, M>(call, heads), stream);
+}
+
+/// Numbers of workspace for `forward_in_pieces`, on a boundary of 64 bytes.
+template <DeviceMatrices M>
+std::size_t pieces_workspace(typename M::Inputs const& x, Index heads, Index piece, Index sequences = 1) noexcept {
+  detail::Packing const packing{{}, detail::input_tokens<typename M::Rule>(x)};
+  return to_size(sequences * PiecesPlan<M>(packing, heads, piece).total());
+}
+
+/// `forward` where there are few heads and long sequences: these are cut into pieces of so many tokens, which are taken at once, twice:
+/// first to one affine map each, then, when the states between them are known, to their outputs. Where a tape keeps states a piece is
+/// a multiple of its interval.
+/// Error:  that of `forward`, and of the maps' composition (equations, 2.7).
+/// Cost:   with an erasure 2 + K / V times the work of `forward`, else twice; it pays where `forward` leaves most of a device idle.
+template <DeviceMatrices M>
+Status forward_in_pieces(typename M::ForwardCall const& call, Index piece, std::span<typename M::T> workspace,
+                         Stream stream) {
+  char const* const verb = "forward_in_pieces";
+  detail::Packing const packing{call.offsets, call.tokens()};
+  Index const sequences = packing.sequences();
+  Index const heads = sequences == 0 ? 0 : static_cast<Index>(call.states.size()) / sequences;
+  if (Status const wrong = status_of(verb, MatrixDeviceCheck<M>::forward_in_pieces(call, heads, piece, workspace));
+      !wrong)
+    return wrong;
+  if (call.states.empty()) return {};
+  using Kernel = WideForward<M>;
+  PiecesPlan<M> const plan(packing, heads, piece);
+  auto forward = forward_arguments<Kernel, M>(call, heads);
+  auto* const maps = plan.maps_in(workspace.data());
+  auto* const before = plan.states_in(workspace.data());
+  forward.pieces = plan.pieces, forward.initial = before;
+  if (Status const status = launch<Map<M>>(verb, {call.x, plan.pieces, maps}, stream); !status) return status;
+  if (Status const status = launch<ScanKernel<M>>(verb, {plan.pieces, maps, forward.final, before}, stream); !status)
+    return status;
+  return launch<Kernel>(verb, forward, stream);
 }
 
 /// Tokens between states of a tape, at most, for `backward` on a device.
@@ -62,7 +99,7 @@ template <DeviceMatrices M> Status backward(typename M::BackwardCall const& call
     return wrong;
   if (sequences * heads == 0) return {};
   auto arguments = backward_arguments<M>(call);
-  for (Index rounds = backward_rounds(arguments); arguments.round < rounds; ++arguments.round) {
+  for (Index rounds = backward_rounds(arguments); arguments.round != rounds; ++arguments.round) {
     if (Status const status = launch<Backward<M>>("backward", arguments, stream); !status) return status;
     if constexpr (Backward<M>::slices > 1)
       if (Status const status = launch<Pull<M>>("backward", arguments, stream); !status) return status;

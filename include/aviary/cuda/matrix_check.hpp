@@ -1,15 +1,14 @@
 #pragma once
-/// The shapes of calls whose pointers are a device's. Nothing that lies there is read, and so neither are the positions of packed
-/// sequences: whether these are in order, and how many states a tape of several sequences has, is the caller's business.
-#include <array>
-#include <string>
-
-#include "aviary/matrix/memory.hpp"
+/// The shapes of calls of matrix memories whose pointers are a device's.
+#include "aviary/cuda/device_check.hpp"
+#include "aviary/cuda/matrix_kernels.hpp"
 
 namespace AVIARY_NAMESPACE::cuda {
 
 /// Checks the calls of matrix memory M: each says what is wrong with their shapes, in words, or nothing.
-template <class M> class MatrixDeviceCheck {
+template <class M> class MatrixDeviceCheck : DeviceCheck<M> {
+  using Base = DeviceCheck<M>;
+  using Base::count, Base::given, Base::places, Base::tape, Base::without_sequences;
   using R = typename M::Rule;
   using T = typename M::T;
   static constexpr Index V = M::values;
@@ -18,14 +17,29 @@ template <class M> class MatrixDeviceCheck {
   /// `heads` of each sequence.
   static std::string forward(typename M::ForwardCall call, Index heads) {
     Index const sequences = detail::Packing{call.offsets, call.tokens()}.sequences();
-    std::string words = places("forward", call.states, sequences, heads);
+    std::string words = places("forward", "states", call.states, sequences, heads);
     if (words.empty()) words = formats("forward", call.x);
-    if (words.empty() && !call.tape.states.empty()) words = tape("forward", call, heads);
+    if (words.empty() && !call.tape.states.empty())
+      words = tape("forward", call, detail::input_tokens<R>(call.x), heads);
     if (!words.empty()) return words;
     static T number;
     if (!call.y) call.y = Sink<V>(&number, call.tokens(), heads);
     call.states = std::span<typename M::State>();
     return M::check(without_sequences(call));
+  }
+
+  static std::string forward_in_pieces(typename M::ForwardCall const& call, Index heads, Index piece,
+                                       std::span<T> workspace) {
+    constexpr char const* verb = "forward_in_pieces";
+    if (piece < 1) return given(verb).sentence("piece is %td, expected at least 1", piece);
+    if (!call.tape.states.empty() && call.tape.every > 0 && piece % call.tape.every != 0)
+      return given(verb).sentence("piece is %td, expected a multiple of tape.every, which is %td", piece,
+                                  call.tape.every);
+    Index const found = static_cast<Index>(workspace.size());
+    Index const needed = PiecesPlan<M>({call.offsets, call.tokens()}, heads, piece).total();
+    if (found < needed) return given(verb).sentence("workspace has %td numbers, expected at least %td", found, needed);
+    if (std::string words = boundary(verb, workspace); !words.empty()) return words;
+    return forward(call, heads);
   }
 
   /// `longest_interval` tokens between states of the tape at most; the least workspace has `workspace` numbers.
@@ -38,9 +52,10 @@ template <class M> class MatrixDeviceCheck {
     if (words.empty() && (call.tape.every < 1 || call.tape.every > longest_interval))
       words = given("backward")
                   .sentence("tape.every is %td, expected 1 to %td on a device", call.tape.every, longest_interval);
-    if (words.empty()) words = tape("backward", call, heads);
+    if (words.empty()) words = tape("backward", call, detail::input_tokens<R>(call.x), heads);
     if (words.empty() && found < workspace)
       words = given("backward").sentence("workspace has %td numbers, expected at least %td", found, workspace);
+    if (words.empty()) words = boundary("backward", call.workspace);
     if (!words.empty()) return words;
     call.dstates = {};
     call = without_sequences(call);
@@ -49,25 +64,10 @@ template <class M> class MatrixDeviceCheck {
   }
 
  private:
-  static detail::GivenCall given(char const* verb) { return {M::name, verb, 0, 1, "", "", "%td x %td"}; }
-  static std::string count(char const* verb, char const* name, Index found, Index expected) {
-    return detail::wrong_states(given(verb), {name, found, expected, {}, {}});
-  }
-  static std::string places(char const* verb, States<typename M::State> const& all, Index sequences, Index heads) {
-    std::string words = count(verb, "states", static_cast<Index>(all.size()), sequences * heads);
-    for (Index s = 1; s < sequences && words.empty(); ++s)
-      if (all.of(s, heads) != all.of(0, heads) + s * heads)
-        words = given(verb).sentence("states are not in one place, those of sequence %td after those of %td", s, s - 1);
-    return words;
-  }
-  /// The states of a tape, where that depends on no position.
-  template <class Call> static std::string tape(char const* verb, Call const& call, Index heads) {
-    Index const tokens = detail::input_tokens<R>(call.x), every = call.tape.every;
-    if (every < 1) return given(verb).sentence("tape.every is %td, expected at least 1", every);
-    Index const found = static_cast<Index>(call.tape.states.size());
-    if (call.offsets.empty()) return count(verb, "tape", found, (tokens + every - 1) / every * heads);
-    if (found > 0 || tokens == 0) return {};
-    return given(verb).sentence("tape has 0 elements, expected what forward kept");
+  /// States lie in a workspace, too.
+  static std::string boundary(char const* verb, std::span<T> workspace) {
+    if (reinterpret_cast<std::uintptr_t>(workspace.data()) % alignment == 0) return {};
+    return given(verb).sentence("workspace does not begin on a boundary of %td bytes", alignment);
   }
   /// Numbers on their way to a thread have the room of a T.
   static std::string formats(char const* verb, typename M::Inputs const& x) {
@@ -81,13 +81,6 @@ template <class M> class MatrixDeviceCheck {
       ++f;
     });
     return words;
-  }
-  /// What the check of a call on the host can look at: its rows.
-  template <class Call> static Call without_sequences(Call call) noexcept {
-    static constexpr std::array<Index, 1> none{0};
-    call.offsets = none;
-    call.tape.states = {};
-    return call;
   }
 };
 

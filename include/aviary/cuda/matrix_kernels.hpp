@@ -24,19 +24,38 @@ using BackwardWith = BackwardKernel<M, width<M>(128, columns_of_float<M>), colum
 template <class M> using Backward = BackwardWith<M, BackwardWith<M, 4>::shared_bytes <= 160 * 1024 ? 4 : 2>;
 template <class M> using Pull = PullKernel<M, Backward<M>>;
 
-template <class M>
-typename WideForward<M>::Arguments forward_arguments(typename M::ForwardCall const& call, Index heads) noexcept {
+/// Forward in pieces.
+template <class M> using Map = MapKernel<M, width<M>(128, 2 * columns_of_float<M>), 2 * columns_of_float<M>>;
+
+/// The arguments of a forward kernel, as one piece.
+template <class Kernel, class M>
+typename Kernel::Arguments forward_arguments(typename M::ForwardCall const& call, Index heads) noexcept {
   Sink<M::values> readings;
   if constexpr (detail::readings<M>) readings = call.tape.readings;
-  return {call.x,
-          call.y,
-          {call.offsets, call.tokens()},
-          heads,
-          call.states.of(0, heads),
-          call.tape.states.empty() ? nullptr : call.tape.states.data(),
-          call.tape.every,
-          readings};
+  typename M::State* const states = call.states.of(0, heads);
+  Index const tokens = call.tokens();
+  return {call.x,          call.y,  {{call.offsets, tokens}, heads, tokens < 1 ? 1 : tokens, 1},
+          states,          states,  call.tape.states.empty() ? nullptr : call.tape.states.data(),
+          call.tape.every, readings};
 }
+
+/// What a call in pieces needs of a workspace of numbers: the maps of pieces, then the states before them.
+template <class M> struct PiecesPlan {
+  Pieces pieces;
+  PiecesPlan(detail::Packing packing, Index heads, Index piece) noexcept
+      : pieces{packing, heads, piece, packing.tokens < 1 ? 1 : (packing.tokens + piece - 1) / piece} {}
+
+  Index maps() const noexcept {
+    return pieces.units() * static_cast<Index>(sizeof(PieceMap<M>) / sizeof(typename M::T));
+  }
+  Index total() const noexcept {
+    return maps() + pieces.units() * static_cast<Index>(sizeof(typename M::State) / sizeof(typename M::T));
+  }
+  PieceMap<M>* maps_in(typename M::T* workspace) const noexcept { return reinterpret_cast<PieceMap<M>*>(workspace); }
+  typename M::State* states_in(typename M::T* workspace) const noexcept {
+    return reinterpret_cast<typename M::State*>(workspace + maps());
+  }
+};
 
 /// What a call needs of the workspace: gradients that are added up later, then what blocks of a head hand over in a round, then
 /// gradients of states that nobody else keeps from round to round.

@@ -68,7 +68,7 @@ AVIARY_HOST_DEVICE AVIARY_INLINE void copy_row(Block& block, Share share, std::b
                                                Index bytes) noexcept {
   auto const in_pieces = [&](auto size) {
     constexpr int piece = size;
-    AVIARY_UNROLL(1)
+    AVIARY_KEEP_LOOP
     for (Index i = share.thread; i < bytes / piece; i += share.threads)
       block.template copy<piece>(to + i * piece, from + i * piece);
   };
@@ -78,7 +78,7 @@ AVIARY_HOST_DEVICE AVIARY_INLINE void copy_row(Block& block, Share share, std::b
   else if (place % 4 == 0)
     in_pieces(detail::Constant<4>{});
   else {
-    AVIARY_UNROLL(1)
+    AVIARY_KEEP_LOOP
     for (Index i = share.thread; i < bytes / 2; i += share.threads)
       reinterpret_cast<std::uint16_t*>(to)[i] = reinterpret_cast<std::uint16_t const*>(from)[i];
   }

@@ -99,7 +99,18 @@ template <class T, Index K, Index V, Index Row, int Width, int Columns> struct T
     });
   }
 
-  /// The numbers of a State, whose element type is S, from column `first` on.
+  /// f(i, key, column, there) for each number i of a thread, in a state whose column `first` is the block's first one.
+  template <class F> AVIARY_HOST_DEVICE static AVIARY_INLINE void for_numbers(Index first, int thread, F&& f) noexcept {
+    detail::unroll<keys>([&](auto k) {
+      detail::unroll<Columns>([&](auto c) {
+        Index const in_block = column(thread) + c;
+        f(k * Columns + c, key(thread, k), first + in_block,
+          key(thread, k) < K && in_block < Width && first + in_block < V);
+      });
+    });
+  }
+
+  /// From and to a State.
   template <class State>
   AVIARY_HOST_DEVICE static AVIARY_INLINE void load(Numbers& s, State const& from, Index first, int thread) noexcept {
     for_numbers(first, thread, [&](int i, Index key, Index column, bool there) {
@@ -119,15 +130,6 @@ template <class T, Index K, Index V, Index Row, int Width, int Columns> struct T
   }
   AVIARY_HOST_DEVICE static AVIARY_INLINE Four<T> load_four(T const* row, int thread, int i) noexcept {
     return *reinterpret_cast<Four<T> const*>(row + four(thread, i));
-  }
-  template <class F> AVIARY_HOST_DEVICE static AVIARY_INLINE void for_numbers(Index first, int thread, F&& f) noexcept {
-    detail::unroll<keys>([&](auto k) {
-      detail::unroll<Columns>([&](auto c) {
-        Index const in_block = column(thread) + c;
-        f(k * Columns + c, key(thread, k), first + in_block,
-          key(thread, k) < K && in_block < Width && first + in_block < V);
-      });
-    });
   }
 };
 

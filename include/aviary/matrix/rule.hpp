@@ -179,6 +179,7 @@ template <class P, bool keys> struct Lane {
   template <Axis A> using Gradient = std::conditional_t<has<A>, lane::Gradient<P, one_number(A)>, lane::Absent>;
 };
 
+AVIARY_CALLS_ANYTHING_BEGIN
 /// Out{f(axis, member)...} over the fields of rule R.
 template <class R, class Out, class In, class F>
 AVIARY_HOST_DEVICE constexpr Out transform_fields(In const& in, F&& f) {
@@ -195,6 +196,8 @@ template <class R, class In, class F> AVIARY_HOST_DEVICE constexpr void for_each
     with_members<field_count<R>>(in, [&](auto const&... member) { (f(axis, member), ...); });
   });
 }
+
+AVIARY_CALLS_ANYTHING_END
 
 /// Whether one of the axes is along values.
 struct AnyValue {
