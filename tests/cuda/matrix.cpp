@@ -11,7 +11,7 @@ namespace {
 
 /// The hardest traits, and so many values that two blocks share a head.
 using Rule = AnyRule<Gate::vector, Erase::rank_one, Read::before>;
-using M = MatrixMemory<Rule, float, 24, 136>;
+using M = MatrixMemory<Rule, float, 24, 296>;
 constexpr Index every = cuda::Backward<M>::longest_interval;
 static_assert(cuda::Backward<M>::slices > 1 && cuda::WideForward<M>::slices > 1);
 
@@ -50,6 +50,11 @@ template <class S> class Spread {
 TEST_CASE("matrix kernels: a memory with sizes that are no powers of two") {
   check_memory<M>();
   check_widths<M>(make_case());
+}
+
+TEST_CASE_TEMPLATE("matrix kernels, forward: long sequences in pieces", N, M,
+                   MatrixMemory<AnyRule<Gate::scalar, Erase::none, Read::after, true>, float, 40, 16>) {
+  check_pieces<N>(gradient_case<typename N::Rule>(N::keys, N::values, packed_tokens));
 }
 
 TEST_CASE("matrix kernels, forward: what every memory owes") {

@@ -54,6 +54,30 @@ template <class M> void check_backward(GradientCase<typename M::Rule> const& c) 
   }
 }
 
+/// In pieces, which change what is fused but for those of whole groups.
+template <class M> void check_pieces(RuleCase<typename M::Rule> const& c) {
+  constexpr double bound = 2 * matrix_bound<typename M::T>;
+  RuleRun<Device<M>> const given(c), whole = forwarded(given);
+  for (Index const piece : {1, 6, 16, 100}) {
+    Note const note("tokens of a piece", piece);
+    RuleRun<Device<M>> run = given, in_turn = given;
+    Device<M>::forward_in_pieces(run.call(), piece);
+    Device<M>::forward_in_pieces(in_turn.call(), piece, Backwards{});
+    check_close(run.result(), whole.result(), bound);
+    check_bits(in_turn, run);
+  }
+  RuleRun<Device<M>> run = given;  // with a tape
+  auto call = run.call();
+  std::vector<typename M::State> kept(M::tape_size(call.x, call.offsets, 5)), expected = kept;
+  call.tape = {.every = 5, .states = expected};
+  Device<M>::forward(call);
+  RuleRun<Device<M>> pieces = given;
+  call = pieces.call();
+  call.tape = {.every = 5, .states = kept};
+  Device<M>::forward_in_pieces(call, 10);
+  check_close(numbers_of(kept, M::keys, M::values), numbers_of(expected, M::keys, M::values), bound);
+}
+
 template <class M> void check_memory() {
   Note const keys("keys", M::keys), values("values", M::values);
   auto const c = gradient_case<typename M::Rule>(M::keys, M::values, packed_tokens);

@@ -16,15 +16,25 @@ struct Emulated<MatrixMemory<R, Number, K, V, Stored>> : MatrixMemory<R, Number,
     forward_by<cuda::WideForward<M>>(call, backwards<E>);
   }
   /// By blocks of some width.
-  template <class Kernel> static void forward_by(typename M::ForwardCall call, bool backwards = false) {
-    Index const sequences = aviary::detail::Packing{call.offsets, call.tokens()}.sequences();
-    Index const heads = sequences == 0 ? 0 : static_cast<Index>(call.states.size()) / sequences;
-    auto const given = call.states;
-    std::vector<State> states;  // in one place, as on a device
-    for (Index s = 0; s < sequences; ++s) states.insert(states.end(), given.of(s, heads), given.of(s, heads) + heads);
-    call.states = states;
-    cuda::emulate<Kernel>(cuda::forward_arguments<M>(call, heads), backwards);
-    for (Index s = 0; s < sequences; ++s) std::copy_n(states.begin() + s * heads, heads, given.of(s, heads));
+  template <class Kernel> static void forward_by(typename M::ForwardCall const& call, bool backwards = false) {
+    with_states(call, [&](auto const& there, Index heads) {
+      cuda::emulate<Kernel>(cuda::forward_arguments<Kernel, M>(there, heads), backwards);
+    });
+  }
+  /// In pieces of so many tokens.
+  template <class E = Serial>
+  static void forward_in_pieces(typename M::ForwardCall const& call, Index piece, E&& = {}) {
+    with_states(call, [&](auto const& there, Index heads) {
+      using Kernel = cuda::WideForward<M>;
+      cuda::PiecesPlan<M> const plan({there.offsets, there.tokens()}, heads, piece);
+      auto forward = cuda::forward_arguments<Kernel, M>(there, heads);
+      std::vector<State> before(to_size(plan.pieces.units()));
+      std::vector<cuda::PieceMap<M>> maps(before.size());
+      forward.pieces = plan.pieces, forward.initial = before.data();
+      cuda::emulate<cuda::Map<M>>({there.x, plan.pieces, maps.data()}, backwards<E>);
+      cuda::emulate<cuda::ScanKernel<M>>({plan.pieces, maps.data(), forward.final, before.data()}, backwards<E>);
+      cuda::emulate<Kernel>(forward, backwards<E>);
+    });
   }
 
   /// For one round.
@@ -58,6 +68,17 @@ struct Emulated<MatrixMemory<R, Number, K, V, Stored>> : MatrixMemory<R, Number,
   }
 
  private:
+  /// f(call, heads) with the states in one place, as on a device.
+  template <class F> static void with_states(typename M::ForwardCall call, F&& f) {
+    Index const sequences = aviary::detail::Packing{call.offsets, call.tokens()}.sequences();
+    Index const heads = sequences == 0 ? 0 : static_cast<Index>(call.states.size()) / sequences;
+    auto const given = call.states;
+    std::vector<State> states;
+    for (Index s = 0; s < sequences; ++s) states.insert(states.end(), given.of(s, heads), given.of(s, heads) + heads);
+    call.states = states;
+    f(call, heads);
+    for (Index s = 0; s < sequences; ++s) std::copy_n(states.begin() + s * heads, heads, given.of(s, heads));
+  }
   template <class E> static constexpr bool backwards = std::is_same_v<std::remove_cvref_t<E>, Backwards>;
 };
 
