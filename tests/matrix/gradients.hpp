@@ -12,14 +12,6 @@ inline Keep keep_in_turn(int turn, bool erases) {
   return {.every = every[turn % 4], .readings = erases && turn / 4 % 2 == 0};
 }
 
-/// Four value heads of which two share r, p, q and k.
-template <class R> GradientCase<R> gradient_case(Index keys, Index values, std::vector<Index> offsets) {
-  constexpr bool constant = constant_decay<R>;
-  MatrixCase const c(23, {keys, values, 4, std::move(offsets)}, gate_of<R>, R::erase, constant,
-                     constant ? Decay::slow : Decay::wkv7);
-  return with_gradients(31, with_shared_keys(c.of<R>(), 2));
-}
-
 /// Against central differences of the reference, without its gradients. They show the same in every build: those with one size
 /// have none.
 template <class R, class F>

@@ -192,6 +192,14 @@ template <class R> RuleCase<R> with_shared_keys(RuleCase<R> c, Index heads) {
   return c;
 }
 
+/// Four value heads of which two share r, p, q and k.
+template <class R> GradientCase<R> gradient_case(Index keys, Index values, std::vector<Index> offsets) {
+  constexpr bool constant = constant_decay<R>;
+  MatrixCase const c(23, {keys, values, 4, std::move(offsets)}, gate_of<R>, R::erase, constant,
+                     constant ? Decay::slow : Decay::wkv7);
+  return with_gradients(31, with_shared_keys(c.of<R>(), 2));
+}
+
 /// A case in the numbers of memory M.
 template <class M> struct MatrixCall : RuleRun<M> {
   explicit MatrixCall(MatrixCase const& c) : RuleRun<M>(c.of<typename M::Rule>()) {}

@@ -174,22 +174,29 @@ template <class M, class Tokens, int threads> class TokenGradients {
       });
     });
   }
-  /// Hands over the sums of fields that a head has once, and adds those of the rounds before.
+  /// Goes on with the sums of the rounds before, of fields that a head has once; and hands them over.
+  template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void take_head_sums(Block& block) const noexcept {
+    if (x_.round == 0) return;
+    for_head_sums(block, [](T& sum, T const& before) { sum = before; });
+  }
   template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void put_head_sums(Block& block) const noexcept {
-    block.each([&](int thread) {
-      int f = 0;
-      detail::for_each_field<R>(x_.dx, [&]<Axis A>(detail::AxisTag<A>, auto const& sink) {
-        if constexpr (!per_token(A))
-          for (Index i = thread; i < sink.size() && sink; i += threads) {
-            T& sum = x_.workspace[x_.shared.at[f] + (sequence_ * x_.heads + head_) * sink.size() + i];
-            sum = x_.round == 0 ? head_sum(f)[i] : sum + head_sum(f)[i];
-          }
-        ++f;
-      });
-    });
+    for_head_sums(block, [](T const& sum, T& to) { to = sum; });
   }
 
  private:
+  /// f(number here, number in the workspace)
+  template <class Block, class F>
+  AVIARY_HOST_DEVICE AVIARY_INLINE void for_head_sums(Block& block, F&& f) const noexcept {
+    block.each([&](int thread) {
+      int field = 0;
+      detail::for_each_field<R>(x_.dx, [&]<Axis A>(detail::AxisTag<A>, auto const& sink) {
+        if constexpr (!per_token(A))
+          for (Index i = thread; i < sink.size() && sink; i += threads)
+            f(head_sum(field)[i], x_.workspace[x_.shared.at[field] + (sequence_ * x_.heads + head_) * sink.size() + i]);
+        ++field;
+      });
+    });
+  }
   AVIARY_HOST_DEVICE T* head_sum(int f) const noexcept { return gradient(fields, 0) + f * row; }
   AVIARY_HOST_DEVICE T* partial(int of_warp) const noexcept { return head_sum(fields) + of_warp * scattered_numbers; }
 
@@ -591,6 +598,7 @@ template <class M, class Walk> class PullKernel {
     typename Block::template Own<Registers> own;
     gradients.clear(block);
     tokens.clear(block);
+    gradients.take_head_sums(block);
     Index const first = x.first(sequence) * grouping.per_interval(), groups = grouping.count();
     Index const end = x.last(sequence) * grouping.per_interval(), last = end < groups ? end : groups;
     for (Index g = last; g-- > first;) {

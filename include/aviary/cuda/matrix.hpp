@@ -97,7 +97,6 @@ template <DeviceMatrices M> Status backward(typename M::BackwardCall const& call
           status_of("backward", MatrixDeviceCheck<M>::backward(call, Backward<M>::longest_interval, least));
       !wrong)
     return wrong;
-  if (sequences * heads == 0) return {};
   auto arguments = backward_arguments<M>(call);
   for (Index rounds = backward_rounds(arguments); arguments.round != rounds; ++arguments.round) {
     if (Status const status = launch<Backward<M>>("backward", arguments, stream); !status) return status;

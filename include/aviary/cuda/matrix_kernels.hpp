@@ -88,7 +88,7 @@ template <class M> BackwardArguments<M> backward_arguments(typename M::BackwardC
   Sink<M::values> readings;
   if constexpr (detail::readings<M>) readings = call.tape.readings;
   Index intervals = (packing.tokens + call.tape.every - 1) / call.tape.every;
-  if (Backward<M>::slices > 1) {
+  if (plan.handed_over_an_interval > 0) {
     Index const fit = (static_cast<Index>(call.workspace.size()) - plan.total(0)) / plan.handed_over_an_interval;
     intervals = fit < intervals ? fit : intervals;
   }

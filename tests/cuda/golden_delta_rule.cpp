@@ -1,0 +1,10 @@
+#include "cuda/golden.hpp"
+
+using namespace aviary::test;
+
+#if !defined(AVIARY_TEST_ONE_SIZE)
+TEST_CASE_TEMPLATE("golden files through kernels for a device", Golden, Wkv7Golden, DeltaNetGolden, GatedDeltaNetGolden,
+                   KdaGolden) {
+  check_golden_files<Golden>();
+}
+#endif

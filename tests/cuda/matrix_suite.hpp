@@ -1,0 +1,88 @@
+#pragma once
+/// What the kernels of a matrix memory owe, whatever its rule and its sizes.
+#include <doctest/doctest.h>
+
+#include <vector>
+
+#include "support/device.hpp"
+#include "support/matrix_case.hpp"
+#include "support/memory_suite.hpp"
+
+namespace aviary::test {
+
+/// Sequences without a token, of one, of a group, and of several intervals of a tape with and without a rest.
+inline std::vector<Index> const packed_tokens{0, 0, 1, 5, 11, 48};
+
+/// backward with room for rounds of so many tokens.
+template <class M, class E = Serial>
+GradientRun<Device<M>> by_rounds(GradientRun<Device<M>> run, Index round, E&& executor = {}) {
+  Index const sequences = static_cast<Index>(run.offsets.size()) - 1;
+  run.workspace.assign(to_size(cuda::backward_plan<M>(run.inputs(), run.shape.heads, sequences, run.keep.every, round)),
+                       typename M::T(-77));
+  require_empty(Device<M>::check(run.call()));
+  Device<M>::backward(run.call(), executor);
+  return run;
+}
+
+/// forward against the reference; the order of blocks and of threads changes no bit.
+template <class M> void check_forward(RuleCase<typename M::Rule> const& c) {
+  RuleRun<Device<M>> const given(c), run = forwarded(given);
+  check_close(run.result(), reference_result(c), matrix_bound<typename M::T>);
+  check_bits(forwarded(given, Backwards{}), run);
+}
+
+/// Blocks of one width have the bits of those of another.
+template <class M> void check_widths(RuleCase<typename M::Rule> const& c) {
+  RuleRun<Device<M>> wide(c), narrow = wide;
+  Device<M>::template forward_by<cuda::WideForward<M>>(wide.call());
+  Device<M>::template forward_by<cuda::NarrowForward<M>>(narrow.call());
+  check_bits(narrow, wide);
+}
+
+/// Gradients against the reference, whatever the tape keeps; the order of blocks and of threads, and rounds, change no bit.
+template <class M> void check_backward(GradientCase<typename M::Rule> const& c) {
+  constexpr bool erases = M::Rule::erase != Erase::none;
+  auto const expected = reference_gradients(c);
+  for (Keep const keep : {Keep{1, erases}, Keep{5, false}, Keep{cuda::Backward<M>::longest_interval, erases}}) {
+    Note const every("tape.every", keep.every), readings("readings", keep.readings);
+    GradientRun<Device<M>> given(c, keep);
+    given.forward();
+    auto const whole = by_rounds<M>(given, c.shape.tokens());
+    check_gradients(whole.result(), expected, matrix_bound<typename M::T>);
+    auto const in_rounds = by_rounds<M>(given, 2 * keep.every, Backwards{});
+    check_same_gradients(in_rounds.result(), whole.result());
+  }
+}
+
+/// In pieces, which change what is fused but for those of whole groups.
+template <class M> void check_pieces(RuleCase<typename M::Rule> const& c) {
+  constexpr double bound = 2 * matrix_bound<typename M::T>;
+  RuleRun<Device<M>> const given(c), whole = forwarded(given);
+  for (Index const piece : {1, 6, 16, 100}) {
+    Note const note("tokens of a piece", piece);
+    RuleRun<Device<M>> run = given, in_turn = given;
+    Device<M>::forward_in_pieces(run.call(), piece);
+    Device<M>::forward_in_pieces(in_turn.call(), piece, Backwards{});
+    check_close(run.result(), whole.result(), bound);
+    check_bits(in_turn, run);
+  }
+  RuleRun<Device<M>> run = given;  // with a tape
+  auto call = run.call();
+  std::vector<typename M::State> kept(M::tape_size(call.x, call.offsets, 5)), expected = kept;
+  call.tape = {.every = 5, .states = expected};
+  Device<M>::forward(call);
+  RuleRun<Device<M>> pieces = given;
+  call = pieces.call();
+  call.tape = {.every = 5, .states = kept};
+  Device<M>::forward_in_pieces(call, 10);
+  check_close(numbers_of(kept, M::keys, M::values), numbers_of(expected, M::keys, M::values), bound);
+}
+
+template <class M> void check_memory() {
+  Note const keys("keys", M::keys), values("values", M::values);
+  auto const c = gradient_case<typename M::Rule>(M::keys, M::values, packed_tokens);
+  check_forward<M>(c);
+  check_backward<M>(c);
+}
+
+}  // namespace aviary::test
