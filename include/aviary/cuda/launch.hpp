@@ -17,6 +17,13 @@
 
 #include "aviary/cuda/block.hpp"
 
+/// Marks a kernel's argument that threads refer to where it lies.
+#if defined(__HIPCC__)
+#define AVIARY_GRID_CONSTANT
+#else
+#define AVIARY_GRID_CONSTANT __grid_constant__
+#endif
+
 namespace AVIARY_NAMESPACE::cuda {
 
 #if defined(__HIPCC__)
@@ -46,7 +53,7 @@ namespace runtime {
 // The 1 allows it all registers: left alone, compilers spill some so that more small blocks fit on a processor.
 template <class Kernel>
 __global__ void __launch_bounds__(Kernel::threads, 1)
-    run_kernel(__grid_constant__ typename Kernel::Arguments const arguments) {
+    run_kernel(AVIARY_GRID_CONSTANT typename Kernel::Arguments const arguments) {
   extern __shared__ int4 aviary_shared[];
   DeviceBlock<Kernel::threads> block(reinterpret_cast<std::byte*>(aviary_shared));
   Kernel::run(block, arguments, static_cast<Index>(blockIdx.x));
