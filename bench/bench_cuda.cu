@@ -1,8 +1,8 @@
-/// Kernels for a GPU, timed by its events: bench_cuda [--short] [--json FILE] [--beside FILE]
+/// Kernels for a GPU, timed by its events: bench_cuda [--short | --once] [--json FILE] [--beside FILE]
 ///
 /// Beside each figure stand two floors that the same run measured: the bytes that a call is given and gives, each once, over the
 /// speed of a copy; the multiply-adds of its form over their peak. --beside reads lines "NAME MILLISECONDS" of other programs,
-/// such as cuda_triton.py. Ends with 77 where there is no GPU, and with 1 where a call fails or a result is no number.
+/// such as cuda_triton.py. --short takes short sequences, and --once runs each call on them only once: for sanitizers. Ends with 77 where there is no GPU, and with 1 where a call fails or a result is no number.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -105,7 +105,8 @@ __global__ void multiply_add(float* to, float a, float b, int rounds) {
 /// Median milliseconds of what f puts on the stream.
 class Clock {
  public:
-  Clock() {
+  /// Of one run, or of several after others that do not count.
+  explicit Clock(bool once) : warm_(once ? 0 : 2), rounds_(once ? 1 : 9) {
     must(cudaStreamCreate(&stream), "cudaStreamCreate");
     must(cudaEventCreate(&begin_), "cudaEventCreate");
     must(cudaEventCreate(&end_), "cudaEventCreate");
@@ -114,24 +115,25 @@ class Clock {
   ~Clock() { cudaEventDestroy(end_), cudaEventDestroy(begin_), cudaStreamDestroy(stream); }
 
   template <class F> double median(F&& f) const {
-    constexpr std::size_t warm = 2, rounds = 9;
     std::vector<float> all;
-    for (std::size_t i = 0; i < warm + rounds; ++i) {
+    for (std::size_t i = 0; i < warm_ + rounds_; ++i) {
       must(cudaEventRecord(begin_, stream), "cudaEventRecord");
       f();
       must(cudaEventRecord(end_, stream), "cudaEventRecord");
       must(cudaEventSynchronize(end_), "a kernel");
       float ms = 0;
       must(cudaEventElapsedTime(&ms, begin_, end_), "cudaEventElapsedTime");
-      if (i >= warm) all.push_back(ms);
+      if (i >= warm_) all.push_back(ms);
     }
-    std::nth_element(all.begin(), all.begin() + rounds / 2, all.end());
-    return static_cast<double>(all[rounds / 2]);
+    auto const middle = all.begin() + static_cast<std::ptrdiff_t>(rounds_ / 2);
+    std::nth_element(all.begin(), middle, all.end());
+    return static_cast<double>(*middle);
   }
 
   cudaStream_t stream = nullptr;
 
  private:
+  std::size_t warm_, rounds_;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
 };
 
@@ -484,17 +486,20 @@ bool write_json(char const* path, Machine const& machine, std::vector<Row> const
 }
 
 int main_of(int argc, char** argv) {
-  bool brief = false;
+  bool brief = false, once = false;
   char const *json = nullptr, *beside = nullptr;
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--short") == 0)
       brief = true;
+    else if (std::strcmp(argv[i], "--once") == 0)
+      brief = once = true;
     else if (std::strcmp(argv[i], "--json") == 0 && i + 1 < argc)
       json = argv[++i];
     else if (std::strcmp(argv[i], "--beside") == 0 && i + 1 < argc)
       beside = argv[++i];
     else
-      return std::fprintf(stderr, "bench_cuda: expected [--short] [--json FILE] [--beside FILE], found %s\n", argv[i]),
+      return std::fprintf(stderr, "bench_cuda: expected [--short | --once] [--json FILE] [--beside FILE], found %s\n",
+                          argv[i]),
              2;
   }
   int devices = 0;
@@ -502,7 +507,7 @@ int main_of(int argc, char** argv) {
     return std::fprintf(stderr, "bench_cuda: no GPU to measure: %s\n", cudaGetErrorString(e)), 77;
   try {
     Others const others = beside != nullptr ? read_others(beside) : Others();
-    Clock const clock;
+    Clock const clock(once);
     Machine const machine(clock, brief);
     std::vector<Row> const rows = run_all(clock, brief);
     print_table(machine, rows, others);
