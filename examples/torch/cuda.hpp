@@ -63,8 +63,10 @@ template <aviary::Index... sizes> struct Cuda {
   }
 };
 
-/// Rule number `number` of all: delta rules have kernels of the largest heads that they are used with.
-template <std::size_t number> void implement_on_gpu(torch::Library& library) {
+/// Rule number `number` of all, which a file of its own compiles: there are `rules` of them. Delta rules have kernels of the largest
+/// heads that they are used with.
+template <std::size_t number, std::size_t rules> void implement_on_gpu(torch::Library& library) {
+  static_assert(rules == count(AllRules()), "aviary: CMakeLists.txt has another number of rules than rules.hpp");
   using R = decltype(rule_at<number>(AllRules()));
   if constexpr (contains<R>(DeltaRules()))
     implement<Cuda<64, 128>>(library, Rules<R>());

@@ -14,6 +14,7 @@ namespace aviary_torch {
 
 template <class... R> struct Rules {};
 template <class... A, class... B> constexpr Rules<A..., B...> operator+(Rules<A...>, Rules<B...>) { return {}; }
+template <class... R> constexpr std::size_t count(Rules<R...>) { return sizeof...(R); }
 template <std::size_t number, class... R>
 std::tuple_element_t<number, std::tuple<R...>> rule_at(Rules<R...>);  ///< for its type
 template <class R, class... All> constexpr bool contains(Rules<All...>) { return (std::is_same_v<R, All> || ...); }
