@@ -184,12 +184,6 @@ template <class T> class ChannelBackwardKernel {
     each(block, own, [&](Registers& r, Index channel, int) { r.before = x_.tape.load(state, channel); });
   }
 
-  /// Before the first token of a sequence: empty sums get an exponent that suits it.
-  AVIARY_HOST_DEVICE static AVIARY_INLINE void begin_sequence(Registers& r, detail::ChannelSums<T>& sums,
-                                                              T k) noexcept {
-    sums.exponent = r.exponent = detail::ChannelKernel<T>::exponent_before(sums, r.constants, k);
-  }
-
   /// Goes from the state of the tape through all tiles of an interval but its last, and keeps the states after them.
   template <class Block>
   AVIARY_HOST_DEVICE AVIARY_INLINE void keep_inner_states(Block& block, Own<Block>& own, Place at) const noexcept {
@@ -203,7 +197,6 @@ template <class T> class ChannelBackwardKernel {
         for (int m = 0; m < n; m += channel_group) {
           T k[to_size(channel_group)], v[to_size(channel_group)];
           stream.template load<channel_group>(rows, m, thread, k, v);
-          if (token + m == begin_) begin_sequence(r, sums, k[0]);
           advance_channel<channel_group>(sums, r.constants, k, v, [](auto&&...) {});
         }
         Index const after = token + n - at.token;
@@ -217,10 +210,10 @@ template <class T> class ChannelBackwardKernel {
   AVIARY_HOST_DEVICE AVIARY_INLINE void take(Registers& r, detail::ChannelSums<T> sums, Place at, int buffer,
                                              Index channel, int thread) const noexcept {
     Tile const rows = tile(buffer);
-    if (at.first()) {
-      T k[1];
-      rows.template load<1>(k_field, x_.k, 0, thread, k);
-      begin_sequence(r, sums, k[0]);
+    if (at.first()) {  // empty sums get an exponent that suits the first token
+      T k;
+      rows.template load<1>(k_field, x_.k, 0, thread, &k);
+      sums.exponent = r.exponent = detail::ChannelKernel<T>::exponent_before(sums, r.constants, k);
     }
     for (int m = 0; m < at.size;)
       m += take_channel_group(at.size - m, [&](auto group) {
