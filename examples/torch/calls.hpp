@@ -59,8 +59,7 @@ template <class S, Axis A> S sequence(Tensor const& x) {
       return S(numbers, x.size(0), size);
   });
 }
-template <class R, template <Axis> class Per>
-typename R::template Fields<Per> sequences(Fields<R> const& rows) {
+template <class R, template <Axis> class Per> typename R::template Fields<Per> sequences(Fields<R> const& rows) {
   std::size_t i = 0;
   return aviary::detail::transform_fields<R, typename R::template Fields<Per>>(
       aviary::detail::Axes<R>{},

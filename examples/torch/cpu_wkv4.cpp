@@ -55,10 +55,8 @@ struct Cpu {
     using M = aviary::Wkv4<T>;
     ChannelStates<T> all(initial.size(0), x.channels), keeps(kept.size(0), x.channels);
     all.read(initial);
-    typename M::ForwardCall call{.x = x.inputs(),
-                                 .y = x.template rows<aviary::Sink<>>(y),
-                                 .states = all.states,
-                                 .offsets = x.sequences.offsets};
+    typename M::ForwardCall call{
+        .x = x.inputs(), .y = x.template rows<aviary::Sink<>>(y), .states = all.states, .offsets = x.sequences.offsets};
     if (every > 0) call.tape = {.every = every, .states = keeps.states};
     require(M::check(call));
     M::forward(call, Threads());

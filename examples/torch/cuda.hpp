@@ -19,8 +19,8 @@ template <aviary::Index... sizes> struct Cuda {
       Index const kept = kept_states<M>(x, inputs, every);
       tape.slice(0, kept / std::max<Index>(x.heads, 1)).zero_();  // what these offsets do not need
       States<typename M::State> all(states, states.size(0) * x.heads), keeps(tape, kept);
-      on.require(aviary::cuda::forward<M>(
-          forward_call<M>(inputs, y, all.span(), keeps.span(), every, on.offsets()), on.stream()));
+      on.require(aviary::cuda::forward<M>(forward_call<M>(inputs, y, all.span(), keeps.span(), every, on.offsets()),
+                                          on.stream()));
     });
   }
 
@@ -35,8 +35,7 @@ template <aviary::Index... sizes> struct Cuda {
       auto const inputs = inputs_of<M>(rows);
       States<typename M::State> keeps(tape, kept_states<M>(x, inputs, every));
       States<typename M::StateGradient> all(dstates, dstates.size(0) * x.heads);
-      std::size_t const room =
-          aviary::cuda::backward_workspace<M>(inputs, x.heads, x.sequences.sequences(), every);
+      std::size_t const room = aviary::cuda::backward_workspace<M>(inputs, x.heads, x.sequences.sequences(), every);
       Tensor const workspace = at::empty({static_cast<Index>(room)}, x.state_options());
       on.require(aviary::cuda::backward<M>(
           backward_call<M>(inputs, dy, dx, keeps.span(), every, all.span(), workspace, on.offsets()), on.stream()));

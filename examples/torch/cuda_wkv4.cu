@@ -70,8 +70,7 @@ struct Gpu {
                                .dstates = none,
                                .workspace = {numbers_in(workspace), aviary::to_size(workspace.numel())},
                                .offsets = on.offsets()};
-    on.require(
-        aviary::cuda::launch<Kernel>("backward", {call, numbers_in(keeps), numbers_in(dstates)}, on.stream()));
+    on.require(aviary::cuda::launch<Kernel>("backward", {call, numbers_in(keeps), numbers_in(dstates)}, on.stream()));
     on.require(aviary::cuda::launch<Sum>("backward", Sum::Arguments(call), on.stream()));
     return dstates.slice(2, 0, x.channels);
   }

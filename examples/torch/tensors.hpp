@@ -59,8 +59,7 @@ struct Packed {
   MaybeTensor given;  ///< as a tensor, where that says them
 
   /// The sequences of a batch of equal lengths; with given offsets, (sequences + 1), those of a batch of one.
-  Packed(char const* rule, Index batch, Index length, MaybeTensor const& given_offsets)
-      : given(given_offsets) {
+  Packed(char const* rule, Index batch, Index length, MaybeTensor const& given_offsets) : given(given_offsets) {
     if (given) {
       TORCH_CHECK_VALUE(given->dim() == 1 && given->numel() > 0 && batch == 1, "aviary: ", rule,
                         ": offsets are a list of sequences + 1 positions in a batch of 1, found shape ", given->sizes(),
