@@ -102,14 +102,15 @@ template <class R> struct Arguments {
 /// with y, dy, dx and dstates contiguous; states before the tokens in and after them out, for gradients the reverse.
 template <class R, class Device, class = std::make_index_sequence<fields<R>>> struct Operators;
 template <class R, class Device, std::size_t... I> struct Operators<R, Device, std::index_sequence<I...>> {
-  template <std::size_t> using Field = Tensor;
+  template <std::size_t> struct FieldOf { using Type = Tensor; };  // nvcc takes no alias that ignores its argument
+  template <std::size_t i> using Field = typename FieldOf<i>::Type;
 
   static std::tuple<Tensor, Tensor, Tensor> forward(Field<I> const&... field, MaybeTensor const& initial_state,
                                                     MaybeTensor const& offsets, std::int64_t every) {
     Arguments<R> const x({field...}, offsets);
     Tensor y = at::empty(x.v().sizes(), x.v().options());
     Tensor states = x.copy_of_states(initial_state, "initial_state");
-    Tensor tape = x.make_states(x.sequences.kept(every, offsets));
+    Tensor tape = x.make_states(x.sequences.kept(every));
     Device::template forward<R>(x, y, states, tape, every);
     return {y, states, tape};
   }
@@ -119,11 +120,14 @@ template <class R, class Device, std::size_t... I> struct Operators<R, Device, s
                                                   std::int64_t every) {
     Arguments<R> const x({field...}, offsets);
     TORCH_CHECK_VALUE(every > 0, "aviary: ", R::name, ": gradients need a tape, and every is ", every);
-    Tensor const expected = x.make_states(x.sequences.kept(every, offsets));
+    Tensor const expected = x.make_states(x.sequences.kept(every));
     TORCH_CHECK_VALUE(tape.sizes() == expected.sizes() && tape.scalar_type() == expected.scalar_type(),
                       "aviary: ", R::name, ": tape has shape ", tape.sizes(), ", expected ", expected.sizes());
     TORCH_CHECK_VALUE(dy.sizes() == x.v().sizes(), "aviary: ", R::name, ": dy has shape ", dy.sizes(), ", expected ",
                       x.v().sizes());
+    for (Tensor const* each : {&tape, &dy})
+      TORCH_CHECK_VALUE(each->device() == x.v().device(), "aviary: ", R::name, ": ", each == &dy ? "dy" : "tape",
+                        " is on ", each->device(), ", expected ", x.v().device());
     Tensor dstates = x.copy_of_states(dfinal_state, "dfinal_state");
     Fields<R> dx{at::empty(field.sizes(), field.options())...};
     Device::template backward<R>(x, tape.contiguous(), dy.contiguous(), dx, dstates, every);

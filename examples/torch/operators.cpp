@@ -1,4 +1,4 @@
-/// The operators and their arguments, for every device. Which device runs them is said in a file for each: cpu_*.cpp.
+/// The operators and their arguments, for every device. Which device runs them is said in files for each: cpu_*.cpp, cuda_*.cu.
 #include "operator.hpp"
 
 namespace {
@@ -28,9 +28,6 @@ TORCH_LIBRARY(aviary, library) {
   define_one(library,
              "wkv4_backward(Tensor log_w, Tensor k, Tensor v, Tensor u, Tensor tape, Tensor dy, Tensor? dfinal_state, "
              "Tensor? offsets, int every) -> (Tensor dlog_w, Tensor dk, Tensor dv, Tensor du, Tensor dinitial_state)");
-  define(library, aviary_torch::RwkvRules());
-  define(library, aviary_torch::LinearAttentionRules());
-  define(library, aviary_torch::DeltaRules());
-  define(library, aviary_torch::LowRankRules());
+  define(library, aviary_torch::AllRules());
   library.def("rules() -> str[]", [] { return names; });
 }

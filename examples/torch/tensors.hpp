@@ -56,9 +56,10 @@ inline Tensor packed(Tensor const& x) {
 /// Where sequences begin and end, and how many states a tape keeps of them.
 struct Packed {
   std::vector<Index> offsets;
+  MaybeTensor given;  ///< as a tensor, where that says them
 
   /// The sequences of a batch of equal lengths; with given offsets, (sequences + 1), those of a batch of one.
-  Packed(char const* rule, Index batch, Index length, MaybeTensor const& given) {
+  Packed(char const* rule, Index batch, Index length, MaybeTensor const& given_offsets) : given(given_offsets) {
     if (given) {
       TORCH_CHECK_VALUE(given->dim() == 1 && given->numel() > 0 && batch == 1, "aviary: ", rule,
                         ": offsets are a list of sequences + 1 positions in a batch of 1, found shape ", given->sizes(),
@@ -68,16 +69,21 @@ struct Packed {
                      positions.const_data_ptr<std::int64_t>() + positions.numel());
       TORCH_CHECK_VALUE(offsets.front() == 0 && offsets.back() == length, "aviary: ", rule, ": offsets go from 0 to ",
                         length, ", the number of tokens, found ", offsets.front(), " to ", offsets.back());
+      for (std::size_t s = 0; s + 1 < offsets.size(); ++s)
+        TORCH_CHECK_VALUE(offsets[s] <= offsets[s + 1] && offsets[s + 1] <= length, "aviary: ", rule, ": sequence ", s,
+                          " is [", offsets[s], ", ", offsets[s + 1], "), not a range of the ", length, " tokens");
     } else {
       for (Index s = 0; s <= batch; ++s) offsets.push_back(s * length);
     }
   }
+  /// Tokens of each sequence, where there is nothing given and any sequence.
+  Index length() const { return sequences() > 0 ? offsets[1] : 0; }
   Index sequences() const { return static_cast<Index>(offsets.size()) - 1; }
   /// States of a tape for each head, as many as any offsets of so many tokens need; 0 where it keeps none (every = 0).
-  Index kept(Index every, MaybeTensor const& given) const {
+  Index kept(Index every) const {
     if (every <= 0) return 0;
     if (given) return offsets.back() / every + sequences();
-    return sequences() * ((offsets[sequences() > 0 ? 1 : 0] + every - 1) / every);
+    return sequences() * ((length() + every - 1) / every);
   }
 };
 

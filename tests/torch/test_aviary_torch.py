@@ -1,6 +1,7 @@
 """Tests of aviary_torch: python3 test_aviary_torch.py [-v], with the built package on PYTHONPATH.
 
-AVIARY_GOLDEN_DIRS names folders with golden files (tests/golden/README.md), separated by colons.
+AVIARY_GOLDEN_DIRS names folders with golden files (tests/golden/README.md), separated by colons. What is said of operators is
+tested on a GPU as well where PyTorch has one.
 """
 import json
 import math
@@ -27,6 +28,9 @@ def read_safetensors(path):
                                    dtype=types[x["dtype"]]).reshape(x["shape"])
             for name, x in header.items()}, metadata
 
+
+# Whether there is a GPU, and kernels for it.
+ON_GPU = torch.cuda.is_available() and torch._C._dispatch_has_kernel_for_dispatch_key("aviary::wkv7_forward", "CUDA")
 
 # From the decay that a file has to log_w.
 DECAYS = {
@@ -69,6 +73,7 @@ class Test(unittest.TestCase):
     def check_close(self, x, expected, bound, what):
         """max|x - expected| / max|expected| is within a bound."""
         self.assertEqual(x.shape, expected.shape, what)
+        x, expected = x.cpu(), expected.cpu()
         worst = (x.double() - expected.double()).abs().max().item() if x.numel() else 0.0
         largest = expected.double().abs().max().item() if x.numel() else 0.0
         self.assertTrue(worst <= bound * max(largest, 1e-300), f"{what}: {worst:.3g} of {largest:.3g}, bound {bound}")
@@ -78,11 +83,14 @@ class Test(unittest.TestCase):
 
 
 class Golden(Test):
-    def check_file(self, path, dtype):
+    def check_file(self, path, dtype, device):
         x, metadata = read_safetensors(path)
         op = metadata["op"]
         if op not in GOLDEN:
             return
+        if device != "cpu" and op != "wkv4" and (x["k"].shape[-1], x["v"].shape[-1]) != (64, 64):
+            return
+        x = {name: tensor.to(device) for name, tensor in x.items()}
         single = dtype == torch.float32
         channels = op == "wkv4"
         # the bounds of tests/golden/README.md
@@ -98,7 +106,7 @@ class Golden(Test):
             if decay is not None:
                 given["log_w"] = DECAYS[decay](leaves[decay]).to(dtype)
             y, state = GOLDEN[op](given, swap(given["state0"]))
-            what = f"{path.name} {dtype} {decay}"
+            what = f"{path.name} {dtype} {device} {decay}"
             self.check_close(y, x["out"], bound, f"{what} out")
             if channels:  # sums relative to the file's exponent
                 scale = (state[:, 2].double() - x["ppT"]).exp()
@@ -131,9 +139,9 @@ class Golden(Test):
         folders = os.environ.get("AVIARY_GOLDEN_DIRS", "").split(":")
         paths = sorted(path for folder in folders if folder for path in Path(folder).rglob("*.safetensors"))
         for path in paths:
-            for dtype in (torch.float32, torch.float64):
-                with self.subTest(path=path.name, dtype=dtype):
-                    self.check_file(path, dtype)
+            for dtype, device in [(torch.float32, "cpu"), (torch.float64, "cpu")] + ON_GPU * [(torch.float32, "cuda")]:
+                with self.subTest(path=path.name, dtype=dtype, device=device):
+                    self.check_file(path, dtype, device)
         print(f"\n{self.compared} comparisons with golden files")
         self.assertTrue(not folders[0] or self.compared > 0)
 
@@ -188,6 +196,21 @@ def learning(inputs):
 
 
 class Operators(Test):
+    device = "cpu"
+    dtype = torch.float64  # of most arithmetic, and its bounds
+    bound, wkv4_bound = 1e-12, 1e-12
+    small, middle = (3, 2), (16, 24)  # keys and values of a head
+    sizes = {"": (64, 128)}  # known at compile time, by rule
+
+    def make_inputs(self, *arguments, **named):
+        return {name: x.to(self.device) for name, x in make_inputs(*arguments, **named).items()}
+
+    def make_state(self, *arguments, **named):
+        return make_state(*arguments, **named).to(self.device)
+
+    def positions(self, *x):
+        return torch.tensor(x, device=self.device)
+
     def each(self):
         for rule in aviary_torch.FIELDS:
             with self.subTest(rule=rule):
@@ -198,10 +221,10 @@ class Operators(Test):
 
     def test_gradcheck(self):
         for rule in self.each():
-            for batch, tokens, offsets in ((2, 3, None), (1, 5, torch.tensor([0, 2, 2, 5]))):
+            for batch, tokens, offsets in ((2, 3, None), (1, 5, self.positions(0, 2, 2, 5))):
                 sequences = batch if offsets is None else len(offsets) - 1
-                inputs = make_inputs(rule, batch, tokens, 2, 3, 2, key_heads=1)
-                state = make_state(rule, sequences, 2, 3, 2)
+                inputs = self.make_inputs(rule, batch, tokens, 2, 3, 2, key_heads=1)
+                state = self.make_state(rule, sequences, 2, 3, 2)
                 names = list(inputs)
 
                 def run(state, *x):
@@ -212,23 +235,24 @@ class Operators(Test):
 
     def test_one_output_alone_has_gradients(self):
         for rule in self.each():
-            inputs = learning(make_inputs(rule, 2, 19, 2, 3, 2))
+            inputs = learning(self.make_inputs(rule, 2, 19, 2, *self.small, self.dtype))
             weights = [None, None]
             gradients = []
             for used in ((0,), (1,), (0, 1)):
                 outputs = recurrence(rule, **inputs)
-                weights = [torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=x.dtype)
+                weights = [torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=x.dtype).to(x.device)
                            for x in outputs]
                 loss = sum((outputs[i] * weights[i]).sum() for i in used)
                 gradients.append(torch.autograd.grad(loss, inputs.values(), allow_unused=True))
             for name, of_y, of_state, of_both in zip(inputs, *gradients):
-                self.check_close(of_y + of_state, of_both, 1e-12, f"{rule} d{name}")
+                self.check_close(of_y + of_state, of_both, self.wkv4_bound if rule == "wkv4" else self.bound,
+                                 f"{rule} d{name}")
 
     def test_opcheck(self):
         for rule in self.each():
-            for dtype, offsets in ((torch.float32, None), (torch.float64, torch.tensor([0, 7, 20]))):
-                inputs = learning(make_inputs(rule, 2 if offsets is None else 1, 20, 2, 16, 24, dtype))
-                state = make_state(rule, 2, 2, 16, 24, dtype).requires_grad_()
+            for dtype, offsets in ((torch.float32, None), (self.dtype, self.positions(0, 7, 20))):
+                inputs = learning(self.make_inputs(rule, 2 if offsets is None else 1, 20, 2, *self.middle, dtype))
+                state = self.make_state(rule, 2, 2, *self.middle, dtype).requires_grad_()
                 forward = getattr(torch.ops.aviary, f"{rule}_forward").default
                 torch.library.opcheck(forward, (*inputs.values(), state, offsets, 16))
                 torch.library.opcheck(forward, (*(x.detach() for x in inputs.values()), None, offsets, 0))
@@ -242,7 +266,7 @@ class Operators(Test):
     def test_compile(self):
         for rule in self.each():
             torch._dynamo.reset()
-            inputs = make_inputs(rule, 2, 20, 2, 16, 24, torch.float32)
+            inputs = self.make_inputs(rule, 2, 20, 2, *self.middle, torch.float32)
 
             def loss(x):
                 y, state = recurrence(rule, **x)
@@ -256,15 +280,15 @@ class Operators(Test):
                 self.check_bits(found[name].grad, expected[name].grad, f"{rule} d{name}")
 
     def test_sizes_known_at_compile_time(self):
-        """Heads of 64 x 64 and 128 x 128 against the double kernel, with sizes known at run time."""
+        """Heads of 64 x 64 and 128 x 128 against the double kernel of a processor, with sizes known at run time."""
         for rule in self.each():
-            for size in (64, 128):
-                inputs = make_inputs(rule, 1, 37, 2, size, size)
+            for size in self.sizes.get(rule, self.sizes[""]):
+                inputs = make_inputs(rule, 1, 37, 2, size, size, key_heads=1)
                 state = make_state(rule, 1, 2, size, size)
                 found, expected = [], []
-                for dtype, results in ((torch.float32, found), (torch.float64, expected)):
-                    x = learning({name: each.float().to(dtype) for name, each in inputs.items()})
-                    s = state.float().to(dtype).requires_grad_()
+                for dtype, device, results in ((torch.float32, self.device, found), (torch.float64, "cpu", expected)):
+                    x = learning({name: each.float().to(device, dtype) for name, each in inputs.items()})
+                    s = state.float().to(device, dtype).requires_grad_()
                     y, final_state = recurrence(rule, initial_state=s, **x)
                     if rule == "wkv4":
                         results += [y, final_state[:, 0] / final_state[:, 1]]
@@ -280,9 +304,9 @@ class Operators(Test):
 
     def test_packed_sequences_are_sequences(self):
         for rule in self.each():
-            inputs = make_inputs(rule, 1, 21, 2, 16, 24, torch.float32)
-            state = make_state(rule, 3, 2, 16, 24, torch.float32)
-            y, final_state = recurrence(rule, initial_state=state, cu_seqlens=torch.tensor([0, 4, 4, 21]), **inputs)
+            inputs = self.make_inputs(rule, 1, 21, 2, *self.middle, torch.float32)
+            state = self.make_state(rule, 3, 2, *self.middle, torch.float32)
+            y, final_state = recurrence(rule, initial_state=state, cu_seqlens=self.positions(0, 4, 4, 21), **inputs)
             for s, (begin, end) in enumerate(((0, 4), (4, 4), (4, 21))):
                 part = {name: x[:, begin:end] if x.dim() > 2 else x for name, x in inputs.items()}
                 one, final = recurrence(rule, initial_state=state[s:s + 1], **part)
@@ -292,7 +316,7 @@ class Operators(Test):
     def test_strides(self):
         """Inputs that are transposed, or parts of wider tensors, and heads that are expanded."""
         for rule in self.each():
-            inputs = make_inputs(rule, 2, 9, 2, 64, 64, torch.float32)
+            inputs = self.make_inputs(rule, 2, 9, 2, 64, 64, torch.float32)
             y, state = recurrence(rule, **inputs)
             wide = {name: torch.stack([x, x], -2 if x.dim() > 1 else -1).select(-2 if x.dim() > 1 else -1, 1)
                     for name, x in inputs.items()}
@@ -308,7 +332,7 @@ class Operators(Test):
         """Inputs in 16 bits give the bits of the same numbers in float, rounded at the end."""
         for rule in self.each():
             for dtype in (torch.bfloat16, torch.float16):
-                inputs = make_inputs(rule, 1, 17, 2, 64, 64, dtype)
+                inputs = self.make_inputs(rule, 1, 17, 2, 64, 64, dtype)
                 y, state = recurrence(rule, **inputs)
                 y2, state2 = recurrence(rule, **{name: x.float() for name, x in inputs.items()})
                 self.assertEqual((y.dtype, state.dtype), (dtype, torch.float32))
@@ -323,7 +347,7 @@ class Operators(Test):
 
     def test_threads(self):
         for rule in self.each():
-            inputs = make_inputs(rule, 4, 33, 4, 64, 64, torch.float32)
+            inputs = self.make_inputs(rule, 4, 33, 4, 64, 64, torch.float32)
             results = []
             threads = torch.get_num_threads()
             for n in (1, 3):
@@ -338,9 +362,9 @@ class Operators(Test):
 
     def test_no_token_and_no_sequence(self):
         for rule in self.each():
-            for batch, tokens, size in ((2, 0, 16), (0, 5, 16), (1, 0, 64)):
-                inputs = learning(make_inputs(rule, batch, tokens, 2, size, size, torch.float32))
-                state = make_state(rule, batch, 2, size, size, torch.float32).requires_grad_()
+            for batch, tokens, size in ((2, 0, self.middle[0]), (0, 5, self.middle[0]), (1, 0, 64)):
+                inputs = learning(self.make_inputs(rule, batch, tokens, 2, size, size, torch.float32))
+                state = self.make_state(rule, batch, 2, size, size, torch.float32).requires_grad_()
                 y, final_state = recurrence(rule, initial_state=state, **inputs)
                 self.assertEqual(y.shape[:2], (batch, tokens))
                 if rule != "wkv4":  # whose sums may have another exponent
@@ -350,15 +374,15 @@ class Operators(Test):
 
     def test_gradients_are_of_the_first_order(self):
         for rule in self.each():
-            inputs = learning(make_inputs(rule, 1, 3, 2, 4, 4))
+            inputs = learning(self.make_inputs(rule, 1, 3, 2, *self.small, self.dtype))
             y, _ = recurrence(rule, **inputs)
             first = torch.autograd.grad(y.sum(), list(inputs.values()), create_graph=True)
             with self.assertRaisesRegex(NotImplementedError, "first order"):
                 first[0].sum().backward()
 
     def test_mistakes_end_in_one_sentence(self):
-        x = make_inputs("wkv7", 1, 5, 2, 4, 3, torch.float32)
-        state = make_state("wkv7", 1, 2, 4, 3, torch.float32)
+        x = self.make_inputs("wkv7", 1, 5, 2, 4, 3, torch.float32)
+        state = self.make_state("wkv7", 1, 2, 4, 3, torch.float32)
 
         def expect(words, error=ValueError, **changed):
             arguments = {"initial_state": state, **x, **changed}
@@ -380,12 +404,50 @@ class Operators(Test):
             recurrence("wkv8")
         expect(r"expected the inputs r, log_w, k, v, kappa_hat, a, found", TypeError, beta=x["a"])
         with self.assertRaisesRegex(ValueError, "wkv4: u has shape"):
-            y = make_inputs("wkv4", 1, 5, 2, 4, 3)
+            y = self.make_inputs("wkv4", 1, 5, 2, 4, 3)
             recurrence("wkv4", **{**y, "u": y["u"][1:]})
         with self.assertRaisesRegex(NotImplementedError, "reverse is not supported"):
             fla.fused_recurrent_gla(x["r"], x["k"], x["v"], x["log_w"], reverse=True)
         with self.assertRaisesRegex(NotImplementedError, "head_first is not supported"):
             fla.chunk_rwkv7(x["r"], x["log_w"], x["k"], x["v"], x["a"], x["a"], head_first=True)
+
+
+@unittest.skipUnless(ON_GPU, "there is no GPU")
+class OperatorsOnGpu(Operators):
+    device = "cuda"
+    dtype = torch.float32
+    bound, wkv4_bound = 3 * 3e-6, 3 * 1e-4  # of three results; equations, section 13
+    small, middle = (64, 64), (64, 64)
+    sizes = {"": (64,), **dict.fromkeys(
+        ("delta_net", "gated_delta_net", "kda", "gated_delta_net_2", "comba"), (64, 128))}
+    test_every_rule_is_there = test_gradcheck = test_threads = None  # of processors
+
+    def test_mistakes_end_in_one_sentence(self):
+        def expect(words, error, keys, values, dtype, positions=None):
+            with self.assertRaisesRegex(error, words):
+                recurrence("wkv7", cu_seqlens=positions, **self.make_inputs("wkv7", 1, 5, 2, keys, values, dtype))
+
+        expect(r"wkv7: heads are 64 x 32, expected on a GPU n x n, with n one of \[64\]", ValueError, 64, 32, torch.float32)
+        expect(r"wkv7: v is of Double, expected float32, bfloat16 or float16 on a GPU", TypeError, 64, 64, torch.float64)
+        expect(r"sequence 0 is \[0, 6\), not a range of the 5 tokens", ValueError, 64, 64, torch.float32,
+               torch.tensor([0, 6, 5]))
+        x = self.make_inputs("wkv7", 1, 5, 2, 64, 64, torch.float32)
+        with self.assertRaisesRegex(ValueError, "wkv7: a is on cpu, expected cuda:0"):
+            recurrence("wkv7", **{**x, "a": x["a"].cpu()})
+        with self.assertRaisesRegex(ValueError, "every is 32, expected at most 16 on a GPU"):
+            torch.ops.aviary.wkv7_forward(*x.values(), None, None, 32)
+
+    def test_what_is_double_beside_v(self):
+        """Inputs in double are rounded; their gradients are of their type."""
+        for rule in self.each():
+            inputs = self.make_inputs(rule, 1, 9, 2, 64, 64, torch.float32)
+            y, _ = recurrence(rule, **inputs)
+            x = learning({name: each if name == "v" else each.double() for name, each in inputs.items()})
+            y2, _ = recurrence(rule, **x)
+            self.check_bits(y2, y, rule)
+            y2.sum().backward()
+            for name in x:
+                self.assertEqual(x[name].grad.dtype, x[name].dtype)
 
 
 # --- drop-in functions ----------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ FIELDS = {rule: tuple(argument.name for argument in forward._schema.arguments[:-
 """The rules of recurrence(), and the names of their inputs. include/aviary/*.hpp say what each computes."""
 
 TOKENS_PER_STATE = 16
-"""A state is kept for the gradients every so many tokens. More take less memory, and no more time."""
+"""A state is kept for the gradients every so many tokens. More take less memory, and no more time. On a GPU 16 is the most,
+and 8 are taken for heads of 128 x 128."""
 
 
 def recurrence(rule, *, initial_state=None, cu_seqlens=None, **inputs):
@@ -36,7 +37,9 @@ def recurrence(rule, *, initial_state=None, cu_seqlens=None, **inputs):
     wkv4 has channels in place of heads: k, v and y are (B, T, C), log_w and u (C), states (N, 3, C): (aa, bb, pp) with
     sums aa e^pp and bb e^pp. The gradient of pp of a final state is taken as 0, since any pp would do.
 
-    Gradients are of the first order. Heads of 64 x 64 and 128 x 128 in float32 arithmetic are the fastest ones.
+    Gradients are of the first order. Heads of 64 x 64 and 128 x 128 in float32 arithmetic are the fastest ones. On a GPU
+    these are all there are, 128 x 128 for delta rules alone; v is not of float64. Positions that lie on the GPU are read
+    before a call begins, for which it waits.
     """
     if rule not in FIELDS:
         raise ValueError(f"aviary: expected one of the rules {', '.join(FIELDS)}, found {rule}")
@@ -45,8 +48,13 @@ def recurrence(rule, *, initial_state=None, cu_seqlens=None, **inputs):
     learns = torch.is_grad_enabled() and any(
         x is not None and x.requires_grad for x in (*inputs.values(), initial_state))
     y, final_state, _ = _forward[rule](*(inputs[name] for name in FIELDS[rule]), initial_state, cu_seqlens,
-                                       TOKENS_PER_STATE if learns else 0)
+                                       _tokens_per_state(inputs["v"]) if learns else 0)
     return y, final_state
+
+
+def _tokens_per_state(v):
+    large = v.is_cuda and v.dim() == 4 and v.shape[-1] > 64  # a GPU's blocks have no room for more
+    return min(TOKENS_PER_STATE, 8) if large else TOKENS_PER_STATE
 
 
 def _states(x, offsets, every):
