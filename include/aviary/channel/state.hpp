@@ -21,7 +21,10 @@ template <class T, Index C> struct ChannelView {
   [[no_unique_address]] Extent<C> extent;
 
   AVIARY_HOST_DEVICE constexpr Index channels() const noexcept { return extent; }
-  AVIARY_HOST_DEVICE constexpr operator ChannelView<T const, C>() const noexcept requires(!std::is_const_v<T>) {
+  /// Const is T const. A template: see StateView.
+  template <class Const>
+  requires(std::is_same_v<Const, T const>) AVIARY_HOST_DEVICE constexpr operator ChannelView<Const, C>()
+      const noexcept {
     return {num, den, exponent, extent};
   }
 };

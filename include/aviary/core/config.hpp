@@ -70,9 +70,10 @@ namespace AVIARY_NAMESPACE::detail {
 /// Around function templates that call what they are given, on the host or on a device: nvcc would say of every function of the
 /// host that a device could not call it, which nobody asks for.
 #if defined(__NVCC__)
-#define AVIARY_CALLS_ANYTHING_BEGIN \
-  AVIARY_PRAGMA(nv_diagnostic push) \
-  AVIARY_PRAGMA(nv_diag_suppress 20011) AVIARY_PRAGMA(nv_diag_suppress 20013) AVIARY_PRAGMA(nv_diag_suppress 20014)
+#define AVIARY_CALLS_ANYTHING_BEGIN     \
+  AVIARY_PRAGMA(nv_diagnostic push)     \
+  AVIARY_PRAGMA(nv_diag_suppress 20011) \
+  AVIARY_PRAGMA(nv_diag_suppress 20013) AVIARY_PRAGMA(nv_diag_suppress 20014) AVIARY_PRAGMA(nv_diag_suppress 20015)
 #define AVIARY_CALLS_ANYTHING_END AVIARY_PRAGMA(nv_diagnostic pop)
 #else
 #define AVIARY_CALLS_ANYTHING_BEGIN

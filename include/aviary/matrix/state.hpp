@@ -25,7 +25,10 @@ template <class T, Index K, Index V> struct StateView {
   AVIARY_HOST_DEVICE constexpr T& operator()(Index key, Index value) const noexcept {
     return s[key * stride() + value];
   }
-  AVIARY_HOST_DEVICE constexpr operator StateView<T const, K, V>() const noexcept requires(!std::is_const_v<T>) {
+  /// Const is T const. A template: of a function to its own class, which views of const numbers would have, nvcc warns.
+  template <class Const>
+  requires(std::is_same_v<Const, T const>) AVIARY_HOST_DEVICE constexpr operator StateView<Const, K, V>()
+      const noexcept {
     return {s, key_extent, value_extent};
   }
 };
