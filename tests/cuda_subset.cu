@@ -56,7 +56,8 @@ template <class M> __global__ void channel(typename M::View s, typename M::T con
   constexpr Index n = M::channels;
   Index const c = threadIdx.x;
   typename Kernel::Sums sums{s.num[c], s.den[c], s.exponent[c]};
-  auto const reading = Kernel::advance(sums, Kernel::prepare(x[c], x[n + c]), Kernel::weigh(x[2 * n + c]), x[3 * n + c]);
+  auto const reading =
+      Kernel::advance(sums, Kernel::prepare(x[c], x[n + c]), Kernel::weigh(x[2 * n + c]), x[3 * n + c]);
   y[c] = reading.num / reading.den;
   s.num[c] = sums.num;
   s.den[c] = sums.den;

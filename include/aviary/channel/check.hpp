@@ -106,7 +106,8 @@ template <class M> class ChannelCheck {
 
   static GivenCall given(char const* verb, char const* first, Packing const& packing, std::span<GivenRows const> rows,
                          std::span<GivenStates const> states) {
-    return {M::name, verb, packing.tokens, 1, first, "a channel memory", "%td channels", rows, states, packing.positions()};
+    return {M::name, verb,   packing.tokens,     1, first, "a channel memory", "%td channels",
+            rows,    states, packing.positions()};
   }
   /// The inputs as rows of a call, then y, with room for more.
   template <std::size_t outputs>
