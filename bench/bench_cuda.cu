@@ -425,10 +425,10 @@ void print_table(Machine const& machine, std::vector<Row> const& rows, Others co
               __CUDACC_VER_MAJOR__, __CUDACC_VER_MINOR__);
   std::printf("copy: %.0f GB/s read and written; multiply-adds of floats: %.2f 10^12/s\n\n", machine.bytes_a_ms / 1e6,
               machine.multiply_adds_a_ms / 1e9);
-  std::printf("%-50s %10s %12s %11s %11s %9s %9s\n", "", "ms", "10^6 tokens/s", "bytes, ms", "sums, ms", "of floor",
+  std::printf("%-57s %10s %12s %11s %11s %9s %9s\n", "", "ms", "10^6 tokens/s", "bytes, ms", "sums, ms", "of floor",
               "other, ms");
   for (Row const& row : rows) {
-    std::printf("%-50s ", row.name.c_str());
+    std::printf("%-57s ", row.name.c_str());
     if (!row.problem.empty()) {
       std::printf("FAILED: %s\n", row.problem.c_str());
       continue;
