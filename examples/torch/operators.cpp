@@ -1,4 +1,4 @@
-/// The operators and their arguments, for every device. Which device runs them is said in files for each: cpu_*.cpp, cuda_*.cu.
+/// The operators and their arguments, for every device. Which device runs them is said in files for each: cpu_*.cpp, cuda_*.cu (those of rules are made by CMake).
 #include "operator.hpp"
 
 namespace {
