@@ -14,6 +14,7 @@ template <aviary::Index... sizes> struct Cuda {
     with_memory(x, [&]<class M>() {
       TORCH_CHECK_VALUE(every <= aviary::cuda::longest_interval<M>, "aviary: ", R::name, ": every is ", every,
                         ", expected at most ", aviary::cuda::longest_interval<M>, " on a GPU");
+      if (states.numel() == 0) return;
       Fields<R> const rows = rows_of(x);
       auto const inputs = inputs_of<M>(rows);
       Index const kept = kept_states<M>(x, inputs, every);
@@ -31,6 +32,7 @@ template <aviary::Index... sizes> struct Cuda {
     if (dy.numel() == 0)
       for (Tensor const& each : dx) each.zero_();  // what a head has for all tokens
     with_memory(x, [&]<class M>() {
+      if (dstates.numel() == 0) return;
       Fields<R> const rows = rows_of(x);
       auto const inputs = inputs_of<M>(rows);
       States<typename M::State> keeps(tape, kept_states<M>(x, inputs, every));
