@@ -64,8 +64,7 @@ template <aviary::Index... sizes> struct Cuda {
   }
 };
 
-/// Rule number `number` of all, which a file of its own compiles: there are `rules` of them. Delta rules have kernels of the largest
-/// heads that they are used with.
+/// Registers rule number `number` of all `rules`, for which there is a file. Delta rules have the larger heads too.
 template <std::size_t number, std::size_t rules> void implement_on_gpu(torch::Library& library) {
   static_assert(rules == count(AllRules()), "aviary: CMakeLists.txt has another number of rules than rules.hpp");
   using R = decltype(rule_at<number>(AllRules()));

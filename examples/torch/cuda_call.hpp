@@ -11,8 +11,8 @@
 
 namespace aviary_torch {
 
-/// Makes the device of v the current one as long as it lives. Kernels go to PyTorch's current stream there. Nothing waits
-/// for them: memory that a call gives back is taken by later work of that stream alone.
+/// Makes the device of v the current one as long as it lives. Kernels go to PyTorch's current stream there. Nothing
+/// waits for them: memory that a call gives back is for later work of that stream alone.
 class CudaCall {
  public:
   CudaCall(char const* rule, Tensor const& v, Packed const& sequences) : rule_(rule), guard_(device_of(rule, v)) {

@@ -1,7 +1,7 @@
 """Tests of aviary_torch: python3 test_aviary_torch.py [-v], with the built package on PYTHONPATH.
 
-AVIARY_GOLDEN_DIRS names folders with golden files (tests/golden/README.md), separated by colons. What is said of operators is
-tested on a GPU as well where PyTorch has one.
+AVIARY_GOLDEN_DIRS names folders with golden files (tests/golden/README.md), separated by colons. Operators are tested
+on a GPU as well where PyTorch has one.
 """
 import json
 import math
@@ -427,8 +427,10 @@ class OperatorsOnGpu(Operators):
             with self.assertRaisesRegex(error, words):
                 recurrence("wkv7", cu_seqlens=positions, **self.make_inputs("wkv7", 1, 5, 2, keys, values, dtype))
 
-        expect(r"wkv7: heads are 64 x 32, expected on a GPU n x n, with n one of \[64\]", ValueError, 64, 32, torch.float32)
-        expect(r"wkv7: v is of Double, expected float32, bfloat16 or float16 on a GPU", TypeError, 64, 64, torch.float64)
+        expect(r"wkv7: heads are 64 x 32, expected on a GPU n x n, with n one of \[64\]", ValueError, 64, 32,
+               torch.float32)
+        expect(r"wkv7: v is of Double, expected float32, bfloat16 or float16 on a GPU", TypeError, 64, 64,
+               torch.float64)
         expect(r"sequence 0 is \[0, 6\), not a range of the 5 tokens", ValueError, 64, 64, torch.float32,
                torch.tensor([0, 6, 5]))
         x = self.make_inputs("wkv7", 1, 5, 2, 64, 64, torch.float32)
