@@ -201,6 +201,7 @@ class Operators(Test):
     bound, wkv4_bound = 1e-12, 1e-12
     small, middle = (3, 2), (16, 24)  # keys and values of a head
     sizes = {"": (64, 128)}  # known at compile time, by rule
+    key_heads = None  # as many as there are of values
 
     def make_inputs(self, *arguments, **named):
         return {name: x.to(self.device) for name, x in make_inputs(*arguments, **named).items()}
@@ -283,7 +284,7 @@ class Operators(Test):
         """Heads of 64 x 64 and 128 x 128 against the double kernel of a processor, with sizes known at run time."""
         for rule in self.each():
             for size in self.sizes.get(rule, self.sizes[""]):
-                inputs = make_inputs(rule, 1, 37, 2, size, size, key_heads=1)
+                inputs = make_inputs(rule, 1, 37, 2, size, size, key_heads=self.key_heads)
                 state = make_state(rule, 1, 2, size, size)
                 found, expected = [], []
                 for dtype, device, results in ((torch.float32, self.device, found), (torch.float64, "cpu", expected)):
@@ -420,6 +421,7 @@ class OperatorsOnGpu(Operators):
     small, middle = (64, 64), (64, 64)
     sizes = {"": (64,), **dict.fromkeys(
         ("delta_net", "gated_delta_net", "kda", "gated_delta_net_2", "comba"), (64, 128))}
+    key_heads = 1  # which gradcheck is for on a processor
     test_every_rule_is_there = test_gradcheck = test_threads = None  # of processors
 
     def test_mistakes_end_in_one_sentence(self):
