@@ -14,6 +14,7 @@ template <aviary::Index... sizes> struct Cuda {
     with_memory(x, [&]<class M>() {
       TORCH_CHECK_VALUE(every <= aviary::cuda::longest_interval<M>, "aviary: ", R::name, ": every is ", every,
                         ", expected at most ", aviary::cuda::longest_interval<M>, " on a GPU");
+      if (states.numel() == 0) return;
       Fields<R> const rows = rows_of(x);
       auto const inputs = inputs_of<M>(rows);
       Index const kept = kept_states<M>(x, inputs, every);
@@ -31,6 +32,7 @@ template <aviary::Index... sizes> struct Cuda {
     if (dy.numel() == 0)
       for (Tensor const& each : dx) each.zero_();  // what a head has for all tokens
     with_memory(x, [&]<class M>() {
+      if (dstates.numel() == 0) return;
       Fields<R> const rows = rows_of(x);
       auto const inputs = inputs_of<M>(rows);
       States<typename M::State> keeps(tape, kept_states<M>(x, inputs, every));
@@ -62,8 +64,7 @@ template <aviary::Index... sizes> struct Cuda {
   }
 };
 
-/// Rule number `number` of all, which a file of its own compiles: there are `rules` of them. Delta rules have kernels of the largest
-/// heads that they are used with.
+/// Registers rule number `number` of all `rules`, for which there is a file. Delta rules have the larger heads too.
 template <std::size_t number, std::size_t rules> void implement_on_gpu(torch::Library& library) {
   static_assert(rules == count(AllRules()), "aviary: CMakeLists.txt has another number of rules than rules.hpp");
   using R = decltype(rule_at<number>(AllRules()));

@@ -4,13 +4,15 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include <span>
+
 #include "aviary/cuda/launch.hpp"
 #include "tensors.hpp"
 
 namespace aviary_torch {
 
-/// Makes the device of v the current one as long as it lives. Kernels go to PyTorch's current stream there, whose allocator keeps memory
-/// that a call gives back for later work on that stream: nothing waits for them.
+/// Makes the device of v the current one as long as it lives. Kernels go to PyTorch's current stream there. Nothing
+/// waits for them: memory that a call gives back is for later work of that stream alone.
 class CudaCall {
  public:
   CudaCall(char const* rule, Tensor const& v, Packed const& sequences) : rule_(rule), guard_(device_of(rule, v)) {

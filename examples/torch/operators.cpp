@@ -1,4 +1,5 @@
-/// The operators and their arguments, for every device. Which device runs them is said in files for each: cpu_*.cpp, cuda_*.cu.
+/// The operators and their arguments, for every device. Files of each device say how it runs them: cpu_*.cpp, and
+/// cuda_wkv4.cu with those that CMake makes of cuda.hpp.
 #include "operator.hpp"
 
 namespace {

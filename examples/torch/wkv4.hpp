@@ -70,13 +70,14 @@ template <class T> struct ChannelArguments {
 /// The operators on a device, which has
 ///
 ///     static constexpr bool has_double;
-///     static void forward(ChannelArguments<T> const&, Tensor y, Tensor initial, Tensor final, Tensor kept, Index every);
+///     static void forward(ChannelArguments<T> const&, Tensor y, Tensor initial, Tensor final, Tensor kept,
+///                         Index every);
 ///     static Tensor backward(ChannelArguments<T> const&, Tensor kept, Tensor dy, Tensor dfinal,
 ///                            M::Gradients const& dx, Index every);
 ///
-/// with all tensors contiguous, states as published but for those of the tape, which lie as the library has them, (num, den,
-/// exponent): gradients go from one to the next by their exponents. So are the gradients of initial states that `backward`
-/// returns. dfinal is what ChannelView's import_state takes for gradients.
+/// with all tensors contiguous. States are as published but for those of the tape, which are as the library has them,
+/// (num, den, exponent): gradients go from one to the next by their exponents. So are the gradients of initial states,
+/// which `backward` returns. dfinal is what import_state takes for gradients.
 template <class Device> struct ChannelOperators {
   using Outputs = std::tuple<Tensor, Tensor, Tensor>;
   using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;

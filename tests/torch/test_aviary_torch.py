@@ -1,7 +1,7 @@
 """Tests of aviary_torch: python3 test_aviary_torch.py [-v], with the built package on PYTHONPATH.
 
-AVIARY_GOLDEN_DIRS names folders with golden files (tests/golden/README.md), separated by colons. What is said of operators is
-tested on a GPU as well where PyTorch has one.
+AVIARY_GOLDEN_DIRS names folders with golden files (tests/golden/README.md), separated by colons. Operators are tested
+on a GPU as well where PyTorch has one.
 """
 import json
 import math
@@ -201,6 +201,7 @@ class Operators(Test):
     bound, wkv4_bound = 1e-12, 1e-12
     small, middle = (3, 2), (16, 24)  # keys and values of a head
     sizes = {"": (64, 128)}  # known at compile time, by rule
+    key_heads = None  # as many as there are of values
 
     def make_inputs(self, *arguments, **named):
         return {name: x.to(self.device) for name, x in make_inputs(*arguments, **named).items()}
@@ -283,7 +284,7 @@ class Operators(Test):
         """Heads of 64 x 64 and 128 x 128 against the double kernel of a processor, with sizes known at run time."""
         for rule in self.each():
             for size in self.sizes.get(rule, self.sizes[""]):
-                inputs = make_inputs(rule, 1, 37, 2, size, size, key_heads=1)
+                inputs = make_inputs(rule, 1, 37, 2, size, size, key_heads=self.key_heads)
                 state = make_state(rule, 1, 2, size, size)
                 found, expected = [], []
                 for dtype, device, results in ((torch.float32, self.device, found), (torch.float64, "cpu", expected)):
@@ -420,6 +421,7 @@ class OperatorsOnGpu(Operators):
     small, middle = (64, 64), (64, 64)
     sizes = {"": (64,), **dict.fromkeys(
         ("delta_net", "gated_delta_net", "kda", "gated_delta_net_2", "comba"), (64, 128))}
+    key_heads = 1  # which gradcheck is for on a processor
     test_every_rule_is_there = test_gradcheck = test_threads = None  # of processors
 
     def test_mistakes_end_in_one_sentence(self):
@@ -427,8 +429,10 @@ class OperatorsOnGpu(Operators):
             with self.assertRaisesRegex(error, words):
                 recurrence("wkv7", cu_seqlens=positions, **self.make_inputs("wkv7", 1, 5, 2, keys, values, dtype))
 
-        expect(r"wkv7: heads are 64 x 32, expected on a GPU n x n, with n one of \[64\]", ValueError, 64, 32, torch.float32)
-        expect(r"wkv7: v is of Double, expected float32, bfloat16 or float16 on a GPU", TypeError, 64, 64, torch.float64)
+        expect(r"wkv7: heads are 64 x 32, expected on a GPU n x n, with n one of \[64\]", ValueError, 64, 32,
+               torch.float32)
+        expect(r"wkv7: v is of Double, expected float32, bfloat16 or float16 on a GPU", TypeError, 64, 64,
+               torch.float64)
         expect(r"sequence 0 is \[0, 6\), not a range of the 5 tokens", ValueError, 64, 64, torch.float32,
                torch.tensor([0, 6, 5]))
         x = self.make_inputs("wkv7", 1, 5, 2, 64, 64, torch.float32)

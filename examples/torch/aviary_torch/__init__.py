@@ -18,8 +18,8 @@ FIELDS = {rule: tuple(argument.name for argument in forward._schema.arguments[:-
 """The rules of recurrence(), and the names of their inputs. include/aviary/*.hpp say what each computes."""
 
 TOKENS_PER_STATE = 16
-"""A state is kept for the gradients every so many tokens. More take less memory, and no more time. On a GPU 16 is the most,
-and 8 are taken for heads of 128 x 128."""
+"""A state is kept for the gradients every so many tokens. More take less memory, and no more time. On a GPU 16 is the
+most, and for heads of 128 x 128 it is 8."""
 
 
 def recurrence(rule, *, initial_state=None, cu_seqlens=None, **inputs):
@@ -37,9 +37,10 @@ def recurrence(rule, *, initial_state=None, cu_seqlens=None, **inputs):
     wkv4 has channels in place of heads: k, v and y are (B, T, C), log_w and u (C), states (N, 3, C): (aa, bb, pp) with
     sums aa e^pp and bb e^pp. The gradient of pp of a final state is taken as 0, since any pp would do.
 
-    Gradients are of the first order. Heads of 64 x 64 and 128 x 128 in float32 arithmetic are the fastest ones. On a GPU
-    these are all there are, 128 x 128 for delta rules alone; v is not of float64. Positions that lie on the GPU are read
-    before a call begins, for which it waits.
+    Gradients are of the first order. Heads of 64 x 64 and 128 x 128 in float32 arithmetic are the fastest ones.
+
+    On a GPU heads are 64 x 64, or 128 x 128 with a delta rule, and v is not of float64. A call waits for cu_seqlens
+    that lie there, for it reads them.
     """
     if rule not in FIELDS:
         raise ValueError(f"aviary: expected one of the rules {', '.join(FIELDS)}, found {rule}")
