@@ -1,12 +1,19 @@
 /// What people call inside kernels of their own, in float and double on a device, against double on the host.
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <limits>
 
 #include "aviary/cache/online_softmax.hpp"
 #include "aviary/core/math.hpp"
+#include "aviary/delta_rule.hpp"
+#include "aviary/dplr.hpp"
+#include "aviary/linear_attention.hpp"
 #include "aviary/wkv4.hpp"
-#include "rules/models.hpp"
+#include "aviary/wkv5.hpp"
+#include "aviary/wkv6.hpp"
+#include "aviary/wkv7.hpp"
+#include "support/rule_case.hpp"
 #include "support/run_on_device.hpp"
 
 using namespace aviary;
@@ -19,17 +26,16 @@ template <class T> struct Elementwise {
   static constexpr Index results = 28;
   AVIARY_HOST_DEVICE void operator()(double const* numbers, double* y) const noexcept {
     T const x = static_cast<T>(numbers[0]), a = static_cast<T>(numbers[1]), b = static_cast<T>(numbers[2]);
-    T const dy = static_cast<T>(numbers[3]), least = T(-5);
+    T const dy = static_cast<T>(numbers[3]), least = T(-5), value = T(0.625);
     auto const put = [&](T number) { *y++ = static_cast<double>(number); };
     auto const put_gradients = [&](DecayGradients<T> const& d) { put(d.x), put(d.a_log), put(d.dt_bias); };
-    T const s = sigmoid(x);
-    put(s), put(sigmoid_gradient(x, dy)), put(sigmoid_gradient_of_value(s, dy));
-    put(tanh_gradient(x, dy)), put(tanh_gradient_of_value(s, dy));
+    put(sigmoid(x)), put(sigmoid_gradient(x, dy)), put(sigmoid_gradient_of_value(value, dy));
+    put(tanh_gradient(x, dy)), put(tanh_gradient_of_value(value, dy));
     put(silu(x)), put(silu_gradient(x, dy));
     put(softplus(x)), put(softplus_gradient(x, dy));
     put(squared_relu(x)), put(squared_relu_gradient(x, dy));
     put(log_w_of_exponential(x)), put(log_w_of_exponential_gradient(x, dy));
-    put(log_w_of_exponential_gradient_of_value(-s, dy));
+    put(log_w_of_exponential_gradient_of_value(-value, dy));
     put(log_w_of_sigmoid(x)), put(log_w_of_sigmoid_gradient(x, dy));
     put(log_w_of_gla(x)), put(log_w_of_gla_gradient(x, dy));
     put(log_w_of_softplus(x, a, b)), put_gradients(log_w_of_softplus_gradient(x, a, b, dy));
@@ -120,15 +126,25 @@ std::vector<double> small_numbers(Index n) {
   return x;
 }
 
-template <template <class> class Case, class T> void check_case(std::vector<double> const& x, double bound) {
+/// Each result by itself.
+template <template <class> class Case, class T> void check_results(std::vector<double> const& x, double bound) {
   std::vector<double> expected(to_size(Case<double>::results));
   Case<double>{}(x.data(), expected.data());
   auto const y = run_on_device(Case<T>{}, x);
-  for (std::size_t i = 0; i < y.size(); ++i) {
-    Note const note("result", static_cast<Index>(i));
-    check_close(std::vector{y[i]}, std::vector{expected[i]}, bound);
-  }
+  check_each(Case<T>::results, "a result is within its bound", [&](Index i) {
+    return std::abs(y[to_size(i)] - expected[to_size(i)]) <= bound * std::abs(expected[to_size(i)]);
+  });
 }
+
+template <class R, class T> void check_steps() {
+  Note const note("rule", R::name);
+  auto const x = small_numbers(Steps<R, T>::tokens * Steps<R, T>::numbers);
+  std::vector<double> expected(to_size(Steps<R, double>::results));
+  Steps<R, double>{}(x.data(), expected.data());
+  check_close(run_on_device(Steps<R, T>{}, x), expected, matrix_bound<T>);
+}
+
+template <class T, class... R> void check_all_steps() { (check_steps<R, T>(), ...); }
 
 }  // namespace
 
@@ -137,7 +153,7 @@ TEST_CASE_TEMPLATE("marked functions: elementwise functions and their gradients"
   for (double const x : {-7.5, -2.25, -0.5, -0.015625, 0.25, 1.0, 3.5, 7.0}) {
     Note const note("8 x", static_cast<Index>(8 * x));
     // 10 ulp and 2 |z| more, z = e^(1/4) (x + 1/2), are the largest of the errors that core/math.hpp states
-    check_case<Elementwise, T>({x, 0.25, 0.5, -1.5}, (10 + 2 * 1.3 * (std::abs(x) + 0.5)) * ulp);
+    check_results<Elementwise, T>({x, 0.25, 0.5, -1.5}, (10 + 2 * 1.3 * (std::abs(x) + 0.5)) * ulp);
   }
 }
 
@@ -150,19 +166,14 @@ TEST_CASE("marked functions: numbers of 16 bits are rounded as on the host") {
 }
 
 TEST_CASE_TEMPLATE("marked functions: the softmax of blocks", T, float, double) {
-  check_case<Softmax, T>({-3, 2, 0.5, -100, 7, 6.5, -1, 7, 90, 89, 88.5, 60}, matrix_bound<T>);
+  check_results<Softmax, T>({-3, 2, 0.5, -100, 7, 6.5, -1, 7, 90, 89, 88.5, 60}, matrix_bound<T>);
 }
 
 TEST_CASE_TEMPLATE("marked functions: a step of every rule", T, float, double) {
-  auto const check = []<class Model>() {
-    using R = typename Model::Rule;
-    Note const note("rule", R::name);
-    auto const x = small_numbers(Steps<R, T>::tokens * Steps<R, T>::numbers);
-    std::vector<double> expected(to_size(Steps<R, double>::results));
-    Steps<R, double>{}(x.data(), expected.data());
-    check_close(run_on_device(Steps<R, T>{}, x), expected, matrix_bound<T>);
-  };
-  AllModels::for_each(check);
+  check_all_steps<T, Wkv5Rule<Axis::head_key>, Wkv5Rule<Axis::head_one>, Wkv6Rule, FinchC2Rule, Wkv7Rule,
+                  LinearAttentionRule, GatedLinearAttentionRule<Axis::head_one>, GatedLinearAttentionRule<Axis::one>,
+                  GatedLinearAttentionRule<Axis::key>, DeltaNetRule, GatedDeltaRule<Axis::one>,
+                  GatedDeltaRule<Axis::key>, GatedDeltaNet2Rule, CombaRule, DplrRule, IplrRule>();
 }
 
 TEST_CASE_TEMPLATE("marked functions: a step of WKV-4", T, float, double) {
