@@ -113,7 +113,8 @@ template <class T> struct ChannelSteps {
       T token[numbers], out[C];
       for (Index i = 0; i < numbers; ++i) token[i] = static_cast<T>(x[t * numbers + i]);
       using Row = VecView<T const, C>;
-      M::template step<T>(s, {Row(token), Row(token + C), Row(token + 2 * C), Row(token + 3 * C)}, VecView<T, C>(out));
+      T const* const at = token;
+      M::template step<T>(s, {Row(at), Row(at + C), Row(at + 2 * C), Row(at + 3 * C)}, VecView<T, C>(out));
       for (Index i = 0; i < C; ++i) *y++ = static_cast<double>(out[i]);
     }
   }
