@@ -1,9 +1,15 @@
 #pragma once
-/// Device<M>: memory M by the kernels for a device, which run on the host.
-#include "support/emulated_matrix.hpp"
+/// Device<M>: memory M by the kernels for a device. They run there in programs of a compiler for it, else on the host.
+#include "aviary/core/namespace.hpp"
 
+#if AVIARY_DEVICE_COMPILER
+#include "support/on_device.hpp"
 namespace aviary::test {
-
+template <class M> using Device = OnDevice<M>;
+}
+#else
+#include "support/emulated_matrix.hpp"
+namespace aviary::test {
 template <class M> using Device = Emulated<M>;
-
-}  // namespace aviary::test
+}
+#endif

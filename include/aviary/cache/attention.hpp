@@ -3,18 +3,18 @@
 ///
 ///   y_t = sum_s p_ts v_s / sum_s p_ts,   p_ts = exp(q_t . k_s)      s = 0 ... t, per head
 ///
-/// It takes one block after another, as in "online" softmax (Milakov and Gimelshein 2018, arXiv:1805.02867). For each query
-/// it keeps the largest score so far, the sum of the p relative to that score, and y, so it never holds n scores or n keys.
+/// It takes one block after another (online_softmax.hpp). For each query it keeps the largest score so far, the sum of the p
+/// relative to that score, and y, so it never holds n scores or n keys.
 /// A block is 128 positions and begins at a multiple of 128. The sums of a query run in the order of positions, and masked
 /// positions add exact zeros. Hence a query has the same bits alone and among others, whatever the blocks hold after it,
 /// and whatever the executor.
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <limits>
 #include <string>
 #include <vector>
 
+#include "aviary/cache/online_softmax.hpp"
 #include "aviary/core/error.hpp"
 #include "aviary/core/executor.hpp"
 #include "aviary/core/scratch.hpp"
@@ -124,7 +124,7 @@ template <class T> class OnlineAttention {
     if (!to.wanted()) return;
     AVIARY_ASSERT(to.rows() == y_.rows() && to.columns() == shape_.heads);
     for (Index t = 0; t < y_.rows(); ++t)
-      for (Index h = 0; h < shape_.heads; ++h) to(t, h) = most_(t, h) + std::log(sum_(t, h));
+      for (Index h = 0; h < shape_.heads; ++h) to(t, h) = OnlineSoftmax<T>{most_(t, h), sum_(t, h)}.log_sum();
   }
 
  private:
@@ -158,18 +158,14 @@ template <class T> class OnlineAttention {
 
   /// Turns scores into p relative to the largest score so far. Returns the factor that rescales what was summed before.
   static T soften(T* scores, Index n, T& most, T& sum) noexcept {
-    T const now = std::max(most, simd::largest(n, scores)), factor = std::exp(most - now);
+    OnlineSoftmax<T> softmax{most, sum};
+    T const factor = softmax.begin(simd::largest(n, scores));
     simd::transform(
-        n, scores,
-        [now](auto const& e) {
-          using P = std::remove_cvref_t<decltype(e)>;
-          return simd::Pack<P>::exp(e - P(now));
-        },
-        scores);
+        n, scores, [softmax](auto const& e) { return softmax.weigh(e); }, scores);
     T const more = simd::sum(
         n, [](auto const& e) { return e; }, scores);
-    sum = simd::Pack<T>::fma(sum, factor, more);
-    most = now;
+    softmax.add(more, factor);
+    most = softmax.most, sum = softmax.sum;
     return factor;
   }
 

@@ -1,0 +1,5 @@
+#include "cuda/traits.hpp"
+
+#if defined(AVIARY_TEST_ALL_TRAITS)
+TEST_CASE("matrix kernels: all traits with a vector as gate") { aviary::test::check_traits<aviary::Gate::vector>(); }
+#endif
