@@ -22,29 +22,6 @@ RuleRun<Device<M>> make_run(std::vector<Index> offsets = packed_tokens) {
   return RuleRun<Device<M>>(make_case(std::move(offsets)));
 }
 
-/// The numbers of a sequence as numbers S, with room between heads, tokens and before them all: those of 16 bits lie on no
-/// boundary of 4 bytes.
-template <class S> class Spread {
- public:
-  template <class Sequence, class T> Sequence of(Sequence const& x, T const* from) {
-    if (!x.data()) return x;
-    Index const size = x.size(), heads = x.heads(), head = size + 3, token = heads * head + 2;
-    numbers_.assign(to_size(x.tokens() * token + 4), S(-77));
-    for (Index t = 0; t < x.tokens(); ++t)
-      for (Index h = 0; h < heads; ++h)
-        for (Index i = 0; i < size; ++i)
-          numbers_[to_size(1 + t * token + h * head + i)] = narrow<S>(from[(t * heads + h) * size + i]);
-    if constexpr (std::is_constructible_v<Sequence, S*, Index, Index, Index, Index, Index>)
-      return {numbers_.data() + 1, x.tokens(), heads, size, token, head};
-    else
-      return x;
-  }
-  bool operator==(Spread const&) const = default;
-
- private:
-  std::vector<S> numbers_;
-};
-
 }  // namespace
 
 TEST_CASE("matrix kernels: a memory with sizes that are no powers of two") {

@@ -65,7 +65,7 @@ template <int Threads> class DeviceBlock {
       asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(place), "l"(from), "n"(bytes));
 #else
     struct alignas(bytes) Piece {
-      std::byte x[bytes];
+      std::byte x[static_cast<std::size_t>(bytes)];
     };
     *reinterpret_cast<Piece*>(to) = *reinterpret_cast<Piece const*>(from);
 #endif
