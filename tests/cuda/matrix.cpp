@@ -1,6 +1,4 @@
-#include <array>
 #include <limits>
-#include <type_traits>
 
 #include "cuda/matrix_suite.hpp"
 
