@@ -56,7 +56,7 @@ template <class Golden> void check_golden_files() {
     c.dstates = state(c.dstates, shape, c.shape);
     c.dy = output(c.dy, shape, c.shape);
     auto const expected = golden_result(file);
-    for (Keep const keep : {Keep{16, false}, Keep{8, erases}}) {
+    for (Keep const keep : {Keep{cuda::Backward<M>::longest_interval, false}, Keep{5, erases}}) {
       GradientRun<Device<M>> run(c, keep);
       run.forward();
       auto const compare = [&](char const* what, std::vector<double> const& x, std::vector<double> const& y) {
