@@ -86,7 +86,7 @@ template <class R, class T> struct Steps {
   AVIARY_HOST_DEVICE void operator()(double const* x, double* y) const noexcept {
     typename M::State s{};
     for (Index t = 0; t < tokens; ++t) {
-      T token[numbers], out[V];
+      T token[to_size(numbers)], out[to_size(V)];
       for (Index i = 0; i < numbers; ++i) token[i] = static_cast<T>(x[t * numbers + i]);
       Index field = 0;
       auto const fields = aviary::detail::transform_fields<R, typename M::Token>(
