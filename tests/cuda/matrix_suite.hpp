@@ -78,6 +78,51 @@ template <class M> void check_pieces(RuleCase<typename M::Rule> const& c) {
   check_close(numbers_of(kept, M::keys, M::values), numbers_of(expected, M::keys, M::values), bound);
 }
 
+/// In chunks on tensor cores: the bound that forward_in_chunks states.
+inline constexpr double chunk_bound = 8 * 0x1p-11;
+
+/// Rows of any format in chunks, in pieces too: the width of blocks and the order of threads change no bit.
+template <class M> void check_chunk_widths(RuleCase<typename M::Rule> const& c) {
+  using Wide = cuda::Chunks<M, void>;
+  RuleRun<Device<M>> run(c), narrow = run, in_turn = run, pieces = run;
+  Device<M>::template forward_by<cuda::ForwardKernel<M, Wide>>(run.call());
+  Device<M>::template forward_by<cuda::NarrowChunks<M, void>>(narrow.call());
+  check_bits(narrow, run);
+  Device<M>::template forward_by<cuda::ForwardKernel<M, Wide>>(in_turn.call(), true);
+  check_bits(in_turn, run);
+  Device<M>::template forward_in_pieces<Wide>(pieces.call(), 20);
+  check_close(pieces.result(), reference_result(c), chunk_bound);
+}
+
+/// The same against the reference, with tapes.
+template <class M> void check_chunks(RuleCase<typename M::Rule> const& c) {
+  using Kernel = cuda::WideChunks<M, void>;
+  auto const expected = reference_result(c);
+  RuleRun<Device<M>> const given(c);
+  for (Index const every : {5, 16}) {
+    Note const note("tape.every", every);
+    struct Kept {
+      RuleRun<Device<M>> run;
+      std::vector<typename M::State> states;
+      std::vector<float> readings;
+      typename M::ForwardCall call(Index tokens) {
+        auto call = run.call();
+        states.resize(M::tape_size(call.x, call.offsets, tokens));
+        call.tape = {.every = tokens, .states = states};
+        if constexpr (M::Rule::erase != Erase::none) call.tape.readings = run.sink(readings.data());
+        return call;
+      }
+    };
+    Kept chunks{given, {}, given.y}, groups = chunks;
+    Device<M>::template forward_by<Kernel>(chunks.call(every));
+    Device<M>::forward(groups.call(every));
+    check_close(chunks.run.result(), expected, chunk_bound);
+    check_close(numbers_of(chunks.states, M::keys, M::values), numbers_of(groups.states, M::keys, M::values),
+                chunk_bound);
+    check_close(chunks.readings, groups.readings, chunk_bound);
+  }
+}
+
 template <class M> void check_memory() {
   Note const keys("keys", M::keys), values("values", M::values);
   auto const c = gradient_case<typename M::Rule>(M::keys, M::values, packed_tokens);

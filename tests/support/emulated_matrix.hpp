@@ -21,17 +21,17 @@ struct Emulated<MatrixMemory<R, Number, K, V, Stored>> : DeviceCalls<MatrixMemor
       cuda::emulate<Kernel>(cuda::forward_arguments<Kernel, M>(there, heads), in_reverse);
     });
   }
-  /// In pieces of so many tokens.
-  template <class E = Serial>
+  /// In pieces of so many tokens, which go as Way says.
+  template <class Way = cuda::Wide<M>, class E = Serial>
   static void forward_in_pieces(typename M::ForwardCall const& call, Index piece, E&& = {}) {
     Emulated::with_states(call, [&](auto const& there, Index heads) {
-      using Kernel = cuda::WideForward<M>;
+      using Kernel = cuda::ForwardKernel<M, Way>;
       cuda::PiecesPlan<M> const plan({there.offsets, there.tokens()}, heads, piece);
       auto forward = cuda::forward_arguments<Kernel, M>(there, heads);
       std::vector<State> before(to_size(plan.pieces.units()));
       std::vector<cuda::PieceMap<M>> maps(before.size());
       forward.pieces = plan.pieces, forward.initial = before.data();
-      cuda::emulate<cuda::Map<M>>({there.x, plan.pieces, maps.data()}, backwards<E>);
+      cuda::emulate<cuda::MapKernel<M, Way>>({there.x, plan.pieces, maps.data()}, backwards<E>);
       cuda::emulate<cuda::ScanKernel<M>>({plan.pieces, maps.data(), forward.final, before.data()}, backwards<E>);
       cuda::emulate<Kernel>(forward, backwards<E>);
     });

@@ -96,18 +96,23 @@ template <class M_> struct OnDevice : DeviceCalls<M_> {
     run(call, [](auto const& there, Index, DeviceMemory&) { return cuda::forward<M>(there, nullptr); });
   }
   /// By blocks of some width.
-  template <class Kernel> static void forward_by(typename M::ForwardCall const& call) {
+  template <class Kernel> static void forward_by(typename M::ForwardCall const& call, bool = false) {
     run(call, [](auto const& there, Index heads, DeviceMemory&) {
       return cuda::launch<Kernel>("forward", cuda::forward_arguments<Kernel, M>(there, heads), nullptr);
     });
   }
-  /// In pieces of so many tokens.
-  template <class E = Serial>
+  /// In pieces of so many tokens, which go as Way says.
+  template <class Way = cuda::Wide<M>, class E = Serial>
   static void forward_in_pieces(typename M::ForwardCall const& call, Index piece, E&& = {}) {
     run(call, [&](auto const& there, Index heads, DeviceMemory& memory) {
       Index const sequences = aviary::detail::Packing{there.offsets, there.tokens()}.sequences();
       std::vector<T> workspace(cuda::pieces_workspace<M>(there.x, heads, piece, sequences));
-      return cuda::forward_in_pieces<M>(there, piece, memory.of(std::span(workspace)), nullptr);
+      std::span<T> const room = memory.of(std::span(workspace));
+      if constexpr (std::is_same_v<Way, cuda::Wide<M>>)
+        return cuda::forward_in_pieces<M>(there, piece, room, nullptr);
+      else
+        return cuda::runtime::forward_in_pieces<Way>("forward_in_pieces", there, cuda::runtime::Heads<M>(there), piece,
+                                                     room, nullptr);
     });
   }
   template <class P = T, class E = Serial> static void backward(typename M::BackwardCall call, E&& = {}) {

@@ -75,6 +75,11 @@ template <Index N, class Void> class Sequence {
   AVIARY_HOST_DEVICE Index size() const noexcept { return size_; }
   AVIARY_HOST_DEVICE NumberFormat format() const noexcept { return format_; }
   AVIARY_HOST_DEVICE Void* data() const noexcept { return data_; }
+  /// Numbers from a row to the next, and from a head to the next.
+  AVIARY_HOST_DEVICE Index token_stride() const noexcept { return token_stride_; }
+  AVIARY_HOST_DEVICE Index head_stride() const noexcept { return head_stride_; }
+  /// Tokens that share a row.
+  AVIARY_HOST_DEVICE Index repeat() const noexcept { return repeat_; }
   /// The rows of a head from some token on.
   AVIARY_HOST_DEVICE RowCursor rows(Index token, Index head) const noexcept {
     Index const bytes = static_cast<Index>(size_of(format_));

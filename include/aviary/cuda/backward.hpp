@@ -216,7 +216,7 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
   using StateGradient = typename M::StateGradient;
   static constexpr int N = detail::BackwardRoom<M>::N;
   static constexpr Index K = M::keys, V = M::values;
-  using Tokens = Groups<M, N, Buffers, Buffers>;
+  using Tokens = Groups<M, Grouping<N>, Buffers, Buffers>;
   using Group = typename Tokens::Group;
   using Tile = cuda::Tile<T, K, V, Tokens::row, Width, Columns>;
   using Gradients = TokenGradients<M, Tokens, Tile::threads>;
@@ -316,7 +316,7 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
     block.each([&](int thread) {
       detail::unroll<Tile::numbers>([&](auto i) { own[thread].d[int(i)] = T(0); });
       if (StateGradient* const d = state_gradient(); d != nullptr && (x_.given || x_.round > 0))
-        Tile::load(own[thread].d, *d, first_, thread);
+        load_state<Tile>(own[thread].d, *d, first_, thread);
       for (Index i = thread + to_dread; i < to_states; i += threads) numbers_[i] = T(0);
     });
     Index const kept = x_.packing.kept_before(sequence_, x_.every), per_interval = grouping_.per_interval();
@@ -337,7 +337,7 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
       }
     }
     block.each([&](int thread) {
-      if (StateGradient* const d = state_gradient()) Tile::store(own[thread].d, *d, first_, thread);
+      if (StateGradient* const d = state_gradient()) store_state<Tile>(own[thread].d, *d, first_, thread);
     });
     if constexpr (slices == 1) gradients_.put_head_sums(block);
   }
@@ -358,7 +358,7 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
     block.sync();
     for (Index g = first; g < last; ++g) tokens_.complete(block, g);
     block.each([&](int thread) {
-      Tile::load(own[thread].s, state, first_, thread);
+      load_state<Tile>(own[thread].s, state, first_, thread);
       if constexpr (own_values)
         for (Index g = first; g < last; ++g)
           for (Index i = thread; i < N * row; i += threads) this->own(g)[i] = tokens_.group(g).value(0)[i];
@@ -573,7 +573,7 @@ template <class M, class Walk> class PullKernel {
   using R = typename M::Rule;
   using T = typename M::T;
   static constexpr int N = detail::BackwardRoom<M>::N;
-  using Tokens = Groups<M, N, 0, 3>;
+  using Tokens = Groups<M, Grouping<N>, 0, 3>;
 
  public:
   using Arguments = BackwardArguments<M>;

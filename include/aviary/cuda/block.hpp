@@ -3,10 +3,14 @@
 ///
 ///     block.each([&](int thread) { ... });     every thread runs it
 ///     block.sync();                            what threads wrote to shared memory before is there for all after
+///     block.exchange<n>(mask, from, to);       lanes hand numbers to others of their warp
+///     block.copy<bytes>(to, from);             begins to copy to shared memory
+///     block.multiply<n>(a, b, d);              each warp of the first n threads multiplies matrices
 ///
 /// What a thread keeps from phase to phase is a member of Own<X>: on a device the thread's registers, on the host an element for
 /// each thread. So the host runs the threads of a phase one after another, in either order, and index arithmetic is proven where
 /// there is no GPU. Nothing here needs a CUDA header.
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -19,6 +23,35 @@ namespace AVIARY_NAMESPACE::cuda {
 
 /// Threads that run in step and exchange numbers without memory.
 inline constexpr int warp = 32;
+
+/// @name Matrices of a warp
+/// Tensor cores multiply numbers of 11 significant bits (TF32) and add up floats. A lane holds four of the 16 x 8 numbers of a, two of
+/// the 8 x 8 of b and four of the 16 x 8 of d.
+///@{
+/// The nearest number of 11 significant bits, away from 0 where two are as near. Tensor cores cut off what is left otherwise.
+AVIARY_HOST_DEVICE AVIARY_INLINE float round_to_tf32(float x) noexcept {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  unsigned rounded;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(x));
+  return __uint_as_float(rounded);
+#else
+  std::uint32_t const bits = std::bit_cast<std::uint32_t>(x);
+  bool const finite = (bits & 0x7f800000) != 0x7f800000;
+  return finite ? std::bit_cast<float>((bits + 0x1000) & 0xffffe000) : x;
+#endif
+}
+
+/// Where the numbers of a lane lie, with its quad among the eight of the warp and its place in it:
+///
+///     a    number i: row quad + i % 2 * 8, column in_quad + i / 2 * 4
+///     b    number i: row in_quad + i * 4, column quad
+///     d    number i: row quad + i / 2 * 8, column 2 in_quad + i % 2
+struct Lane {
+  int thread;
+  AVIARY_HOST_DEVICE constexpr int quad() const noexcept { return thread % warp / 4; }
+  AVIARY_HOST_DEVICE constexpr int in_quad() const noexcept { return thread % 4; }
+};
+///@}
 
 #if AVIARY_DEVICE_COMPILER
 /// The block that runs this code, with its dynamic shared memory. Its members do nothing on the host.
@@ -52,6 +85,25 @@ template <int Threads> class DeviceBlock {
 #elif defined(__HIP_DEVICE_COMPILE__)
     int const thread = static_cast<int>(threadIdx.x);
     detail::unroll<n>([&](auto i) { to(thread, i, __shfl_xor(from(thread, i), mask, warp)); });
+#endif
+  }
+  /// d += a b, in every warp of the first n threads: a(thread, i), b(thread, i) and the reference d(thread, i) are the numbers of
+  /// lanes (Lane). Needs compute capability 8.0: before that it does nothing.
+  template <int n, class A, class B, class D>
+  AVIARY_HOST_DEVICE AVIARY_INLINE void multiply(A&& a, B&& b, D&& d) noexcept {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    int const thread = static_cast<int>(threadIdx.x);
+    if (n < Threads && thread >= n) return;
+    using detail::Constant;
+    auto const bits = [](float x) { return __float_as_uint(x); };
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+        "%3};"
+        : "+f"(d(thread, Constant<0>())), "+f"(d(thread, Constant<1>())), "+f"(d(thread, Constant<2>())),
+          "+f"(d(thread, Constant<3>()))
+        : "r"(bits(a(thread, Constant<0>()))), "r"(bits(a(thread, Constant<1>()))), "r"(bits(a(thread, Constant<2>()))),
+          "r"(bits(a(thread, Constant<3>()))), "r"(bits(b(thread, Constant<0>()))),
+          "r"(bits(b(thread, Constant<1>()))));
 #endif
   }
   /// Begins to copy some bytes of global memory to shared memory: 4, 8 or 16, on boundaries of as many. They are there for the
@@ -114,6 +166,30 @@ template <int Threads> class HostBlock {
     auto const place = [](int thread, int i) { return static_cast<std::size_t>(thread * n + i); };
     each([&](int thread) { detail::unroll<n>([&](auto i) { sent[place(thread, i)] = from(thread, i); }); });
     each([&](int thread) { detail::unroll<n>([&](auto i) { to(thread, i, sent[place(thread ^ mask, i)]); }); });
+  }
+  template <int n, class A, class B, class D> void multiply(A&& a, B&& b, D&& d) {
+    static_assert(n % warp == 0 && n <= Threads);
+    auto const cut = [](float x) {
+      return static_cast<double>(std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) & 0xffffe000));
+    };
+    for (int first = 0; first < n; first += warp) {
+      double x[16][8], y[8][8];
+      auto const for_lanes = [&](auto&& f) {
+        for (int thread = first; thread < first + warp; ++thread)
+          f(thread, Lane{thread}.quad(), Lane{thread}.in_quad());
+      };
+      for_lanes([&](int thread, int quad, int in_quad) {
+        detail::unroll<4>([&](auto i) { x[quad + i % 2 * 8][in_quad + i / 2 * 4] = cut(a(thread, i)); });
+        detail::unroll<2>([&](auto i) { y[in_quad + i * 4][quad] = cut(b(thread, i)); });
+      });
+      for_lanes([&](int thread, int quad, int in_quad) {
+        detail::unroll<4>([&](auto i) {
+          double sum = d(thread, i);
+          for (int k = 0; k < 8; ++k) sum += x[quad + i / 2 * 8][k] * y[k][2 * in_quad + i % 2];
+          d(thread, i) = static_cast<float>(sum);
+        });
+      });
+    }
   }
   template <int bytes> void copy(std::byte* to, std::byte const* from) {
     AVIARY_ASSERT(reinterpret_cast<std::uintptr_t>(to) % bytes == 0 &&

@@ -35,16 +35,18 @@ struct Piece {
   }
 };
 
-/// Tokens on their way through `Width` columns of a state with V of them, of which each thread has `Columns`.
-template <class M, Index V, int Width, int Columns> class Passage {
+/// Tokens on their way in groups through `Width` columns of a state with V of them, of which each thread has `Columns`.
+template <class M, Index V, int Width, int Columns> class GroupPassage {
   using R = typename M::Rule;
   using T = typename M::T;
   static constexpr int N = group_tokens;
-  using Tokens = Groups<M, N, 2, 3>;
+  using Tokens = Groups<M, Grouping<N>, 2, 3>;
   using Group = typename Tokens::Group;
   static constexpr int reads = Group::reads, writes = Group::writes;
 
  public:
+  /// That go together.
+  static constexpr int tokens = N;
   using Tile = cuda::Tile<T, M::keys, V, Tokens::row, Width, Columns>;
   static constexpr std::size_t shared_bytes = to_size(Tokens::shared_bytes);
   struct Registers : Tokens::Registers {
@@ -53,8 +55,8 @@ template <class M, Index V, int Width, int Columns> class Passage {
   };
 
   template <class Block>
-  AVIARY_HOST_DEVICE AVIARY_INLINE Passage(Block& block, typename M::Inputs const& x, Grouping<N> grouping, Index first,
-                                           Index head, Index heads) noexcept
+  AVIARY_HOST_DEVICE AVIARY_INLINE GroupPassage(Block& block, typename M::Inputs const& x, Grouping<N> grouping,
+                                                Index first, Index head, Index heads) noexcept
       : grouping_(grouping), tokens_(block.shared(), x, grouping, head, heads), first_(first) {}
 
   /// All tokens through the states in the threads' registers. before(g) comes before each group; value(v, column) is what a token
@@ -118,12 +120,18 @@ template <class M, Index V, int Width, int Columns> class Passage {
   Index first_;
 };
 
-/// The forward pass of memory M by blocks of `Width` columns, each thread having `Columns` of them.
-template <class M, int Width, int Columns> class ForwardKernel {
+/// How tokens go through states: in groups, by blocks of `Width` columns of which each thread has `Columns`.
+template <int Width, int Columns> struct InGroups {
+  static constexpr int width = Width;
+  template <class M, Index V> using Passage = GroupPassage<M, V, Width, Columns>;
+};
+
+/// The forward pass of memory M, its tokens going as Way says.
+template <class M, class Way> class ForwardKernel {
   using T = typename M::T;
   using State = typename M::State;
-  static constexpr Index V = M::values;
-  using Passage = cuda::Passage<M, V, Width, Columns>;
+  static constexpr Index V = M::values, Width = Way::width;
+  using Passage = typename Way::template Passage<M, V>;
   using Tile = typename Passage::Tile;
 
  public:
@@ -147,29 +155,25 @@ template <class M, int Width, int Columns> class ForwardKernel {
     Index const first = index % slices * Width, heads = x.pieces.heads;
     Piece const piece(x.pieces, index / slices);
     if (piece.begin >= piece.end) return;
-    Grouping<group_tokens> const grouping{piece.begin, piece.end, x.kept != nullptr ? x.every : x.pieces.tokens};
+    Grouping<Passage::tokens> const grouping{piece.begin, piece.end, x.kept != nullptr ? x.every : x.pieces.tokens};
     Passage passage(block, x.x, grouping, first, piece.head, heads);
     typename Block::template Own<typename Passage::Registers> own;
-    block.each([&](int thread) { Tile::load(own[thread].s, x.initial[index / slices], first, thread); });
+    block.each([&](int thread) { load_state<Tile>(own[thread].s, x.initial[index / slices], first, thread); });
     Index kept = 0;
     if (x.kept != nullptr)
       kept = x.pieces.packing.kept_before(piece.sequence, x.every) + piece.number * (x.pieces.tokens / x.every);
-    auto const put = [&](Sink<V> const& sink) {
-      return [&](Index token, Index column, T number) {
-        if (sink) store_number(row_of(sink, token, piece.head, heads), sink.format(), column, number);
-      };
-    };
+    auto const put = [&](Sink<V> const& sink) { return HeadWriter<V>{sink, piece.head, heads}; };
     passage.run(
         block, own,
         [&](Index g) {
-          if (x.kept == nullptr || !grouping.begins_interval(g)) return;
-          State& to = x.kept[(kept + g / grouping.per_interval()) * heads + piece.head];
-          block.each([&](int thread) { Tile::store(own[thread].s, to, first, thread); });
+          if (x.kept == nullptr || grouping.in_interval(g) != 0) return;
+          State& to = x.kept[(kept + grouping.interval_of(g)) * heads + piece.head];
+          block.each([&](int thread) { store_state<Tile>(own[thread].s, to, first, thread); });
         },
         [](T const* v, Index column) { return v[column]; }, put(x.readings), put(x.y));
     if (piece.end < x.pieces.packing.end(piece.sequence)) return;
     State& to = x.final[piece.sequence * heads + piece.head];
-    block.each([&](int thread) { Tile::store(own[thread].s, to, first, thread); });
+    block.each([&](int thread) { store_state<Tile>(own[thread].s, to, first, thread); });
   }
 };
 
@@ -183,10 +187,10 @@ template <class M> struct PieceMap {
 
 /// The maps of all pieces but the last of each sequence: blocks of B go through their tokens from an empty state, those of A write
 /// nothing and go from the identity.
-template <class M, int Width, int Columns> class MapKernel {
+template <class M, class Way> class MapKernel {
   using T = typename M::T;
-  static constexpr Index K = M::keys, V = M::values, rows = PieceMap<M>::rows;
-  using Passage = cuda::Passage<M, (V > rows ? V : rows), Width, Columns>;
+  static constexpr Index K = M::keys, V = M::values, rows = PieceMap<M>::rows, Width = Way::width;
+  using Passage = typename Way::template Passage<M, (V > rows ? V : rows)>;
   using Tile = typename Passage::Tile;
   static constexpr Index slices_of_b = (V + Width - 1) / Width, slices = slices_of_b + (rows + Width - 1) / Width;
 
@@ -215,9 +219,9 @@ template <class M, int Width, int Columns> class MapKernel {
         own[thread].s[i] = there && of_a && one ? T(1) : T(0);
       });
     });
-    auto const nowhere = [](Index, Index, T) {};
     passage.run(
-        block, own, [](Index) {}, [&](T const* v, Index column) { return of_a ? T(0) : v[column]; }, nowhere, nowhere);
+        block, own, [](Index) {}, [&](T const* v, Index column) { return of_a ? T(0) : v[column]; }, NoWriter(),
+        NoWriter());
     PieceMap<M>& map = x.maps[index / slices];
     block.each([&](int thread) {
       Tile::for_numbers(first, thread, [&](int i, Index key, Index column, bool there) {

@@ -7,32 +7,67 @@
 
 namespace AVIARY_NAMESPACE::cuda {
 
-/// The groups of a stretch of tokens. None crosses a place where a tape keeps a state, every `interval` tokens from `begin` on.
-template <int N> struct Grouping {
-  Index begin, end, interval;
-
-  AVIARY_HOST_DEVICE Index per_interval() const noexcept { return (interval + N - 1) / N; }
-  AVIARY_HOST_DEVICE Index count() const noexcept {
-    Index const whole = (end - begin) / interval, rest = (end - begin) % interval;
-    return whole * per_interval() + (rest + N - 1) / N;
+/// Division by a number that is divided by often: a multiplication (Granlund and Montgomery 1994). Devices have no instruction for
+/// it, and about a hundred for one of 64 bits.
+class Divisor {
+ public:
+  /// 1 <= by < 2^31.
+  AVIARY_HOST_DEVICE explicit Divisor(Index by) noexcept : by_(by) {
+    while ((Index{1} << (shift_ - 31)) < by) ++shift_;
+    factor_ = static_cast<std::uint32_t>(((std::uint64_t{1} << shift_) - 1) / static_cast<std::uint64_t>(by) + 1);
   }
+  AVIARY_HOST_DEVICE Index by() const noexcept { return by_; }
+  /// n / by, where 0 <= n < 2^31.
+  AVIARY_HOST_DEVICE Index quotient(Index n) const noexcept {
+    return static_cast<Index>(static_cast<std::uint64_t>(static_cast<std::uint32_t>(n)) * factor_ >> shift_);
+  }
+
+ private:
+  Index by_;
+  std::uint32_t factor_;
+  int shift_ = 31;
+};
+
+/// The groups of N of a stretch of tokens, fewer than 2^31. None crosses a place where a tape keeps a state, every `interval` tokens
+/// from `begin` on.
+template <int N> class Grouping {
+ public:
+  static constexpr int tokens = N;
+
+  AVIARY_HOST_DEVICE Grouping(Index begin, Index end, Index interval) noexcept
+      : begin_(begin), end_(end), interval_(interval), per_interval_((interval + N - 1) / N) {
+    Index const whole = (end - begin) / interval, rest = end - begin - whole * interval;
+    count_ = whole * per_interval() + (rest + N - 1) / N;
+  }
+  AVIARY_HOST_DEVICE Index count() const noexcept { return count_; }
+  AVIARY_HOST_DEVICE Index per_interval() const noexcept { return per_interval_.by(); }
+  /// The interval that a group is in, and its place there.
+  AVIARY_HOST_DEVICE Index interval_of(Index g) const noexcept { return per_interval_.quotient(g); }
+  AVIARY_HOST_DEVICE Index in_interval(Index g) const noexcept { return g - interval_of(g) * per_interval(); }
+  /// The first token of a group.
   AVIARY_HOST_DEVICE Index token(Index g) const noexcept {
-    return begin + g / per_interval() * interval + g % per_interval() * N;
+    return begin_ + interval_of(g) * interval_ + in_interval(g) * N;
   }
   /// How many tokens a group has.
   AVIARY_HOST_DEVICE Index size(Index g) const noexcept {
-    Index const in_interval = interval - g % per_interval() * N, left = end - token(g);
-    Index const n = in_interval < left ? in_interval : left;
+    Index const in_this = interval_ - in_interval(g) * N, left = end_ - token(g);
+    Index const n = in_this < left ? in_this : left;
     return n < N ? n : N;
   }
-  AVIARY_HOST_DEVICE bool begins_interval(Index g) const noexcept { return g % per_interval() == 0; }
+
+ private:
+  Index begin_, end_, interval_, count_;
+  Divisor per_interval_;
 };
 
-/// The groups of one block. `buffers` of them are kept prepared at once, and the tokens of `stages` as they are stored.
-template <class M, int N, int buffers, int stages> class Groups {
+/// The groups of one block, as `Grouping` says. `buffers` of them are kept prepared at once, and the tokens of `stages` as they are
+/// stored. They come and are prepared `together` at a time, each by its share of the threads. S is what rows but log_w are stored
+/// as, or void: some format, about which each number that is read asks.
+template <class M, class Grouping, int buffers, int stages, int together = 1, class S = void> class Groups {
   using R = typename M::Rule;
   using T = typename M::T;
   static constexpr int fields = detail::field_count<R>;
+  static constexpr int N = Grouping::tokens;
 
  public:
   static constexpr Index row = detail::GroupsOf<M>::fixed_row;
@@ -44,9 +79,16 @@ template <class M, int N, int buffers, int stages> class Groups {
   /// Sums over the keys of a warp go to one lane each, or to several.
   static constexpr int scattered = (pairs + warp - 1) / warp * warp;
   static constexpr Index warps_of_keys = (M::keys + warp - 1) / warp;
-  static constexpr Index slot =
-      (M::keys > M::values ? M::keys : M::values) * static_cast<Index>(sizeof(T)) / 16 * 16 + 16;
-  static constexpr Index stage = N * fields * slot;
+  /// Where a token's fields lie.
+  static constexpr Index slot_of(Index number) noexcept {
+    return (M::keys > M::values ? M::keys : M::values) * number / 16 * 16 + 16;
+  }
+  static constexpr Index wide = slot_of(sizeof(T)), slot = slot_of(sizeof(std::conditional_t<std::is_void_v<S>, T, S>));
+  static constexpr int decay = detail::decay_field<R>();
+  AVIARY_HOST_DEVICE static constexpr Index place(int f) noexcept {
+    return f * slot + (f > decay && decay >= 0 ? wide - slot : 0);
+  }
+  static constexpr Index stage = N * place(fields);
   static constexpr Index length = Group::length(row);
   static constexpr Index numbers = buffers * (length + warps_of_keys * scattered) + row;
 
@@ -56,7 +98,7 @@ template <class M, int N, int buffers, int stages> class Groups {
     T products[to_size(scattered)];
   };
 
-  AVIARY_HOST_DEVICE Groups(std::byte* shared, typename M::Inputs const& x, Grouping<N> grouping, Index head,
+  AVIARY_HOST_DEVICE Groups(std::byte* shared, typename M::Inputs const& x, Grouping grouping, Index head,
                             Index heads) noexcept
       : x_(x),
         grouping_(grouping),
@@ -89,20 +131,39 @@ template <class M, int N, int buffers, int stages> class Groups {
     block.sync();
   }
   ///@}
+  /// Groups from `first` on begin to come, as one batch.
+  template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void begin_copies(Block& block, Index first) noexcept {
+    if (first < grouping_.count())
+      block.each([&](int thread) {
+        constexpr int tokens = N * together;  // a thread copies of one of them
+        Index const g = first + thread % tokens / N;
+        int f = 0, m = thread % N;
+        detail::for_each_field<R>(x_, [&](auto, auto const& field) {
+          Index const bytes = field.size() * static_cast<Index>(size_of(field.format()));
+          if (m < grouping_.size(g))
+            copy_row(block, {thread / tokens, Block::threads / tokens}, raw(g, m, f),
+                     row_of(field, grouping_.token(g) + m, head_, heads_), bytes);
+          ++f;
+        });
+      });
+    block.end_batch();
+  }
   /// Groups [first, last), at most `stages` of them, come at once.
   template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void fetch(Block& block, Index first, Index last) noexcept {
     for (Index g = first; g < last; ++g) begin_copies(block, g);
     block.template wait_for_copies<0>();
     block.sync();
   }
-  /// Makes group g, whose tokens have come. A sync, then `complete`, makes it readable after another sync.
+  /// Makes groups from g on, whose tokens have come. A sync, then `complete`, makes them readable after another sync.
   template <class Block, class Own>
-  AVIARY_HOST_DEVICE AVIARY_INLINE void prepare(Block& block, Own& own, Index g) noexcept {
-    if (g >= grouping_.count()) return;
+  AVIARY_HOST_DEVICE AVIARY_INLINE void prepare(Block& block, Own& own, Index first) noexcept {
+    if (first >= grouping_.count()) return;
+    constexpr int team = Block::threads / together;
     block.each([&](int thread) {
       auto& products = own[thread].products;
       detail::unroll<scattered>([&](auto i) { products[int(i)] = T(0); });
-      Share const share{thread, Block::threads};
+      Share const share{thread % team, team};
+      Index const g = first + thread / team;
       with_tokens(g, [&](Token const* tokens) {
         detail::prepare<R, T>(tokens, group(g), products, Extent<M::keys>(), Extent<M::values>(), share);
         if constexpr (constant_decay<R>)
@@ -113,8 +174,8 @@ template <class M, int N, int buffers, int stages> class Groups {
     sum_and_scatter<scattered, warp>(block, [&](int thread, int i) -> T& { return own[thread].products[i]; });
     block.each([&](int thread) {
       constexpr int each = scattered / warp;
-      if (thread / warp >= warps_of_keys) return;
-      T* const to = partial(g) + thread / warp * scattered + thread % warp * each;
+      if (thread % team / warp >= warps_of_keys) return;
+      T* const to = partial(first + thread / team) + thread % team / warp * scattered + thread % warp * each;
       detail::unroll<each>([&](auto i) { to[int(i)] = own[thread].products[int(i)]; });
     });
   }
@@ -122,12 +183,15 @@ template <class M, int N, int buffers, int stages> class Groups {
   template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void complete(Block& block, Index g) noexcept {
     if (g >= grouping_.count()) return;
     block.each([&](int thread) {
-      for (Index i = thread; i < pairs; i += Block::threads) {
-        T sum = partial(g)[i];
-        for (Index w = 1; w < warps_of_keys && w * warp < Block::threads; ++w) sum += partial(g)[w * scattered + i];
-        group(g).pair_products()[i] = sum;
-      }
+      for (Index i = thread; i < pairs; i += Block::threads)
+        group(g).pair_products()[i] = pair_product<Block::threads>(g, i);
     });
+  }
+  /// Pair product i of group g, which so many threads have prepared.
+  template <int threads> AVIARY_HOST_DEVICE AVIARY_INLINE T pair_product(Index g, Index i) const noexcept {
+    T sum = partial(g)[i];
+    for (Index w = 1; w < warps_of_keys && w * warp < threads; ++w) sum += partial(g)[w * scattered + i];
+    return sum;
   }
   /// f(tokens) with the tokens of group g, which have come, as they are stored. Those past its end are zeros.
   template <class F> AVIARY_HOST_DEVICE AVIARY_INLINE void with_tokens(Index g, F&& f) const noexcept {
@@ -145,13 +209,16 @@ template <class M, int N, int buffers, int stages> class Groups {
   }
   AVIARY_HOST_DEVICE T* zeros() const noexcept { return numbers_ + (numbers - row); }
   AVIARY_HOST_DEVICE std::byte* raw(Index g, int m, int f) const noexcept {
-    return raw_ + g % stages * stage + (m * fields + f) * slot;
+    return raw_ + g % stages * stage + m * place(fields) + place(f);
   }
   AVIARY_HOST_DEVICE AVIARY_INLINE Token make_token(std::byte const* slots) const noexcept {
     int f = 0;
     return detail::transform_fields<R, Token>(x_, [&]<Axis A>(detail::AxisTag<A>, auto const& field) {
+      NumberFormat format = field.format();
+      if constexpr (!std::is_void_v<S> && !one_number(A))
+        if (f != decay) format = format_of<S>;
       detail::StoredRow<T> const stored{
-          slots != nullptr ? slots + f * slot : reinterpret_cast<std::byte const*>(zeros()), field.format()};
+          slots != nullptr ? slots + place(f) : reinterpret_cast<std::byte const*>(zeros()), format};
       ++f;
       if constexpr (one_number(A))
         return Required<T>(stored[0]);
@@ -159,24 +226,8 @@ template <class M, int N, int buffers, int stages> class Groups {
         return stored;
     });
   }
-  template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void begin_copies(Block& block, Index g) noexcept {
-    if (g < grouping_.count())
-      block.each([&](int thread) {
-        Index const token = grouping_.token(g), n = grouping_.size(g);
-        int f = 0, m = thread % N;  // a thread copies of one token
-        detail::for_each_field<R>(x_, [&](auto, auto const& field) {
-          Index const bytes = field.size() * static_cast<Index>(size_of(field.format()));
-          if (m < n)
-            copy_row(block, {thread / N, Block::threads / N}, raw(g, m, f), row_of(field, token + m, head_, heads_),
-                     bytes);
-          ++f;
-        });
-      });
-    block.end_batch();
-  }
-
   typename M::Inputs const& x_;
-  Grouping<N> grouping_;
+  Grouping grouping_;
   Index head_, heads_;
   T* numbers_;
   std::byte* raw_;

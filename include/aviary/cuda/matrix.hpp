@@ -22,23 +22,77 @@ inline constexpr bool is_matrix_memory<MatrixMemory<R, T, K, V, S>> = true;
 /// A matrix memory whose states may lie on a device.
 template <class M>
 concept DeviceMatrices = is_matrix_memory<M> && M::keys != dynamic&& M::values != dynamic&& M::keys <= 256;
+/// One that tensor cores serve.
+template <class M>
+concept TensorMatrices = DeviceMatrices<M> && std::is_same_v<typename M::T, float> &&
+                         sizeof(typename M::StateNumber) <= sizeof(float);
+
+namespace runtime {
+
+/// How many heads of how many sequences a call has.
+template <class M> struct Heads {
+  Index sequences, of_each;
+  explicit Heads(typename M::ForwardCall const& call) noexcept
+      : sequences(detail::Packing{call.offsets, call.tokens()}.sequences()),
+        of_each(sequences == 0 ? 0 : static_cast<Index>(call.states.size()) / sequences) {}
+};
+
+/// By wide blocks if they are enough for the device, else by narrow ones.
+template <class Wide, class Narrow, class M>
+Status forward(char const* verb, typename M::ForwardCall const& call, Heads<M> heads, Stream stream) {
+  if (call.states.empty()) return {};
+  int count = 0;
+  if (Status const status = processors(verb, count); !status) return status;
+  if (static_cast<Index>(call.states.size()) * Wide::slices >= count)
+    return launch<Wide>(verb, forward_arguments<Wide, M>(call, heads.of_each), stream);
+  return launch<Narrow>(verb, forward_arguments<Narrow, M>(call, heads.of_each), stream);
+}
+
+/// In pieces, tokens going as Way says.
+template <class Way, class M>
+Status forward_in_pieces(char const* verb, typename M::ForwardCall const& call, Heads<M> heads, Index piece,
+                         std::span<typename M::T> workspace, Stream stream) {
+  if (call.states.empty()) return {};
+  using Kernel = ForwardKernel<M, Way>;
+  PiecesPlan<M> const plan({call.offsets, call.tokens()}, heads.of_each, piece);
+  auto forward = forward_arguments<Kernel, M>(call, heads.of_each);
+  auto* const maps = plan.maps_in(workspace.data());
+  auto* const before = plan.states_in(workspace.data());
+  forward.pieces = plan.pieces, forward.initial = before;
+  if (Status const status = launch<MapKernel<M, Way>>(verb, {call.x, plan.pieces, maps}, stream); !status)
+    return status;
+  if (Status const status = launch<ScanKernel<M>>(verb, {plan.pieces, maps, forward.final, before}, stream); !status)
+    return status;
+  return launch<Kernel>(verb, forward, stream);
+}
+
+}  // namespace runtime
 
 /// Packed sequences through all heads. The bits depend neither on the device nor on what other sequences there are.
 /// Error:  that of the host's kernels.
 /// Cost:   2 to 5 fused multiply-adds a state element and token. A block takes a head, or a part of its values where there are too
 ///         few heads for the device; where that is too little, see forward_in_pieces.
 template <DeviceMatrices M> Status forward(typename M::ForwardCall const& call, Stream stream) {
-  Index const sequences = detail::Packing{call.offsets, call.tokens()}.sequences();
-  Index const heads = sequences == 0 ? 0 : static_cast<Index>(call.states.size()) / sequences;
-  if (Status const wrong = status_of("forward", MatrixDeviceCheck<M>::forward(call, heads)); !wrong) return wrong;
-  if (call.states.empty()) return {};
-  int count = 0;
-  if (Status const status = processors("forward", count); !status) return status;
-  using Wide = WideForward<M>;
-  using Narrow = NarrowForward<M>;
-  if (sequences * heads * Wide::slices >= count)
-    return launch<Wide>("forward", forward_arguments<Wide, M>(call, heads), stream);
-  return launch<Narrow>("forward", forward_arguments<Narrow, M>(call, heads), stream);
+  runtime::Heads<M> const heads(call);
+  if (Status const wrong = status_of("forward", MatrixDeviceCheck<M>::forward(call, heads.of_each)); !wrong)
+    return wrong;
+  return runtime::forward<WideForward<M>, NarrowForward<M>>("forward", call, heads, stream);
+}
+
+/// `forward` on tensor cores, in chunks of 16 tokens from a sequence's first one on (equations, 2.4 and 2.5). All fields along keys and
+/// values but log_w are stored as S. Needs compute capability 8.0.
+/// Error:  operands are rounded to 11 bits (TF32; numbers of bf16 and f16 are exact there), sums are in float: outputs and states are
+///         within 8 x 2^-11 of their largest number. A token that is not finite spoils its chunk.
+/// Cost:   a third of the instructions of `forward`.
+template <TensorMatrices M, Stored S = bf16>
+Status forward_in_chunks(typename M::ForwardCall const& call, Stream stream) {
+  char const* const verb = "forward_in_chunks";
+  runtime::Heads<M> const heads(call);
+  if (Status const wrong = status_of(verb, MatrixDeviceCheck<M>::template rows_are<S>(verb, call.x)); !wrong)
+    return wrong;
+  if (Status const wrong = status_of(verb, MatrixDeviceCheck<M>::forward(call, heads.of_each)); !wrong) return wrong;
+  if (Status const status = tensor_cores(verb); !status) return status;
+  return runtime::forward<WideChunks<M, S>, NarrowChunks<M, S>>(verb, call, heads, stream);
 }
 
 /// Numbers of workspace for `forward_in_pieces`, on a boundary of 64 bytes.
@@ -50,30 +104,27 @@ std::size_t pieces_workspace(typename M::Inputs const& x, Index heads, Index pie
 
 /// `forward` where there are few heads and long sequences: these are cut into pieces of so many tokens, which are taken at once, twice:
 /// first to one affine map each, then, when the states between them are known, to their outputs. Where a tape keeps states a piece is
-/// a multiple of its interval.
-/// Error:  that of `forward`, and of the maps' composition (equations, 2.7).
+/// a multiple of its interval. With a format S of numbers tokens go in chunks, as in forward_in_chunks.
+/// Error:  that of `forward`, or of forward_in_chunks, and of the maps' composition (equations, 2.7).
 /// Cost:   with an erasure 2 + K / V times the work of `forward`, else twice; it pays where `forward` leaves most of a device idle.
-template <DeviceMatrices M>
-Status forward_in_pieces(typename M::ForwardCall const& call, Index piece, std::span<typename M::T> workspace,
-                         Stream stream) {
+template <DeviceMatrices M, class S = void>
+requires(std::is_void_v<S> || (TensorMatrices<M> && Stored<S>)) Status
+    forward_in_pieces(typename M::ForwardCall const& call, Index piece, std::span<typename M::T> workspace,
+                      Stream stream) {
   char const* const verb = "forward_in_pieces";
-  detail::Packing const packing{call.offsets, call.tokens()};
-  Index const sequences = packing.sequences();
-  Index const heads = sequences == 0 ? 0 : static_cast<Index>(call.states.size()) / sequences;
-  if (Status const wrong = status_of(verb, MatrixDeviceCheck<M>::forward_in_pieces(call, heads, piece, workspace));
+  runtime::Heads<M> const heads(call);
+  if (Status const wrong =
+          status_of(verb, MatrixDeviceCheck<M>::forward_in_pieces(call, heads.of_each, piece, workspace));
       !wrong)
     return wrong;
-  if (call.states.empty()) return {};
-  using Kernel = WideForward<M>;
-  PiecesPlan<M> const plan(packing, heads, piece);
-  auto forward = forward_arguments<Kernel, M>(call, heads);
-  auto* const maps = plan.maps_in(workspace.data());
-  auto* const before = plan.states_in(workspace.data());
-  forward.pieces = plan.pieces, forward.initial = before;
-  if (Status const status = launch<Map<M>>(verb, {call.x, plan.pieces, maps}, stream); !status) return status;
-  if (Status const status = launch<ScanKernel<M>>(verb, {plan.pieces, maps, forward.final, before}, stream); !status)
-    return status;
-  return launch<Kernel>(verb, forward, stream);
+  if constexpr (std::is_void_v<S>) {
+    return runtime::forward_in_pieces<Wide<M>>(verb, call, heads, piece, workspace, stream);
+  } else {
+    if (Status const wrong = status_of(verb, MatrixDeviceCheck<M>::template rows_are<S>(verb, call.x)); !wrong)
+      return wrong;
+    if (Status const status = tensor_cores(verb); !status) return status;
+    return runtime::forward_in_pieces<Chunks<M, S>>(verb, call, heads, piece, workspace, stream);
+  }
 }
 
 /// Tokens between states of a tape, at most, for `backward` on a device.

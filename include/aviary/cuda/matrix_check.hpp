@@ -28,6 +28,20 @@ template <class M> class MatrixDeviceCheck : DeviceCheck<M> {
     return M::check(without_sequences(call));
   }
 
+  /// Fields along keys and values but log_w are stored as S.
+  template <class S> static std::string rows_are(char const* verb, typename M::Inputs const& x) {
+    std::string words;
+    int f = 0;
+    auto const rows = detail::given_fields<R, 0>(x, M::keys, V);
+    detail::for_each_field<R>(x, [&]<Axis A>(detail::AxisTag<A>, auto const& field) {
+      if (!one_number(A) && f != detail::decay_field<R>() && field.format() != format_of<S> && words.empty())
+        words = given(verb).sentence("%s is stored as %s, expected %s", rows[static_cast<std::size_t>(f)].name,
+                                     name_of(field.format()).data(), name_of(format_of<S>).data());
+      ++f;
+    });
+    return words;
+  }
+
   static std::string forward_in_pieces(typename M::ForwardCall const& call, Index heads, Index piece,
                                        std::span<T> workspace) {
     constexpr char const* verb = "forward_in_pieces";

@@ -1,7 +1,7 @@
 #pragma once
 /// Which kernels serve a matrix memory, and what they are called with. Nothing here needs a CUDA header.
 #include "aviary/cuda/backward.hpp"
-#include "aviary/cuda/forward.hpp"
+#include "aviary/cuda/chunk.hpp"
 
 namespace AVIARY_NAMESPACE::cuda {
 
@@ -14,9 +14,15 @@ template <class M> constexpr int width(int threads, int columns) noexcept {
 template <class M> inline constexpr int columns_of_float = sizeof(typename M::T) == sizeof(float) ? 2 : 1;
 
 /// Forward: many columns for a thread where there are many heads, else one.
-template <class M>
-using WideForward = ForwardKernel<M, width<M>(128, 2 * columns_of_float<M>), 2 * columns_of_float<M>>;
-template <class M> using NarrowForward = ForwardKernel<M, width<M>(64, 1), 1>;
+template <class M> using Wide = InGroups<width<M>(128, 2 * columns_of_float<M>), 2 * columns_of_float<M>>;
+template <class M> using WideForward = ForwardKernel<M, Wide<M>>;
+template <class M> using NarrowForward = ForwardKernel<M, InGroups<width<M>(64, 1), 1>>;
+
+/// Forward in chunks: all columns, up to 128, or 32 of them.
+template <class M, class S, int most = 128>
+using Chunks = InChunks<(M::values < most ? static_cast<int>((M::values + 15) / 16 * 16) : most), S>;
+template <class M, class S> using WideChunks = ForwardKernel<M, Chunks<M, S>>;
+template <class M, class S> using NarrowChunks = ForwardKernel<M, Chunks<M, S, 32>>;
 
 /// Backward: a tape that keeps a state every 16 tokens, or every 8 where a block would else have more shared memory than most devices
 /// give to one.
@@ -24,9 +30,6 @@ template <class M, int buffers>
 using BackwardWith = BackwardKernel<M, width<M>(128, columns_of_float<M>), columns_of_float<M>, buffers>;
 template <class M> using Backward = BackwardWith<M, BackwardWith<M, 4>::shared_bytes <= 99 * 1024 ? 4 : 2>;
 template <class M> using Pull = PullKernel<M, Backward<M>>;
-
-/// Forward in pieces.
-template <class M> using Map = MapKernel<M, width<M>(128, 2 * columns_of_float<M>), 2 * columns_of_float<M>>;
 
 /// The arguments of a forward kernel, as one piece.
 template <class Kernel, class M>

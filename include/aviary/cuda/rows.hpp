@@ -50,11 +50,49 @@ AVIARY_HOST_DEVICE AVIARY_INLINE void store_number(std::byte* row, NumberFormat 
   detail::with_stored(format, [&]<class S>(S) { reinterpret_cast<S*>(row)[i] = narrow<S>(x); });
 }
 
+/// A quotient of numbers from 0 to 2^31: devices divide 64 bits by a hundred instructions.
+AVIARY_HOST_DEVICE AVIARY_INLINE Index quotient(Index x, Index by) noexcept {
+  return static_cast<Index>(static_cast<std::uint32_t>(x) / static_cast<std::uint32_t>(by));
+}
+
 /// Where the numbers of a token and head of a sequence begin; `heads` are those of the call.
 template <class Sequence>
 AVIARY_HOST_DEVICE AVIARY_INLINE std::byte* row_of(Sequence const& x, Index token, Index head, Index heads) noexcept {
-  return const_cast<std::byte*>(x.rows(token, x.heads() == heads ? head : head * x.heads() / heads).at());
+  Index const row = x.repeat() == 1 ? token : quotient(token, x.repeat());
+  Index const of_field = x.heads() == heads ? head : quotient(head * x.heads(), heads);
+  auto* const numbers = static_cast<std::byte*>(const_cast<void*>(static_cast<void const*>(x.data())));
+  return numbers + (row * x.token_stride() + of_field * x.head_stride()) * static_cast<Index>(size_of(x.format()));
 }
+/// Where a head's numbers of a sink go, if there is one.
+template <Index V> struct HeadWriter {
+  Sink<V> const& sink;
+  Index head, heads;
+
+  template <class T> AVIARY_HOST_DEVICE AVIARY_INLINE void operator()(Index token, Index column, T x) const noexcept {
+    if (sink) store_number(row_of(sink, token, head, heads), sink.format(), column, x);
+  }
+  /// Where the numbers of token number m of `count` from `first` on go. Where tokens share a row, those of the last one go there, and
+  /// those of others nowhere.
+  AVIARY_HOST_DEVICE AVIARY_INLINE std::byte* row(Index first, Index m, Index count) const noexcept {
+    if (!sink || m >= count) return nullptr;
+    Index const repeat = sink.repeat(), next = first + m + 1;
+    if (repeat != 1 && m + 1 != count && quotient(next, repeat) * repeat != next) return nullptr;
+    return row_of(sink, first + m, head, heads);
+  }
+  /// f(store) for numbers of such rows: store(row, column, x) does not ask for their format again.
+  template <class F> AVIARY_HOST_DEVICE AVIARY_INLINE void all(F&& f) const noexcept {
+    if (!sink) return;
+    detail::with_stored(sink.format(), [&]<class S>(S) {
+      f([](std::byte* row, Index column, auto x) { reinterpret_cast<S*>(row)[column] = narrow<S>(x); });
+    });
+  }
+};
+/// It goes nowhere.
+struct NoWriter {
+  template <class T> AVIARY_HOST_DEVICE void operator()(Index, Index, T) const noexcept {}
+  AVIARY_HOST_DEVICE std::byte* row(Index, Index, Index) const noexcept { return nullptr; }
+  template <class F> AVIARY_HOST_DEVICE void all(F&&) const noexcept {}
+};
 
 /// The threads of a block as shares of a loop.
 struct Share {

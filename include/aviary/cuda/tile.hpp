@@ -14,8 +14,9 @@ AVIARY_HOST_DEVICE constexpr int power_of_two_from(Index n) noexcept {
 /// Lanes that share a column of a state with K keys: each has 16 of them at most.
 template <Index K> inline constexpr int lanes_of_column = power_of_two_from((K + 15) / 16);
 
-/// Four neighbouring numbers of a row in shared memory.
+/// Four neighbouring numbers of a row in shared memory, or two.
 template <class T> struct alignas(4 * sizeof(T)) Four { T x[4]; };
+template <class T> struct alignas(2 * sizeof(T)) Two { T x[2]; };
 
 /// How the K x V numbers of a state are dealt out to threads, or those of `Width` columns of it: neighbouring lanes have four keys
 /// each by turns, up to 16 in all, and `Columns` columns. Rows of numbers along keys have `Row` of them.
@@ -110,20 +111,6 @@ template <class T, Index K, Index V, Index Row, int Width, int Columns> struct T
     });
   }
 
-  /// From and to a State.
-  template <class State>
-  AVIARY_HOST_DEVICE static AVIARY_INLINE void load(Numbers& s, State const& from, Index first, int thread) noexcept {
-    for_numbers(first, thread, [&](int i, Index key, Index column, bool there) {
-      s[i] = there ? static_cast<T>(widen(from.s[key][column])) : T(0);
-    });
-  }
-  template <class State>
-  AVIARY_HOST_DEVICE static AVIARY_INLINE void store(Numbers const& s, State& to, Index first, int thread) noexcept {
-    for_numbers(first, thread, [&](int i, Index key, Index column, bool there) {
-      if (there) to.s[key][column] = narrow<std::remove_cvref_t<decltype(to.s[0][0])>>(s[i]);
-    });
-  }
-
  private:
   AVIARY_HOST_DEVICE static AVIARY_INLINE bool in_row(int thread, int i) noexcept {
     return keys * lanes <= Row || four(thread, i) < Row;
@@ -132,5 +119,21 @@ template <class T, Index K, Index V, Index Row, int Width, int Columns> struct T
     return *reinterpret_cast<Four<T> const*>(row + four(thread, i));
   }
 };
+
+/// @name The numbers of a thread, as Tile deals them out, from a State and to one, where the block's first column is `first`
+///@{
+template <class Tile, class T, class State>
+AVIARY_HOST_DEVICE AVIARY_INLINE void load_state(T* s, State const& from, Index first, int thread) noexcept {
+  Tile::for_numbers(first, thread, [&](int i, Index key, Index column, bool there) {
+    s[i] = there ? static_cast<T>(widen(from.s[key][column])) : T(0);
+  });
+}
+template <class Tile, class T, class State>
+AVIARY_HOST_DEVICE AVIARY_INLINE void store_state(T const* s, State& to, Index first, int thread) noexcept {
+  Tile::for_numbers(first, thread, [&](int i, Index key, Index column, bool there) {
+    if (there) to.s[key][column] = narrow<std::remove_cvref_t<decltype(to.s[0][0])>>(s[i]);
+  });
+}
+///@}
 
 }  // namespace AVIARY_NAMESPACE::cuda

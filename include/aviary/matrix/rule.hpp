@@ -206,6 +206,19 @@ struct AnyValue {
   }
 };
 
+template <Axis> using Place = int;
+/// The number of the field log_w; -1 where there is no such field.
+template <class R> consteval int decay_field() {
+  typename R::template Fields<Place> places{};
+  int place = -1;
+  if constexpr (requires { places.log_w; })
+    with_members<field_count<R>>(places, [&](auto const&... x) {
+      int next = 0;
+      ((place = &x == &places.log_w ? next : place, ++next), ...);
+    });
+  return place;
+}
+
 /// The axis of log_w; Axis::value where there is no such field.
 template <class R> consteval Axis decay_axis() {
   if constexpr (requires(Axes<R> fields) { fields.log_w; })
