@@ -22,7 +22,7 @@ TEST_CASE("matrix kernels, chunks: the hardest traits") {
 #if !defined(AVIARY_TEST_ONE_SIZE)
 TEST_CASE_TEMPLATE("matrix kernels, chunks: other traits", M,  //
                    Memory<Gate::none, Erase::none, Read::after, 32, 16>,
-                   Memory<Gate::scalar, Erase::along_key, Read::after, 64, 32, true>,
+                   Memory<Gate::scalar, Erase::along_key, Read::before, 64, 32, true>,
                    Memory<Gate::scalar, Erase::rank_one, Read::after, 16, 48>,
                    Memory<Gate::vector, Erase::none, Read::before, 40, 24, true>) {
   check_chunks<M>(gradient_case<typename M::Rule>(M::keys, M::values, packed_tokens));

@@ -49,184 +49,176 @@ template <class T, Index K, Index V, int Width> struct MatrixTile {
   }
 };
 
-/// Tokens on their way in chunks through `Width` columns of a state with V of them: see GroupPassage. S is what rows are stored as, but
-/// for log_w.
-template <class M, Index V, int Width, class S> class ChunkPassage {
+/// The tokens of one chunk as matrices in shared memory, from four prepared groups. S is what rows are stored as, but for log_w, or
+/// void. Rows of shared memory are as long as lanes meet no other in its banks: `by_four` those whose neighbouring keys a product reads
+/// four by four (multiply_by_rows), `by_two` those that it reads two by two (add_rows). Going back, what was read is written.
+template <class M, class S, bool back = false> class ChunkTokens {
   using R = typename M::Rule;
   using T = typename M::T;
-  static constexpr int groups = GroupsOfChunks::of_chunk, N = group_tokens;
-  using Tokens = Groups<M, GroupsOfChunks, groups, groups, groups, S>;
-  using Group = typename Tokens::Group;
+
+ public:
+  static constexpr int groups = GroupsOfChunks::of_chunk, N = group_tokens, tokens = groups * N;
+  using Groups = cuda::Groups<M, GroupsOfChunks, groups, groups, groups, S>;
+  using Group = typename Groups::Group;
   static constexpr bool erases = Group::erases, rank_one = Group::rank_one;
   static constexpr Gate gate = gate_of<R>;
-
- public:
-  static constexpr int tokens = groups * N;
-  using Tile = MatrixTile<T, M::keys, V, Width>;
+  /// r alone or r and p, k alone or k and q.
+  static constexpr int reads = 1 + erases, writes = 1 + rank_one;
+  /// Outputs read a token's own value, where it is v - z that is written.
+  static constexpr bool own_values = R::erase == Erase::along_key && R::read == Read::before;
+  /// Pair matrices, of row t and column s: what r reads of k and of q, what p does, and the inverse of what corrections read of one
+  /// another, (1 - P_q)^-1 or (1 + P_k)^-1. With Erase::along_key p counts as negative.
+  static constexpr int of_probes = writes, inverse = reads * writes, matrices = inverse + erases;
 
  private:
-  static constexpr int K = static_cast<int>(M::keys), padded_keys = 16 * Tile::pairs;
-  static_assert(Tokens::row >= padded_keys, "aviary: chunks go through states of float, bf16 or f16");
-  /// Rows of shared memory are as long as lanes meet no other in its banks.
-  static constexpr int read_stride = padded_keys % 32 == 16 ? padded_keys : padded_keys + 16;
-  static constexpr int write_stride = padded_keys + 4, value_stride = Width + 4, pair_stride = 24;
-
-  static constexpr int read_rows = tokens * (1 + erases), write_rows = tokens * (1 + rank_one);
-  /// Pair matrices: what r reads of k and of q, then what p does; with Erase::along_key the inverse after them.
-  static constexpr int kinds = 1 + rank_one, matrices = (1 + erases) * kinds + (erases && !rank_one);
-  static constexpr int probes = kinds, corrections = rank_one ? probes : matrices - 1;
-  static constexpr int at_writes = read_rows * read_stride, at_values = at_writes + write_rows * write_stride;
-  static constexpr int at_pairs = at_values + tokens * value_stride;
-  static constexpr int at_decay = at_pairs + matrices * tokens * pair_stride;
-  static constexpr int chunk_numbers = at_decay + padded_keys;
-  static constexpr Index to_chunk = (Tokens::shared_bytes + 15) / 16 * 16;
+  static constexpr int K = static_cast<int>(M::keys), padded_keys = (K + 15) / 16 * 16;
+  static_assert(Groups::row >= padded_keys, "aviary: chunks go through states of float, bf16 or f16");
+  static constexpr int by_four = padded_keys % 32 == 16 ? padded_keys : padded_keys + 16, by_two = padded_keys + 4;
+  static constexpr int at_writes = reads * tokens * (back ? by_two : by_four);
+  static constexpr int at_pairs = at_writes + writes * tokens * (back ? by_four : by_two);
+  static constexpr int at_decay = at_pairs + matrices * tokens * 24, at_own = at_decay + padded_keys;
+  static constexpr int numbers = at_own + tokens;
+  static constexpr Index to_chunk = (Groups::shared_bytes + 15) / 16 * 16;
 
  public:
-  static constexpr std::size_t shared_bytes = to_size(to_chunk) + to_size(chunk_numbers) * sizeof(T);
-  struct Registers : Tokens::Registers {
-    typename Tile::Numbers s;
-    T y[8], z[8];  // tile n has tokens 8 n to 8 n + 7 as columns
-    T v[8], w[8];  // values and corrections as matrices a: number i of tile n is [4 n + i]
-    T a[8], d[4];  // two tiles of the state; a pair matrix
-    Four<T> x[4];  // rows
-    Two<T> low, high;
+  /// Strides.
+  static constexpr int read_stride = back ? by_two : by_four, write_stride = back ? by_four : by_two, pair_stride = 24;
+  static constexpr Index shared_bytes = to_chunk + numbers * static_cast<Index>(sizeof(T));
+  struct Registers : Groups::Registers {
+    T pair[4];     // of a pair matrix
+    Four<T> x[3];  // rows
   };
 
-  template <class Block>
-  AVIARY_HOST_DEVICE AVIARY_INLINE ChunkPassage(Block& block, typename M::Inputs const& x, Grouping<tokens> grouping,
-                                                Index first, Index head, Index heads) noexcept
-      : grouping_(grouping),
-        tokens_(block.shared(), x, {grouping}, head, heads),
-        chunk_(reinterpret_cast<T*>(block.shared() + to_chunk)),
-        first_(first) {}
+  AVIARY_HOST_DEVICE ChunkTokens(std::byte* shared, typename M::Inputs const& x, Grouping<tokens> grouping, Index head,
+                                 Index heads) noexcept
+      : groups_(shared, x, {grouping}, head, heads), chunk_(reinterpret_cast<T*>(shared + to_chunk)) {}
 
-  template <class Block, class Own, class Before, class Value, class Keep, class Put>
-  AVIARY_HOST_DEVICE AVIARY_INLINE void run(Block& block, Own& own, Before const& before, Value const& value,
-                                            Keep const& keep, Put const& put) noexcept {
-    block.each([&](int thread) {
-      for (int i = thread; i < chunk_numbers; i += Block::threads) chunk_[i] = T(0);
-    });
-    tokens_.clear(block);
-    // Chunk c + 2 comes while c + 1 is made and c goes through the state.
-    for (Index c = -2, chunks = grouping_.count(); c < chunks; ++c) {
-      block.template wait_for_copies<0>();
-      block.sync();
-      if (c >= -1) tokens_.prepare(block, own, groups * (c + 1));
-      if (c >= 0) {
-        before(c);
-        take(block, own, c, keep, put);
-      }
-      block.sync();
-      tokens_.begin_copies(block, groups * (c + 2));
-      if (c == -2 || c + 1 == chunks) continue;
-      make_rows(block, value);
-      make_pairs(block, own);
-      block.sync();
-      if constexpr (erases) solve(block);
-    }
-  }
-
- private:
-  AVIARY_HOST_DEVICE AVIARY_INLINE T* read_row(int kind, int token) const noexcept {
+  /// Row of r (0) or p (1), decayed from the chunk's begin, and of k (0) or q (1), decayed to its end.
+  AVIARY_HOST_DEVICE AVIARY_INLINE T* read(int kind, int token) const noexcept {
     return chunk_ + (kind * tokens + token) * read_stride;
   }
-  AVIARY_HOST_DEVICE AVIARY_INLINE T* write_row(int kind, int token) const noexcept {
+  AVIARY_HOST_DEVICE AVIARY_INLINE T* write(int kind, int token) const noexcept {
     return chunk_ + at_writes + (kind * tokens + token) * write_stride;
-  }
-  AVIARY_HOST_DEVICE AVIARY_INLINE T* values(int token) const noexcept {
-    return chunk_ + at_values + token * value_stride;
   }
   AVIARY_HOST_DEVICE AVIARY_INLINE T* pairs(int matrix, int token) const noexcept {
     return chunk_ + at_pairs + (matrix * tokens + token) * pair_stride;
   }
+  /// The decay of the chunk, for each key; for a constant decay its distance from 1.
   AVIARY_HOST_DEVICE AVIARY_INLINE T* decays() const noexcept { return chunk_ + at_decay; }
-
-  /// The decay of a group at key j, and that of several.
-  AVIARY_HOST_DEVICE AVIARY_INLINE T stored_decay(int g, int j) const noexcept {
-    return tokens_.group(g).w()[gate == Gate::vector ? j : 0];
-  }
+  /// What an output reads of its token's own value, with own_values.
+  AVIARY_HOST_DEVICE AVIARY_INLINE T* own() const noexcept { return chunk_ + at_own; }
+  /// Group g of the chunk that was prepared last.
+  AVIARY_HOST_DEVICE AVIARY_INLINE Group group(int g) const noexcept { return groups_.group(g); }
+  /// Its decay at key j.
   AVIARY_HOST_DEVICE AVIARY_INLINE T decay(int g, int j) const noexcept {
     if constexpr (gate == Gate::none)
       return T(1);
     else
       return constant_decay<R> ? stored_decay(g, j) + T(1) : stored_decay(g, j);
   }
-  AVIARY_HOST_DEVICE static AVIARY_INLINE T of_both(T w, T x) noexcept {
-    return constant_decay<R> ? simd::Pack<T>::fma(w, x, w + x) : w * x;
+
+  template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void clear(Block& block) noexcept {
+    block.each([&](int thread) {
+      for (int i = thread; i < numbers; i += Block::threads) chunk_[i] = T(0);
+    });
+    groups_.clear(block);
+  }
+  /// The tokens of chunk c begin to come, as one batch of copies.
+  template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void begin_copies(Block& block, Index c) noexcept {
+    groups_.begin_copies(block, groups * c);
+  }
+  /// Prepares the groups of chunk c, whose tokens are here.
+  template <class Block, class Own>
+  AVIARY_HOST_DEVICE AVIARY_INLINE void prepare(Block& block, Own& own, Index c) noexcept {
+    groups_.prepare(block, own, groups * c);
+  }
+  /// After a sync makes matrices of them, which are there after another. No sync may come between for other threads to see.
+  template <class Block, class Own> AVIARY_HOST_DEVICE AVIARY_INLINE void make(Block& block, Own& own) noexcept {
+    make_rows(block);
+    make_pairs(block, own);
+    block.sync();
+    if constexpr (erases) invert(block);
   }
 
-  /// The rows of a chunk, whose groups are prepared: what reads decayed from its begin, what writes to its end.
-  template <class Block, class Value>
-  AVIARY_HOST_DEVICE AVIARY_INLINE void make_rows(Block& block, Value const& value) noexcept {
+ private:
+  AVIARY_HOST_DEVICE AVIARY_INLINE T stored_decay(int g, int j) const noexcept {
+    return groups_.group(g).w()[gate == Gate::vector ? j : 0];
+  }
+  static constexpr T sign_of_probes = rank_one ? T(1) : T(-1);
+
+  template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void make_rows(Block& block) noexcept {
     block.each([&](int thread) {
       for (int i = thread; i < 2 * K; i += Block::threads) {
         int const j = i < K ? i : i - K;
         T factor(1);
         if (i < K) {
           detail::unroll<groups>([&](auto g) {
-            Group const group = tokens_.group(g);
             detail::unroll<N>([&](auto m) {
-              read_row(0, g * N + m)[j] = round_to_tf32(group.read(m)[j] * factor);
-              if constexpr (erases) read_row(1, g * N + m)[j] = group.read(N + m)[j] * factor;
+              read(0, g * N + m)[j] = round_to_tf32(group(g).read(m)[j] * factor);
+              if constexpr (erases)
+                read(1, g * N + m)[j] = round_to_tf32(group(g).read(N + m)[j] * (sign_of_probes * factor));
             });
             factor *= decay(g, j);
           });
           if constexpr (gate != Gate::none) {
             T w = stored_decay(0, j);
-            detail::unroll<groups - 1>([&](auto g) { w = of_both(w, stored_decay(1 + g, j)); });
+            detail::unroll<groups - 1>([&](auto g) {
+              T const x = stored_decay(g + 1, j);
+              w = constant_decay<R> ? simd::Pack<T>::fma(w, x, w + x) : w * x;
+            });
             decays()[j] = w;
           }
         } else {
           detail::unroll<groups>([&](auto after) {
             constexpr int g = groups - 1 - after;
-            Group const group = tokens_.group(g);
             detail::unroll<N>([&](auto m) {
-              write_row(0, g * N + m)[j] = round_to_tf32(group.write(m)[j] * factor);
-              if constexpr (rank_one) write_row(1, g * N + m)[j] = round_to_tf32(group.write(N + m)[j] * factor);
+              detail::unroll<writes>([&](auto kind) {
+                write(kind, g * N + m)[j] = round_to_tf32(group(g).write(kind * N + m)[j] * factor);
+              });
             });
             factor *= decay(g, j);
           });
         }
       }
-      for (int i = thread; i < tokens * Width; i += Block::threads) {
-        int const m = i / Width;
-        Index const column = first_ + i % Width;
-        values(m)[i % Width] = column < V ? round_to_tf32(value(tokens_.group(m / N).value(m % N), column)) : T(0);
-      }
     });
   }
 
-  /// Its pair matrices. Tokens of one group have met when it was prepared; where a later group reads an earlier one, they meet here:
-  /// neighbours as they are, those of the second half and those of the first decayed from and to the chunk's middle.
+  /// Tokens of one group have met when it was prepared. Where a later group reads an earlier one, they meet here: neighbours as they
+  /// are, those of the second half and those of the first decayed from and to the chunk's middle.
   template <class Block, class Own> AVIARY_HOST_DEVICE AVIARY_INLINE void make_pairs(Block& block, Own& own) noexcept {
     constexpr int team = Block::threads / groups, warps = Block::threads / warp;
     block.each([&](int thread) {
-      detail::unroll<Group::reads>([&](auto read) {
-        if (read % warps != thread / warp) return;
-        constexpr int k = Group::pair(read, 0), q = Group::pair(read, N), end = Group::pair(read, Group::writes);
+      detail::unroll<Group::reads>([&](auto row) {
+        if (row % warps != thread / warp) return;
+        constexpr int k = Group::pair(row, 0), q = Group::pair(row, N), end = Group::pair(row, Group::writes);
         Lane const lane{thread};
-        int const g = lane.in_quad(), write = lane.quad();  // one of the groups, one of its rows
-        if (write >= Group::writes) return;
-        int const kind = write / N, pair = kind == 0 ? k + write : q + write - N;
+        int const g = lane.in_quad(), column = lane.quad();  // one of the groups, one of its written rows
+        if (column >= Group::writes) return;
+        int const kind = column / N, pair = kind == 0 ? k + column : q + column - N;
         bool const there = pair < (kind == 0 && rank_one ? q : end);
-        T const product = there ? tokens_.template pair_product<team>(g, pair) : T(0);
-        put_pair(read / N, kind, g * N + read % N, g * N + write % N, product);
+        T product = there ? groups_.template pair_product<team>(g, pair) : T(0);
+        if constexpr (own_values && row < N)
+          if (column == row) {
+            this->own()[g * N + row] = product;
+            product = T(0);
+          }
+        put_pair(row / N, kind, g * N + row % N, g * N + column % N, product);
       });
     });
     // A warp takes halves or neighbours, under k or under q. Row n of the first or second eight of a is r or p of this token; column n
     // of b is k or q of that one.
-    constexpr int jobs = 2 * kinds;
+    constexpr int jobs = 2 * writes;
     static_assert(jobs <= warps);
     auto const halves = [](int thread) { return thread / warp % 2 == 0; };
-    auto const kind = [](int thread) { return thread / warp / 2 % kinds; };
+    auto const kind = [](int thread) { return thread / warp / 2 % writes; };
     auto const reader = [](bool half, int n) { return half ? 8 + n : 4 + n + n / 4 * 4; };
     auto const writer = [](bool half, int n) { return half ? n : n + n / 4 * 4; };
-    block.each([&](int thread) { detail::unroll<4>([&](auto i) { own[thread].d[int(i)] = T(0); }); });
+    block.each([&](int thread) { detail::unroll<4>([&](auto i) { own[thread].pair[int(i)] = T(0); }); });
     AVIARY_KEEP_LOOP
-    for (int pair = 0; pair < Tile::pairs; ++pair) {
+    for (int first = 0; first < padded_keys; first += 16) {
       block.each([&](int thread) {
         Lane const lane{thread};
-        int const key = 16 * pair + 4 * lane.in_quad();
+        int const key = first + 4 * lane.in_quad();
         auto const row = [&](T const* numbers, bool decayed, int g) {
           Four<T> x = *reinterpret_cast<Four<T> const*>(numbers + key);
           detail::unroll<4>([&](auto e) {
@@ -238,190 +230,288 @@ template <class M, Index V, int Width, class S> class ChunkPassage {
         int const t = reader(halves(thread), lane.quad()), s = writer(halves(thread), lane.quad());
         bool const far_reader = halves(thread) && t / N == 3, far_writer = halves(thread) && s / N == 0;
         auto& x = own[thread].x;
-        x[0] = row(tokens_.group(t / N).read(t % N), far_reader, 2);
-        if constexpr (erases)
-          x[1] = row(tokens_.group(t / N).read(N + t % N), far_reader, 2);
-        else
-          x[1] = {};
-        x[2] = row(tokens_.group(s / N).write(kind(thread) * N + s % N), far_writer, 1);
+        x[1] = {};
+        detail::unroll<reads>([&](auto n) { x[int(n)] = row(group(t / N).read(n * N + t % N), far_reader, 2); });
+        x[2] = row(group(s / N).write(kind(thread) * N + s % N), far_writer, 1);
       });
       detail::unroll<2>([&](auto e) {
         block.template multiply<jobs * warp>([&](int thread, auto i) { return own[thread].x[i % 2].x[e + i / 2 * 2]; },
                                              [&](int thread, auto i) { return own[thread].x[2].x[e + i * 2]; },
-                                             [&](int thread, auto i) -> T& { return own[thread].d[int(i)]; });
+                                             [&](int thread, auto i) -> T& { return own[thread].pair[int(i)]; });
       });
     }
     block.each([&](int thread) {
       if (thread / warp >= jobs) return;
       Lane const lane{thread};
-      detail::unroll<4>([&](auto i) {
+      detail::unroll<2 * reads>([&](auto i) {
         int const t = reader(halves(thread), lane.quad()), s = writer(halves(thread), 2 * lane.in_quad() + i % 2);
-        if ((halves(thread) || t / N == s / N + 1) && (erases || i < 2))
-          put_pair(i / 2, kind(thread), t, s, own[thread].d[int(i)]);
+        if (halves(thread) || t / N == s / N + 1) put_pair(i / 2, kind(thread), t, s, own[thread].pair[int(i)]);
       });
     });
   }
-  /// What r (0) or p (1) of token t reads of k (0) or q (1) of token s.
+  /// What r (0) or p (1) of token t reads of k (0) or q (1) of token s. What is to be inverted is not rounded.
   AVIARY_HOST_DEVICE AVIARY_INLINE void put_pair(int read, int write, int t, int s, T product) const noexcept {
-    pairs(read * kinds + write, t)[s] = read == 0 ? round_to_tf32(product) : product;
+    int const matrix = read * writes + write;
+    if (read == 1) product *= sign_of_probes;
+    pairs(matrix, t)[s] = erases && matrix == inverse - 1 ? product : round_to_tf32(product);
   }
 
-  /// The corrections of a chunk are what p reads of the state before it and of its values, as if there were no others:
-  ///
-  ///     Z = (1 - P_q)^-1 (P S + P_k V)                 u = v - z:  U = (1 + P_k)^-1 (V - P S)
-  ///
-  /// P and P_k become these matrices, column by column; with Erase::along_key P and 1 do.
-  template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void solve(Block& block) noexcept {
-    block.each([&](int thread) {
-      for (int i = thread; i < padded_keys + tokens; i += Block::threads) {
-        bool const of_keys = i < padded_keys;
-        T* const column = of_keys ? read_row(1, 0) + i : pairs(corrections, 0) + (i - padded_keys);
-        int const stride = of_keys ? read_stride : pair_stride;
-        T x[to_size(tokens)]{};
-        detail::unroll<tokens>([&](auto t) {
-          T sum = column[t * stride];
-          if constexpr (!rank_one) sum = of_keys ? -sum : i - padded_keys == t ? T(1) : T(0);
-          T const* const row = pairs(rank_one ? probes + 1 : probes, t);
-          detail::unroll<(t + 3) / 4>([&](auto four) {
-            Four<T> const p = *reinterpret_cast<Four<T> const*>(row + 4 * four);
-            detail::unroll<4>([&](auto e) {
-              constexpr int s = 4 * four + e;
-              if constexpr (s < t) sum = simd::Pack<T>::fma(rank_one ? p.x[int(e)] : -p.x[int(e)], x[s], sum);
-            });
+  /// Column by column, in float.
+  template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void invert(Block& block) noexcept {
+    block.each([&](int column) {
+      if (column >= tokens) return;
+      T x[to_size(tokens)]{};
+      detail::unroll<tokens>([&](auto t) {
+        T sum = t == column ? T(1) : T(0);
+        detail::unroll<(t + 3) / 4>([&](auto four) {
+          Four<T> const p = *reinterpret_cast<Four<T> const*>(pairs(inverse - 1, t) + 4 * four);
+          detail::unroll<4>([&](auto e) {
+            constexpr int s = 4 * four + e;
+            if constexpr (s < t) sum = simd::Pack<T>::fma(p.x[int(e)], x[s], sum);
           });
-          x[int(t)] = sum;
         });
-        detail::unroll<tokens>([&](auto t) { column[t * stride] = round_to_tf32(x[int(t)]); });
-      }
+        x[int(t)] = sum;
+      });
+      detail::unroll<tokens>([&](auto t) { pairs(inverse, t)[column] = round_to_tf32(x[int(t)]); });
     });
   }
 
-  /// What a thread reads of a chunk, for its columns, and writes.
-  template <class Block, class Own, class Keep, class Put>
-  AVIARY_HOST_DEVICE AVIARY_INLINE void take(Block& block, Own& own, Index c, [[maybe_unused]] Keep const& keep,
-                                             Put const& put) noexcept {
-    constexpr int owners = Tile::owners;
-    auto const each = [&](auto const& f) {
-      block.each([&](int thread) {
-        if (owners == Block::threads || thread < owners) f(thread, own[thread], Lane{thread});
-      });
-    };
-    // sums += a b for both tiles of tokens: b is what row(thread, token) reads of tokens.
-    auto const add_pairs = [&](auto const& a, int matrix, auto const& sums) {
-      detail::unroll<2>([&](auto n) {
-        detail::unroll<2>([&](auto step) {
-          each([&](int, Registers& x, Lane lane) {
-            x.low =
-                *reinterpret_cast<Two<T> const*>(pairs(matrix, 8 * n + lane.quad()) + 8 * step + 2 * lane.in_quad());
-          });
-          block.template multiply<owners>([&](int thread, auto i) { return a(own[thread])[4 * step + i]; },
-                                          [&](int thread, auto i) { return own[thread].low.x[int(i)]; },
-                                          [&](int thread, auto i) -> T& { return sums(own[thread])[4 * n + i]; });
-        });
-      });
-    };
-    auto const y = [](Registers & x) -> auto& { return x.y; };
-    auto const z = [](Registers & x) -> auto& { return x.z; };
-    auto const v = [](Registers & x) -> auto& { return x.v; };
-    auto const w = [](Registers & x) -> auto& { return x.w; };
+  Groups groups_;
+  T* chunk_;
+};
 
-    each([&](int thread, Registers& x, Lane lane) {
-      detail::unroll<8>([&](auto i) {
-        x.y[int(i)] = x.z[int(i)] = T(0);
-        int const token = i / 4 * 8 + 2 * lane.in_quad() + i % 4 / 2;
-        x.v[int(i)] = values(token)[thread / warp * 16 + lane.quad() + i % 2 * 8];
-      });
+/// Products of the matrices of warps, for the first `owners` threads of a block: a state, of which each warp has 16 columns (see
+/// MatrixTile), and matrices of its columns and the 16 tokens of a chunk. Of these a thread has 8 numbers, number i of tile n being
+/// [4 n + i]: either as sums, with tokens 8 n to 8 n + 7 as the columns of a tile, or as operands (MatrixOperand). x names such members
+/// of a thread's registers: x(own) is the array.
+template <class T> struct MatrixRegisters {
+  T a[8];
+  Four<T> four;
+  Two<T> low, high;
+};
+/// Sums as an operand a of another product: number i of a is number (0, 2, 1, 3)[i] of d.
+template <class T> AVIARY_HOST_DEVICE AVIARY_INLINE void make_operand(T const* sums, T* to) noexcept {
+  detail::unroll<8>([&](auto i) { to[int(i)] = round_to_tf32(sums[i / 4 * 4 + i % 2 * 2 + i / 2 % 2]); });
+}
+template <class Tile, class Block, class Own> class MatrixProducts {
+  using T = float;
+  static constexpr int owners = Tile::owners;
+
+ public:
+  AVIARY_HOST_DEVICE MatrixProducts(Block& block, Own& own) noexcept : block_(block), own_(own) {}
+
+  /// f(thread, registers, lane) for owners.
+  template <class F> AVIARY_HOST_DEVICE AVIARY_INLINE void each(F&& f) noexcept {
+    block_.each([&](int thread) {
+      if (owners == Block::threads || thread < owners) f(thread, own_[thread], Lane{thread});
     });
+  }
+  /// to_n += state rows_n^T for some rows of tokens: to(own, n) are sums, row(n, token) is a row of keys.
+  template <int rows, class State, class Row, class To>
+  AVIARY_HOST_DEVICE AVIARY_INLINE void multiply_by_rows(State const& state, Row const& row, To const& to) noexcept {
     detail::unroll<Tile::pairs>([&](auto pair) {
-      each([&](int, Registers& x, Lane) {
-        // Number i of a is number (0, 2, 1, 3)[i] of d.
-        detail::unroll<8>(
-            [&](auto i) { x.a[int(i)] = round_to_tf32(x.s[8 * pair + i / 4 * 4 + i % 2 * 2 + i / 2 % 2]); });
-      });
-      detail::unroll<2>([&](auto n) {
-        each([&](int, Registers& x, Lane lane) {
-          detail::unroll<1 + erases>([&](auto kind) {
-            x.x[int(kind)] =
-                *reinterpret_cast<Four<T> const*>(read_row(kind, 8 * n + lane.quad()) + 16 * pair + 4 * lane.in_quad());
+      each([&](int, auto& x, Lane) { make_operand(state(x) + 8 * pair, x.a); });
+      detail::unroll<rows>([&](auto kind) {
+        detail::unroll<2>([&](auto n) {
+          each([&](int, auto& x, Lane lane) {
+            x.four = *reinterpret_cast<Four<T> const*>(row(kind, 8 * n + lane.quad()) + 16 * pair + 4 * lane.in_quad());
           });
-        });
-        detail::unroll<1 + erases>([&](auto kind) {
           detail::unroll<2>([&](auto e) {
-            block.template multiply<owners>(
-                [&](int thread, auto i) { return own[thread].a[4 * e + i]; },
-                [&](int thread, auto i) { return own[thread].x[int(kind)].x[e + 2 * i]; },
-                [&](int thread, auto i) -> T& { return (kind == 0 ? own[thread].y : own[thread].z)[4 * n + i]; });
+            block_.template multiply<owners>(
+                [&](int thread, auto i) { return own_[thread].a[4 * e + i]; },
+                [&](int thread, auto i) { return own_[thread].four.x[e + 2 * i]; },
+                [&](int thread, auto i) -> T& { return to(own_[thread], kind)[4 * n + i]; });
           });
         });
       });
     });
-    if constexpr (erases) {
-      add_pairs(v, corrections, z);
-      each([&](int thread, Registers& x, Lane) {
-        put_numbers(thread, c, x.z, keep);
-        detail::unroll<8>([&](auto i) { x.w[int(i)] = round_to_tf32(x.z[i / 4 * 4 + i % 2 * 2 + i / 2 % 2]); });
+  }
+  /// to += x pairs^T, or x pairs: x(own) is an operand, pairs a matrix of 16 x 16 numbers.
+  template <bool transposed, class X, class To>
+  AVIARY_HOST_DEVICE AVIARY_INLINE void multiply_by_pairs(X const& x, T const* pairs, Index stride,
+                                                          To const& to) noexcept {
+    detail::unroll<2>([&](auto n) {
+      detail::unroll<2>([&](auto step) {
+        each([&](int, auto& own, Lane lane) {
+          Index const row = 8 * n + lane.quad(), column = 8 * step + 2 * lane.in_quad();
+          if constexpr (transposed)
+            own.low = *reinterpret_cast<Two<T> const*>(pairs + row * stride + column);
+          else
+            own.low = {pairs[column * stride + row], pairs[(column + 1) * stride + row]};
+        });
+        block_.template multiply<owners>([&](int thread, auto i) { return x(own_[thread])[4 * step + i]; },
+                                         [&](int thread, auto i) { return own_[thread].low.x[int(i)]; },
+                                         [&](int thread, auto i) -> T& { return to(own_[thread])[4 * n + i]; });
       });
-    }
-    if constexpr (!erases || rank_one) add_pairs(v, 0, y);
-    if constexpr (erases) add_pairs(w, rank_one ? 1 : 0, y);
-    each([&](int thread, Registers& x, Lane) { put_numbers(thread, c, x.y, put); });
-
-    // What is written: with Erase::along_key the corrected values alone, else values under k and corrections under q.
-    auto const written = [](Registers & x, auto kind) -> auto& {
-      if constexpr (erases && (!rank_one || kind == 1))
-        return x.w;
-      else
-        return x.v;
-    };
+    });
+  }
+  /// state = state diag(decays) + the sum of x_n rows_n: x(own, n) are operands, row(n, token) is a row of keys.
+  template <class R, int rows, class State, class X, class Row>
+  AVIARY_HOST_DEVICE AVIARY_INLINE void add_rows(State const& state, [[maybe_unused]] T const* decays, X const& x,
+                                                 Row const& row) noexcept {
     detail::unroll<Tile::pairs>([&](auto pair) {
-      if constexpr (gate != Gate::none)
-        each([&](int, Registers& x, Lane lane) {
-          x.x[0] = *reinterpret_cast<Four<T> const*>(decays() + 16 * pair + 4 * lane.in_quad());
+      if constexpr (gate_of<R> != Gate::none)
+        each([&](int, auto& own, Lane lane) {
+          own.four = *reinterpret_cast<Four<T> const*>(decays + 16 * pair + 4 * lane.in_quad());
           detail::unroll<8>([&](auto i) {
-            T& s = x.s[8 * pair + i];
-            T const decay = x.x[0].x[i % 2 * 2 + i / 4];
+            T& s = state(own)[8 * pair + i];
+            T const decay = own.four.x[i % 2 * 2 + i / 4];
             s = constant_decay<R> ? simd::Pack<T>::fma(s, decay, s) : s * decay;
           });
         });
-      detail::unroll<kinds>([&](auto kind) {
+      detail::unroll<rows>([&](auto kind) {
         detail::unroll<2>([&](auto step) {
-          each([&](int, Registers& x, Lane lane) {
-            int const token = 8 * step + 2 * lane.in_quad();
-            int const key = 16 * pair + 2 * lane.quad();
-            x.low = *reinterpret_cast<Two<T> const*>(write_row(kind, token) + key);
-            x.high = *reinterpret_cast<Two<T> const*>(write_row(kind, token + 1) + key);
+          each([&](int, auto& own, Lane lane) {
+            int const token = 8 * step + 2 * lane.in_quad(), key = 16 * pair + 2 * lane.quad();
+            own.low = *reinterpret_cast<Two<T> const*>(row(kind, token) + key);
+            own.high = *reinterpret_cast<Two<T> const*>(row(kind, token + 1) + key);
           });
           detail::unroll<2>([&](auto e) {
-            block.template multiply<owners>(
-                [&](int thread, auto i) { return written(own[thread], kind)[4 * step + i]; },
-                [&](int thread, auto i) { return (i == 0 ? own[thread].low : own[thread].high).x[int(e)]; },
-                [&](int thread, auto i) -> T& { return own[thread].s[8 * pair + 4 * e + i]; });
+            block_.template multiply<owners>(
+                [&](int thread, auto i) { return x(own_[thread], kind)[4 * step + i]; },
+                [&](int thread, auto i) { return (i == 0 ? own_[thread].low : own_[thread].high).x[int(e)]; },
+                [&](int thread, auto i) -> T& { return state(own_[thread])[8 * pair + 4 * e + i]; });
           });
         });
       });
     });
   }
 
-  /// A thread's numbers of y or z that belong to tokens of chunk c and columns of the state go where `put` says.
+ private:
+  Block& block_;
+  Own& own_;
+};
+/// f(i, token, column) for the 8 numbers of a thread as sums, or as an operand, in a warp's matrix of columns and tokens.
+template <class F> AVIARY_HOST_DEVICE AVIARY_INLINE void for_sums(int thread, F&& f) noexcept {
+  Lane const lane{thread};
+  detail::unroll<8>(
+      [&](auto i) { f(i, i / 4 * 8 + 2 * lane.in_quad() + i % 2, thread / warp * 16 + lane.quad() + i % 4 / 2 * 8); });
+}
+template <class F> AVIARY_HOST_DEVICE AVIARY_INLINE void for_operand(int thread, F&& f) noexcept {
+  Lane const lane{thread};
+  detail::unroll<8>(
+      [&](auto i) { f(i, i / 4 * 8 + 2 * lane.in_quad() + i % 4 / 2, thread / warp * 16 + lane.quad() + i % 2 * 8); });
+}
+
+/// Tokens on their way in chunks through `Width` columns of a state with V of them: see GroupPassage.
+template <class M, Index V, int Width, class S> class ChunkPassage {
+  using R = typename M::Rule;
+  using T = typename M::T;
+  using Tokens = ChunkTokens<M, S>;
+  static constexpr bool erases = Tokens::erases, rank_one = Tokens::rank_one;
+  static constexpr int value_stride = Width + 4;
+  static constexpr Index to_values = (Tokens::shared_bytes + 15) / 16 * 16;
+
+ public:
+  static constexpr int tokens = Tokens::tokens;
+  using Tile = MatrixTile<T, M::keys, V, Width>;
+  static constexpr std::size_t shared_bytes = to_size(to_values) + to_size(tokens * value_stride) * sizeof(T);
+  struct Registers : Tokens::Registers, MatrixRegisters<T> {
+    typename Tile::Numbers s;
+    T y[8], z[8];  // sums
+    T v[8], w[8];  // operands: values and corrections
+  };
+
+  template <class Block>
+  AVIARY_HOST_DEVICE AVIARY_INLINE ChunkPassage(Block& block, typename M::Inputs const& x, Grouping<tokens> grouping,
+                                                Index first, Index head, Index heads) noexcept
+      : grouping_(grouping),
+        tokens_(block.shared(), x, grouping, head, heads),
+        values_(reinterpret_cast<T*>(block.shared() + to_values)),
+        first_(first) {}
+
+  template <class Block, class Own, class Before, class Value, class Keep, class Put>
+  AVIARY_HOST_DEVICE AVIARY_INLINE void run(Block& block, Own& own, Before const& before, Value const& value,
+                                            Keep const& keep, Put const& put) noexcept {
+    tokens_.clear(block);
+    // Chunk c + 2 comes while c + 1 is made and c goes through the state.
+    for (Index c = -2, chunks = grouping_.count(); c < chunks; ++c) {
+      block.template wait_for_copies<0>();
+      block.sync();
+      if (c >= -1) tokens_.prepare(block, own, c + 1);
+      if (c >= 0) {
+        before(c);
+        take(block, own, c, keep, put);
+      }
+      block.sync();
+      tokens_.begin_copies(block, c + 2);
+      if (c == -2 || c + 1 == chunks) continue;
+      block.each([&](int thread) {
+        for (int i = thread; i < tokens * Width; i += Block::threads) {
+          int const t = i / Width;
+          Index const column = first_ + i % Width;
+          T const* const v = tokens_.group(t / Tokens::N).value(t % Tokens::N);
+          values_[t * value_stride + i % Width] = column < V ? round_to_tf32(value(v, column)) : T(0);
+        }
+      });
+      tokens_.make(block, own);
+    }
+  }
+
+ private:
+  template <class Block, class Own, class Keep, class Put>
+  AVIARY_HOST_DEVICE AVIARY_INLINE void take(Block& block, Own& own, Index c, [[maybe_unused]] Keep const& keep,
+                                             Put const& put) noexcept {
+    MatrixProducts<Tile, Block, Own> products(block, own);
+    auto const s = [](auto& x) { return x.s; };
+    auto const y = [](auto& x) { return x.y; };
+    auto const z = [](auto& x) { return x.z; };
+    auto const v = [](auto& x) { return x.v; };
+    auto const w = [](auto& x) { return x.w; };
+    auto const of_pairs = [&](auto const& x, int matrix, auto const& to) {
+      products.template multiply_by_pairs<true>(x, tokens_.pairs(matrix, 0), Tokens::pair_stride, to);
+    };
+    products.each([&](int thread, auto& x, Lane) {
+      for_operand(thread, [&](auto i, int t, int column) { x.v[int(i)] = values_[t * value_stride + column]; });
+      for_sums(thread, [&](auto i, int t, int column) {
+        x.y[int(i)] = x.z[int(i)] = T(0);
+        if constexpr (erases && !rank_one) x.z[int(i)] = values_[t * value_stride + column];
+        if constexpr (Tokens::own_values) x.y[int(i)] = tokens_.own()[t] * x.z[int(i)];
+      });
+    });
+    products.template multiply_by_rows<Tokens::reads>(
+        s, [&](int kind, int t) { return tokens_.read(kind, t); },
+        [&](auto& x, auto kind) { return kind == 0 ? x.y : x.z; });
+    if constexpr (erases) {
+      // Z = (1 - P_q)^-1 (P S + P_k V)          u = v - z:  U = (1 + P_k)^-1 (V - P S)
+      if constexpr (rank_one) of_pairs(v, Tokens::of_probes, z);
+      products.each([&](int, auto& x, Lane) {
+        make_operand(x.z, x.w);
+        detail::unroll<8>([&](auto i) { x.z[int(i)] = T(0); });
+      });
+      of_pairs(w, Tokens::inverse, z);
+      products.each([&](int thread, auto& x, Lane) {
+        put_numbers(thread, c, x.z, keep);
+        make_operand(x.z, x.w);
+      });
+    }
+    // What is written: with Erase::along_key corrected values, else values under k and corrections under q.
+    auto const written = [](auto& x, int kind) { return erases && (!rank_one || kind == 1) ? x.w : x.v; };
+    detail::unroll<Tokens::writes>([&](auto kind) { of_pairs([&](auto& x) { return written(x, kind); }, kind, y); });
+    products.each([&](int thread, auto& x, Lane) { put_numbers(thread, c, x.y, put); });
+    products.template add_rows<R, Tokens::writes>(s, tokens_.decays(), written,
+                                                  [&](int kind, int t) { return tokens_.write(kind, t); });
+  }
+
+  /// A thread's sums that belong to tokens of chunk c and columns of the state go where `put` says.
   template <class Put>
-  AVIARY_HOST_DEVICE AVIARY_INLINE void put_numbers(int thread, Index c, T const* numbers,
-                                                    Put const& put) const noexcept {
-    Lane const lane{thread};
+  AVIARY_HOST_DEVICE AVIARY_INLINE void put_numbers(int thread, Index c, T const* sums, Put const& put) const noexcept {
     Index const token = grouping_.token(c), count = grouping_.size(c);
     std::byte* rows[4];
-    detail::unroll<4>([&](auto n) { rows[int(n)] = put.row(token, n / 2 * 8 + 2 * lane.in_quad() + n % 2, count); });
+    detail::unroll<4>(
+        [&](auto n) { rows[int(n)] = put.row(token, n / 2 * 8 + 2 * Lane{thread}.in_quad() + n % 2, count); });
     put.all([&](auto const& store) {
-      detail::unroll<8>([&](auto i) {
-        Index const column = first_ + thread / warp * 16 + lane.quad() + i % 4 / 2 * 8;
+      for_sums(thread, [&](auto i, int, int in_block) {
         std::byte* const row = rows[i / 4 * 2 + i % 2];
-        if (row != nullptr && column < V) store(row, column, numbers[int(i)]);
+        Index const column = first_ + in_block;
+        if (row != nullptr && column < V) store(row, column, sums[int(i)]);
       });
     });
   }
 
   Grouping<tokens> grouping_;
   Tokens tokens_;
-  T* chunk_;
+  T* values_;
   Index first_;
 };
 
