@@ -38,12 +38,16 @@ struct Emulated<MatrixMemory<R, Number, K, V, Stored>> : DeviceCalls<MatrixMemor
   }
 
   template <class P = T, class E = Serial> static void backward(typename M::BackwardCall const& call, E&& = {}) {
-    auto arguments = cuda::backward_arguments<M>(call);
+    backward_by<cuda::Backward<M>>(call, backwards<E>);
+  }
+  /// By some kernel that walks back.
+  template <class Walk> static void backward_by(typename M::BackwardCall const& call, bool in_reverse = false) {
+    auto arguments = cuda::backward_arguments<M, Walk>(call);
     for (Index const rounds = cuda::backward_rounds(arguments); arguments.round < rounds; ++arguments.round) {
-      cuda::emulate<cuda::Backward<M>>(arguments, backwards<E>);
-      if constexpr (cuda::Backward<M>::slices > 1) cuda::emulate<cuda::Pull<M>>(arguments, backwards<E>);
+      cuda::emulate<Walk>(arguments, in_reverse);
+      if constexpr (Walk::hands_over) cuda::emulate<cuda::PullKernel<M, Walk>>(arguments, in_reverse);
     }
-    cuda::emulate<cuda::SumKernel<M>>(cuda::sum_arguments(arguments), backwards<E>);
+    cuda::emulate<cuda::SumKernel<M>>(cuda::sum_arguments(arguments), in_reverse);
   }
 
  private:

@@ -80,7 +80,7 @@ template <class M, class Tokens, int threads> class TokenGradients {
   static constexpr Index numbers = sums_size + fields * N * row + fields * row + warps * scattered_numbers;
 
   AVIARY_HOST_DEVICE TokenGradients(T* shared, BackwardArguments<M> const& x, Tokens const& tokens,
-                                    Grouping<N> grouping, Index sequence, Index head) noexcept
+                                    typename Tokens::Order grouping, Index sequence, Index head) noexcept
       : x_(x), tokens_(tokens), grouping_(grouping), numbers_(shared), sequence_(sequence), head_(head) {}
 
   AVIARY_HOST_DEVICE Sums sums() const noexcept { return {numbers_, stride}; }
@@ -202,7 +202,7 @@ template <class M, class Tokens, int threads> class TokenGradients {
 
   BackwardArguments<M> const& x_;
   Tokens tokens_;  // a copy: a reference would keep both objects out of registers
-  Grouping<N> grouping_;
+  typename Tokens::Order grouping_;
   T* numbers_;
   Index sequence_, head_;
 };
@@ -233,10 +233,12 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
   static constexpr Index longest_interval = Buffers * N;
   /// Blocks that share a head.
   static constexpr Index slices = (V + Width - 1) / Width;
+  /// They hand over what PullKernel goes on with; a block alone goes on itself.
+  static constexpr bool hands_over = slices > 1;
   static Index blocks(Arguments const& x) noexcept { return x.packing.sequences() * x.heads * slices; }
   /// Numbers that the blocks of a head hand over for an interval.
   AVIARY_HOST_DEVICE static constexpr Index handed_over(Index every) noexcept {
-    return slices == 1 ? 0 : (every + N - 1) / N * slices * Gradients::sums_size;
+    return hands_over ? (every + N - 1) / N * slices * Gradients::sums_size : 0;
   }
   /// The sums of slice 0 of a group, which is number `local` of those in this round; those of other slices follow.
   AVIARY_HOST_DEVICE static T* sums_of(Arguments const& x, Index sequence, Index head, Index local) noexcept {
@@ -328,7 +330,7 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
       for (Index g = last; g-- > first;) {
         back(block, own, g, g + 1 < last);
         gradients_.template put<true>(block, g, first_, last_);
-        if constexpr (slices == 1) {
+        if constexpr (!hands_over) {
           gradients_.pull_keys(block, g, [&](int thread) { return own[thread].of_one; });
           gradients_.template put<false>(block, g, 0, 0);
         } else {
@@ -339,7 +341,7 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
     block.each([&](int thread) {
       if (StateGradient* const d = state_gradient()) store_state<Tile>(own[thread].d, *d, first_, thread);
     });
-    if constexpr (slices == 1) gradients_.put_head_sums(block);
+    if constexpr (!hands_over) gradients_.put_head_sums(block);
   }
   template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void hand_over(Block& block, Index local) noexcept {
     T* const to = sums_of(x_, sequence_, head_, local) + first_ / Width * Gradients::sums_size;
@@ -567,7 +569,7 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
   Index sequence_, head_, first_, last_;
 };
 
-/// Gradients along keys where several blocks of `Walk`, a BackwardKernel, share a head: a block takes one head of one sequence through
+/// Gradients along keys where blocks of `Walk`, a kernel that walks back, hand over sums: a block takes one head of one sequence through
 /// the groups of a round.
 template <class M, class Walk> class PullKernel {
   using R = typename M::Rule;

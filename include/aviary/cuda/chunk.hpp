@@ -58,7 +58,7 @@ template <class M, class S, bool back = false> class ChunkTokens {
 
  public:
   static constexpr int groups = GroupsOfChunks::of_chunk, N = group_tokens, tokens = groups * N;
-  using Groups = cuda::Groups<M, GroupsOfChunks, groups, groups, groups, S>;
+  using Groups = cuda::Groups<M, GroupsOfChunks, groups, (back ? 2 : 1) * groups, groups, S>;
   using Group = typename Groups::Group;
   static constexpr bool erases = Group::erases, rank_one = Group::rank_one;
   static constexpr Gate gate = gate_of<R>;
@@ -107,6 +107,7 @@ template <class M, class S, bool back = false> class ChunkTokens {
   AVIARY_HOST_DEVICE AVIARY_INLINE T* decays() const noexcept { return chunk_ + at_decay; }
   /// What an output reads of its token's own value, with own_values.
   AVIARY_HOST_DEVICE AVIARY_INLINE T* own() const noexcept { return chunk_ + at_own; }
+  AVIARY_HOST_DEVICE Groups const& all() const noexcept { return groups_; }
   /// Group g of the chunk that was prepared last.
   AVIARY_HOST_DEVICE AVIARY_INLINE Group group(int g) const noexcept { return groups_.group(g); }
   /// Its decay at key j.
@@ -219,8 +220,8 @@ template <class M, class S, bool back = false> class ChunkTokens {
       block.each([&](int thread) {
         Lane const lane{thread};
         int const key = first + 4 * lane.in_quad();
-        auto const row = [&](T const* numbers, bool decayed, int g) {
-          Four<T> x = *reinterpret_cast<Four<T> const*>(numbers + key);
+        auto const row = [&](T const* from, bool decayed, int g) {
+          Four<T> x = *reinterpret_cast<Four<T> const*>(from + key);
           detail::unroll<4>([&](auto e) {
             if (decayed) x.x[int(e)] *= decay(g, key + e < K ? key + e : 0);
             x.x[int(e)] = round_to_tf32(x.x[int(e)]);

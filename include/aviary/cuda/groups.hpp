@@ -70,6 +70,7 @@ template <class M, class Grouping, int buffers, int stages, int together = 1, cl
   static constexpr int N = Grouping::tokens;
 
  public:
+  using Order = Grouping;
   static constexpr Index row = detail::GroupsOf<M>::fixed_row;
   using Group = typename M::template Group<N>;
   using Token = typename R::template Fields<detail::StoredFields<T>::template Per>;
@@ -83,7 +84,8 @@ template <class M, class Grouping, int buffers, int stages, int together = 1, cl
   static constexpr Index slot_of(Index number) noexcept {
     return (M::keys > M::values ? M::keys : M::values) * number / 16 * 16 + 16;
   }
-  static constexpr Index wide = slot_of(sizeof(T)), slot = slot_of(sizeof(std::conditional_t<std::is_void_v<S>, T, S>));
+  using Number = std::conditional_t<std::is_void_v<S>, T, S>;
+  static constexpr Index wide = slot_of(sizeof(T)), slot = slot_of(sizeof(Number));
   static constexpr int decay = detail::decay_field<R>();
   AVIARY_HOST_DEVICE static constexpr Index place(int f) noexcept {
     return f * slot + (f > decay && decay >= 0 ? wide - slot : 0);
@@ -214,9 +216,8 @@ template <class M, class Grouping, int buffers, int stages, int together = 1, cl
   AVIARY_HOST_DEVICE AVIARY_INLINE Token make_token(std::byte const* slots) const noexcept {
     int f = 0;
     return detail::transform_fields<R, Token>(x_, [&]<Axis A>(detail::AxisTag<A>, auto const& field) {
-      NumberFormat format = field.format();
-      if constexpr (!std::is_void_v<S> && !one_number(A))
-        if (f != decay) format = format_of<S>;
+      bool const known = !std::is_void_v<S> && !one_number(A) && f != decay;
+      NumberFormat const format = known ? format_of<Number> : field.format();
       detail::StoredRow<T> const stored{
           slots != nullptr ? slots + place(f) : reinterpret_cast<std::byte const*>(zeros()), format};
       ++f;

@@ -151,8 +151,9 @@ template <DeviceMatrices M> Status backward(typename M::BackwardCall const& call
   auto arguments = backward_arguments<M>(call);
   for (Index rounds = backward_rounds(arguments); arguments.round != rounds; ++arguments.round) {
     if (Status const status = launch<Backward<M>>("backward", arguments, stream); !status) return status;
-    if constexpr (Backward<M>::slices > 1)
-      if (Status const status = launch<Pull<M>>("backward", arguments, stream); !status) return status;
+    if constexpr (Backward<M>::hands_over)
+      if (Status const status = launch<PullKernel<M, Backward<M>>>("backward", arguments, stream); !status)
+        return status;
   }
   return launch<SumKernel<M>>("backward", sum_arguments(arguments), stream);
 }

@@ -1,7 +1,6 @@
 #pragma once
 /// Which kernels serve a matrix memory, and what they are called with. Nothing here needs a CUDA header.
-#include "aviary/cuda/backward.hpp"
-#include "aviary/cuda/chunk.hpp"
+#include "aviary/cuda/chunk_backward.hpp"
 
 namespace AVIARY_NAMESPACE::cuda {
 
@@ -29,7 +28,10 @@ template <class M, class S> using NarrowChunks = ForwardKernel<M, Chunks<M, S, 3
 template <class M, int buffers>
 using BackwardWith = BackwardKernel<M, width<M>(128, columns_of_float<M>), columns_of_float<M>, buffers>;
 template <class M> using Backward = BackwardWith<M, BackwardWith<M, 4>::shared_bytes <= 99 * 1024 ? 4 : 2>;
-template <class M> using Pull = PullKernel<M, Backward<M>>;
+
+/// Backward in chunks: up to 64 columns.
+template <class M, class S>
+using ChunkBackward = ChunkBackwardKernel<M, (M::values < 64 ? static_cast<int>((M::values + 15) / 16 * 16) : 64), S>;
 
 /// The arguments of a forward kernel, as one piece.
 template <class Kernel, class M>
@@ -62,32 +64,34 @@ template <class M> struct PiecesPlan {
 };
 
 /// What a call needs of the workspace: gradients that are added up later, then what blocks of a head hand over in a round, then
-/// gradients of states that nobody else keeps from round to round.
-template <class M> struct BackwardPlan {
+/// gradients of states that nobody else keeps from round to round. Walk is the kernel that walks back.
+template <class M, class Walk> struct BackwardPlan {
   static constexpr Index state = M::keys * padded<typename M::T>(M::values);
   Index shared, handed_over_an_interval, states;
 
   BackwardPlan(Index shared_numbers, Index heads, Index sequences, Index every) noexcept
       : shared(padded<typename M::T>(shared_numbers)),
-        handed_over_an_interval(sequences * heads * Backward<M>::handed_over(every)),
-        states(Backward<M>::slices > 1 ? sequences * heads * state : 0) {}
+        handed_over_an_interval(sequences * heads * Walk::handed_over(every)),
+        states(Walk::hands_over ? sequences * heads * state : 0) {}
   Index total(Index round_intervals) const noexcept {
     return shared + states + round_intervals * handed_over_an_interval;
   }
 };
 
 /// Numbers of workspace for rounds of so many tokens, whatever gradients are wanted.
-template <class M>
+template <class M, class Walk = Backward<M>>
 Index backward_plan(typename M::Inputs const& x, Index heads, Index sequences, Index every, Index round) noexcept {
   Index const intervals = every > 0 ? (round + every - 1) / every : 1;
-  return BackwardPlan<M>(SharedGradients<M>(x, sequences, heads).numbers, heads, sequences, every).total(intervals);
+  return BackwardPlan<M, Walk>(SharedGradients<M>(x, sequences, heads).numbers, heads, sequences, every)
+      .total(intervals);
 }
 
-template <class M> BackwardArguments<M> backward_arguments(typename M::BackwardCall const& call) noexcept {
+template <class M, class Walk = Backward<M>>
+BackwardArguments<M> backward_arguments(typename M::BackwardCall const& call) noexcept {
   Index const heads = call.dy.heads();
   detail::Packing const packing{call.offsets, call.dy.tokens()};
   SharedGradients<M> const shared(call.x, packing.sequences(), heads);
-  BackwardPlan<M> const plan(shared.numbers, heads, packing.sequences(), call.tape.every);
+  BackwardPlan<M, Walk> const plan(shared.numbers, heads, packing.sequences(), call.tape.every);
   Sink<M::values> readings;
   if constexpr (detail::readings<M>) readings = call.tape.readings;
   Index intervals = (packing.tokens + call.tape.every - 1) / call.tape.every;
@@ -106,9 +110,9 @@ template <class M> BackwardArguments<M> backward_arguments(typename M::BackwardC
           heads,
           call.tape.states.data(),
           call.tape.every,
-          keeps                     ? call.dstates.data()
-          : Backward<M>::slices > 1 ? own
-                                    : nullptr,
+          keeps              ? call.dstates.data()
+          : Walk::hands_over ? own
+                             : nullptr,
           keeps,
           work,
           work + plan.shared + plan.states,
