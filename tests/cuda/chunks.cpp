@@ -17,6 +17,7 @@ TEST_CASE("matrix kernels, chunks: the hardest traits") {
   auto const c = gradient_case<Hardest::Rule>(Hardest::keys, Hardest::values, packed_tokens);
   check_chunks<Hardest>(c);
   check_chunk_widths<Hardest>(c);
+  check_chunk_gradients<Hardest>(c);
 }
 
 #if !defined(AVIARY_TEST_ONE_SIZE)
@@ -25,7 +26,9 @@ TEST_CASE_TEMPLATE("matrix kernels, chunks: other traits", M,  //
                    Memory<Gate::scalar, Erase::along_key, Read::before, 64, 32, true>,
                    Memory<Gate::scalar, Erase::rank_one, Read::after, 16, 48>,
                    Memory<Gate::vector, Erase::none, Read::before, 40, 24, true>) {
-  check_chunks<M>(gradient_case<typename M::Rule>(M::keys, M::values, packed_tokens));
+  auto const c = gradient_case<typename M::Rule>(M::keys, M::values, packed_tokens);
+  check_chunks<M>(c);
+  check_chunk_gradients<M>(c);
 }
 #endif
 
@@ -34,13 +37,19 @@ TEST_CASE_TEMPLATE("matrix kernels, chunks: rows of 16 bits", S, bf16, f16) {
   auto c = gradient_case<M::Rule>(M::keys, M::values, {0, 1, 1, 40});
   for (NamedNumbers const& field : named_fields<M::Rule>(c.x))
     for (double& e : *field.numbers) e = double{widen(narrow<S>(e))};
-  GradientRun<Device<M>, S, float> const stored(c);
+  for (double& e : c.dy) e = double{widen(narrow<S>(e))};
+  GradientRun<Device<M>, S, float> stored(c);
   RuleRun<Device<M>> run(c), any(c);
   auto call = run.call();
   call.x = stored.inputs();
   Device<M>::template forward_by<cuda::WideChunks<M, S>>(call);
   Device<M>::template forward_by<cuda::WideChunks<M, void>>(any.call());
   check_bits(run, any);
+
+  stored.forward();
+  GradientRun<Device<M>> floats(c);
+  floats.forward();
+  check_same_gradients(back_in_chunks<M, S>(stored, 40).result(), back_in_chunks<M>(floats, 40).result());
 }
 
 TEST_CASE("matrix kernels, chunks: outputs that tokens share are those of the last one") {

@@ -62,6 +62,14 @@ template <class Golden> void check_golden_files() {
                    expected.y, chunk_bound);
     report.compare(file.path(), "stateT", "on tensor cores",
                    state(numbers_of(chunks.states, M::keys, M::values), c.shape, shape), expected.state, chunk_bound);
+    if (has_gradients) {
+      GradientRun<Device<M>> run(c);
+      run.forward();
+      auto g = back_in_chunks<M>(run, c.shape.tokens()).result();
+      resize_fields<R>(g.dx, c.shape, shape);
+      g.dstates = state(g.dstates, c.shape, shape);
+      golden_check::compare_gradients<Golden>(file, "on tensor cores", chunk_gradient_bound, g, report);
+    }
     for (Keep const keep : {Keep{cuda::Backward<M>::longest_interval, false}, Keep{5, erases}}) {
       GradientRun<Device<M>> run(c, keep);
       run.forward();
@@ -74,7 +82,7 @@ template <class Golden> void check_golden_files() {
       auto g = run.backward().result();
       resize_fields<R>(g.dx, c.shape, shape);
       g.dstates = state(g.dstates, c.shape, shape);
-      golden_check::compare_gradients<Golden>(file, "float on a device", number, g, report);
+      golden_check::compare_gradients<Golden>(file, "float on a device", matrix_bound<float>, g, report);
     }
   };
   std::vector<std::string> folders{AVIARY_TEST_GOLDEN_DIR};

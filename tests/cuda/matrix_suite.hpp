@@ -123,6 +123,32 @@ template <class M> void check_chunks(RuleCase<typename M::Rule> const& c) {
   }
 }
 
+/// What backward_in_chunks states.
+inline constexpr double chunk_gradient_bound = 16 * 0x1p-11;
+
+/// backward in chunks with room for rounds of so many tokens.
+template <class M, class S = void, class Run> Run back_in_chunks(Run run, Index round, bool in_reverse = false) {
+  using Walk = cuda::ChunkBackward<M, S>;
+  Index const sequences = static_cast<Index>(run.offsets.size()) - 1;
+  Index const room = cuda::backward_plan<M, Walk>(run.inputs(), run.shape.heads, sequences, run.keep.every, round);
+  run.workspace.assign(to_size(room), typename M::T(-77));
+  Device<M>::template backward_by<Walk>(run.call(), in_reverse);
+  return run;
+}
+
+/// Gradients in chunks against the reference, whatever the tape keeps; rounds and the order of blocks and of threads change no bit.
+template <class M> void check_chunk_gradients(GradientCase<typename M::Rule> const& c) {
+  auto const expected = reference_gradients(c);
+  for (Index const every : {5, 16}) {
+    Note const note("tape.every", every);
+    GradientRun<Device<M>> given(c, {.every = every});
+    given.forward();
+    auto const whole = back_in_chunks<M>(given, c.shape.tokens());
+    check_gradients(whole.result(), expected, chunk_gradient_bound);
+    check_same_gradients(back_in_chunks<M>(given, 2 * every, true).result(), whole.result());
+  }
+}
+
 template <class M> void check_memory() {
   Note const keys("keys", M::keys), values("values", M::values);
   auto const c = gradient_case<typename M::Rule>(M::keys, M::values, packed_tokens);

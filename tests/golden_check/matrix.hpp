@@ -16,14 +16,13 @@ inline double recurrence_bound(test::Arithmetic number) { return number == test:
 
 /// Every gradient of a file, grad_X for whatever X, against one of ours.
 template <class Golden>
-void compare_gradients(test::MatrixGolden const& file, std::string const& type, test::Arithmetic number,
+void compare_gradients(test::MatrixGolden const& file, std::string const& type, double bound,
                        test::GradientResult<typename Golden::Rule> g, Report& report) {
   using R = typename Golden::Rule;
   auto inputs = Golden::fields(file);
   std::vector<double> log_w;
   for (auto const& field : test::named_fields<R>(inputs))
     if (std::string(field.name) == "log_w") log_w = *field.numbers;
-  double const bound = test::matrix_bound_of(number);
   for (std::string_view const name : file.tensors().names()) {
     if (!name.starts_with("grad_")) continue;
     std::string const tensor(name.substr(5)), field = test::golden_field(tensor);
@@ -60,7 +59,7 @@ template <class Golden> void check_matrix(std::filesystem::path const& path, Rep
   bool const has_gradients = file.contains("gout");
   auto const check_gradients = [&](Arithmetic number, std::string const& how, Sizes sizes, test::Keep keep) {
     if (has_gradients)
-      compare_gradients<Golden>(file, test::name(number) + how, number,
+      compare_gradients<Golden>(file, test::name(number) + how, test::matrix_bound_of(number),
                                 Memories::gradients(test::golden_gradient_case<Golden>(file), number, sizes, keep),
                                 report);
   };

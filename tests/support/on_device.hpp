@@ -115,7 +115,11 @@ template <class M_> struct OnDevice : DeviceCalls<M_> {
                                                      room, nullptr);
     });
   }
-  template <class P = T, class E = Serial> static void backward(typename M::BackwardCall call, E&& = {}) {
+  template <class P = T, class E = Serial> static void backward(typename M::BackwardCall const& call, E&& = {}) {
+    backward_by<cuda::Backward<M>>(call);
+  }
+  /// By some kernel that walks back.
+  template <class Walk> static void backward_by(typename M::BackwardCall call, bool = false) {
     DeviceMemory memory;
     call.x = memory.of_fields<R>(call.x);
     call.dy = memory.of(call.dy);
@@ -125,7 +129,7 @@ template <class M_> struct OnDevice : DeviceCalls<M_> {
     if (!call.dstates.empty()) call.dstates = memory.of(std::span(call.dstates.data(), call.dstates.size()));
     call.workspace = memory.of(call.workspace);
     call.offsets = memory.of(call.offsets);
-    memory.finish(cuda::backward<M>(call, nullptr));
+    memory.finish(cuda::runtime::backward<Walk, M>("backward", call, nullptr));
   }
 
  private:

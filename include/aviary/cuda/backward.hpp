@@ -569,8 +569,15 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
   Index sequence_, head_, first_, last_;
 };
 
+/// Whether one of the axes belongs to a head for all time.
+struct AnyOfHead {
+  template <class... Tags> AVIARY_HOST_DEVICE constexpr bool operator()(Tags...) const {
+    return (!per_token(Tags::value) || ...);
+  }
+};
+
 /// Gradients along keys where blocks of `Walk`, a kernel that walks back, hand over sums: a block takes one head of one sequence through
-/// the groups of a round.
+/// some groups of a round; through all of them where gradients belong to a head for all time, and are added up on the way.
 template <class M, class Walk> class PullKernel {
   using R = typename M::Rule;
   using T = typename M::T;
@@ -587,13 +594,20 @@ template <class M, class Walk> class PullKernel {
   struct Registers {
     T of_one[to_size(Gradients::scattered_numbers)];
   };
+  static constexpr bool has_head_fields = detail::with_members<detail::field_count<R>>(detail::Axes<R>{}, AnyOfHead{});
+  static constexpr Index part_groups = 16;
+  AVIARY_HOST_DEVICE static Index parts(Arguments const& x) noexcept {
+    if (has_head_fields) return 1;
+    Index const groups = x.round_intervals * ((x.every + N - 1) / N);
+    return (groups + part_groups - 1) / part_groups;
+  }
 
  public:
   static constexpr std::size_t shared_bytes = to_size(to_gradients + Gradients::numbers) * sizeof(T);
-  static Index blocks(Arguments const& x) noexcept { return x.packing.sequences() * x.heads; }
+  static Index blocks(Arguments const& x) noexcept { return x.packing.sequences() * x.heads * parts(x); }
 
   template <class Block> AVIARY_HOST_DEVICE static void run(Block& block, Arguments const& x, Index index) noexcept {
-    Index const head = index % x.heads, sequence = index / x.heads;
+    Index const part = index % parts(x), head = index / parts(x) % x.heads, sequence = index / parts(x) / x.heads;
     Grouping<N> const grouping{x.packing.begin(sequence), x.packing.end(sequence), x.every};
     Tokens tokens(block.shared(), x.x, grouping, head, x.heads);
     Gradients const gradients(reinterpret_cast<T*>(block.shared()) + to_gradients, x, tokens, grouping, sequence, head);
@@ -603,7 +617,8 @@ template <class M, class Walk> class PullKernel {
     gradients.take_head_sums(block);
     Index const first = x.first(sequence) * grouping.per_interval(), groups = grouping.count();
     Index const end = x.last(sequence) * grouping.per_interval(), last = end < groups ? end : groups;
-    for (Index g = last; g-- > first;) {
+    Index const begin = first + part * part_groups, stop = begin + part_groups;
+    for (Index g = parts(x) == 1 || last < stop ? last : stop; g-- > begin;) {
       tokens.fetch(block, g, g + 1);
       T const* const from = Walk::sums_of(x, sequence, head, g - first);
       block.each([&](int thread) {

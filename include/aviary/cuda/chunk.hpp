@@ -38,13 +38,18 @@ template <class T, Index K, Index V, int Width> struct MatrixTile {
   /// Number i of tile n is s[4 n + i].
   using Numbers = T[to_size(numbers)];
 
+  /// The key and the column in the block of number i of a thread.
+  AVIARY_HOST_DEVICE static AVIARY_INLINE int key(int thread, int i) noexcept {
+    return i / 8 * 16 + 4 * Lane{thread}.in_quad() + 2 * (i % 2) + i / 4 % 2;
+  }
+  AVIARY_HOST_DEVICE static AVIARY_INLINE int column(int thread, int i) noexcept {
+    return thread / warp * 16 + Lane{thread}.quad() + i % 4 / 2 * 8;
+  }
   /// f(i, key, column, there) for each number i of a thread, in a state whose column `first` is the block's first one.
   template <class F> AVIARY_HOST_DEVICE static AVIARY_INLINE void for_numbers(Index first, int thread, F&& f) noexcept {
-    Lane const lane{thread};
     detail::unroll<numbers>([&](auto i) {
-      Index const in_block = thread / warp * 16 + lane.quad() + i % 4 / 2 * 8;
-      Index const key = i / 8 * 16 + 4 * lane.in_quad() + 2 * (i % 2) + i / 4 % 2, column = first + in_block;
-      f(i, key, column, key < K && in_block < Width && column < V);
+      Index const j = key(thread, i), in_block = column(thread, i), c = first + in_block;
+      f(i, j, c, j < K && in_block < Width && c < V);
     });
   }
 };
@@ -290,9 +295,15 @@ template <class T> struct MatrixRegisters {
   Four<T> four;
   Two<T> low, high;
 };
-/// Sums as an operand a of another product: number i of a is number (0, 2, 1, 3)[i] of d.
-template <class T> AVIARY_HOST_DEVICE AVIARY_INLINE void make_operand(T const* sums, T* to) noexcept {
-  detail::unroll<8>([&](auto i) { to[int(i)] = round_to_tf32(sums[i / 4 * 4 + i % 2 * 2 + i / 2 % 2]); });
+/// Sums as an operand a of another product: number i of a is number (0, 2, 1, 3)[i] of d. sums(i) is number i of them.
+template <class Sums, class T> AVIARY_HOST_DEVICE AVIARY_INLINE void make_operand(Sums&& sums, T* to) noexcept {
+  detail::unroll<8>([&](auto i) {
+    detail::Constant<i / 4 * 4 + i % 2 * 2 + i / 2 % 2> from;
+    if constexpr (std::is_invocable_v<Sums, int>)
+      to[int(i)] = round_to_tf32(sums(from));
+    else
+      to[int(i)] = round_to_tf32(sums[int(from)]);
+  });
 }
 template <class Tile, class Block, class Own> class MatrixProducts {
   using T = float;
@@ -307,11 +318,13 @@ template <class Tile, class Block, class Own> class MatrixProducts {
       if (owners == Block::threads || thread < owners) f(thread, own_[thread], Lane{thread});
     });
   }
-  /// to_n += state rows_n^T for some rows of tokens: to(own, n) are sums, row(n, token) is a row of keys.
+  /// to_n += state rows_n^T for some rows of tokens: state(thread, own, i) is number i of a thread, to(own, n) are sums, row(n, token) is
+  /// a row of keys.
   template <int rows, class State, class Row, class To>
   AVIARY_HOST_DEVICE AVIARY_INLINE void multiply_by_rows(State const& state, Row const& row, To const& to) noexcept {
     detail::unroll<Tile::pairs>([&](auto pair) {
-      each([&](int, auto& x, Lane) { make_operand(state(x) + 8 * pair, x.a); });
+      each(
+          [&](int thread, auto& x, Lane) { make_operand([&](int i) { return state(thread, x, 8 * pair + i); }, x.a); });
       detail::unroll<rows>([&](auto kind) {
         detail::unroll<2>([&](auto n) {
           each([&](int, auto& x, Lane lane) {
@@ -470,9 +483,9 @@ template <class M, Index V, int Width, class S> class ChunkPassage {
         if constexpr (Tokens::own_values) x.y[int(i)] = tokens_.own()[t] * x.z[int(i)];
       });
     });
-    products.template multiply_by_rows<Tokens::reads>(
-        s, [&](int kind, int t) { return tokens_.read(kind, t); },
-        [&](auto& x, auto kind) { return kind == 0 ? x.y : x.z; });
+    products.template multiply_by_rows<Tokens::reads>([](int, auto& x, int i) { return x.s[i]; },
+                                                      [&](int kind, int t) { return tokens_.read(kind, t); },
+                                                      [&](auto& x, auto kind) { return kind == 0 ? x.y : x.z; });
     if constexpr (erases) {
       // Z = (1 - P_q)^-1 (P S + P_k V)          u = v - z:  U = (1 + P_k)^-1 (V - P S)
       if constexpr (rank_one) of_pairs(v, Tokens::of_probes, z);

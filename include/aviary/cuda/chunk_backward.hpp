@@ -75,7 +75,7 @@ template <class M, int Width, class S> class ChunkBackwardKernel {
 
  private:
   struct Registers : Tokens::Registers, MatrixRegisters<T> {
-    typename Tile::Numbers s, d;
+    typename Tile::Numbers d;
     T y[8], z[8];                // sums
     T v[8], w[8], dy[8], dz[8];  // operands
     T sum[4];                    // of a matrix of tokens
@@ -103,6 +103,11 @@ template <class M, int Width, class S> class ChunkBackwardKernel {
   AVIARY_HOST_DEVICE AVIARY_INLINE T* dv(int t) const noexcept { return written(writes + reads, t); }
   /// The gradient of the state after the chunk under key j, rounded.
   AVIARY_HOST_DEVICE AVIARY_INLINE T* dstate(Index j) const noexcept { return numbers_ + to_state + j * value_stride; }
+  /// A number of a kept state, in a column of the block.
+  AVIARY_HOST_DEVICE AVIARY_INLINE T number_of(State const& state, int key, int column) const noexcept {
+    bool const there = key < K && column < Width && first_ + column < V;
+    return there ? static_cast<T>(widen(state.s[key][first_ + column])) : T(0);
+  }
   AVIARY_HOST_DEVICE StateGradient* state_gradient() const noexcept {
     return x_.dstates != nullptr ? x_.dstates + sequence_ * x_.heads + head_ : nullptr;
   }
@@ -177,7 +182,6 @@ template <class M, int Width, class S> class ChunkBackwardKernel {
     auto const clear = [](T* sums) { detail::unroll<8>([&](auto i) { sums[int(i)] = T(0); }); };
 
     products.each([&](int thread, auto& x, Lane) {
-      load_state<Tile>(x.s, before, first_, thread);
       for_operand(thread, [&](auto i, int t, int column) {
         x.v[int(i)] = written(0, t)[column];
         x.dy[int(i)] = dread(0, t)[column];
@@ -187,8 +191,9 @@ template <class M, int Width, class S> class ChunkBackwardKernel {
         for_sums(thread, [&](auto i, int t, int column) { x.z[int(i)] = written(0, t)[column]; });
     });
     if constexpr (erases) {
-      products.template multiply_by_rows<1>([](auto& x) { return x.s; }, [&](int, int t) { return tokens_.read(1, t); },
-                                            [](auto& x, int) { return x.z; });
+      products.template multiply_by_rows<1>(
+          [&](int thread, auto&, int i) { return number_of(before, Tile::key(thread, i), Tile::column(thread, i)); },
+          [&](int, int t) { return tokens_.read(1, t); }, [](auto& x, int) { return x.z; });
       if constexpr (rank_one) of_pairs(forwards, v, Tokens::of_probes, z);
       products.each([&](int, auto& x, Lane) { make_operand(x.z, x.w), clear(x.z); });
       of_pairs(forwards, w, Tokens::inverse, z);
@@ -199,9 +204,9 @@ template <class M, int Width, class S> class ChunkBackwardKernel {
     }
     of_pairs(back, dy, 0, y);
     if constexpr (rank_one) of_pairs(back, dy, 1, z);
-    products.template multiply_by_rows<writes>(
-        d, [&](int kind, int t) { return tokens_.write(kind, t); },
-        [](auto& x, int kind) { return kind == 0 ? x.y : x.z; });
+    products.template multiply_by_rows<writes>([](int, auto& x, int i) { return x.d[i]; },
+                                               [&](int kind, int t) { return tokens_.write(kind, t); },
+                                               [](auto& x, int kind) { return kind == 0 ? x.y : x.z; });
     if constexpr (rank_one) {
       products.each([&](int, auto& x, Lane) { make_operand(x.z, x.w), clear(x.z); });
       of_pairs(back, w, Tokens::inverse, z);
@@ -295,68 +300,69 @@ template <class M, int Width, class S> class ChunkBackwardKernel {
   /// since, and its gradient one of that after the chunk and of what is still read.
   template <class Block>
   AVIARY_HOST_DEVICE AVIARY_INLINE void hand_over(Block& block, Index interval, State const& before) noexcept {
-    constexpr int groups = Tokens::groups;
     int const there = static_cast<int>((x_.every + N - 1) / N);  // groups of an interval
     block.each([&](int thread) {
+      AVIARY_KEEP_LOOP
       for (int j = thread; j < K; j += threads) {
-        T w[to_size(groups)];
-        detail::unroll<groups>([&](auto g) { w[int(g)] = tokens_.decay(g, j); });
+        // The decay from group `begin` on up to group `end`.
+        auto const decay = [&](int begin, int end) {
+          T product(1);
+          AVIARY_KEEP_LOOP
+          for (int g = begin; g < end; ++g) product *= tokens_.decay(g, j);
+          return product;
+        };
         T of_both(0);
         if constexpr (gated)
           for (int i = 0; i < Width && first_ + i < V; ++i)
             of_both = simd::Pack<T>::fma(static_cast<T>(widen(before.s[j][first_ + i])), dstate(j)[i], of_both);
-        detail::unroll<groups>([&](auto group) {
-          constexpr int g = group;
-          if (g >= there) return;
+        AVIARY_KEEP_LOOP
+        for (int g = 0; g < there; ++g) {
           Sums const to = sums_of_group(interval, g);
-          T since(1), until(1);  // decays of the groups before this one and after it
-          detail::unroll<g>([&](auto a) { since *= w[int(a)]; });
-          detail::unroll<groups - 1 - g>([&](auto a) { until *= w[g + 1 + a]; });
-          // What the group's tokens write, in the state after the chunk; and the same of the state before it.
-          T reached[to_size(Group::writes)];
+          T const since = decay(0, g), until = decay(g + 1, Tokens::groups);
+          // What the state before the group and the gradient of the one after it have in common, from what was written before.
+          T columns = since * of_both;
+          AVIARY_KEEP_LOOP
+          for (int b = 0; b < g; ++b) {
+            T const factor = decay(b + 1, g);
+            detail::unroll<Group::writes>([&](auto n) {
+              columns = simd::Pack<T>::fma(factor * tokens_.group(b).write(n)[j],
+                                           tokens_.write(n / N, b * N + n % N)[j], columns);
+            });
+          }
+          columns *= until;
+          T reached[to_size(Group::writes)];  // by the group's writes
           detail::unroll<Group::writes>(
               [&](auto n) { reached[int(n)] = until * tokens_.write(n / N, g * N + n % N)[j]; });
-          T columns = since * of_both;
-          detail::unroll<g>([&](auto earlier) {
-            constexpr int b = earlier;
-            T factor(1);
-            detail::unroll<g - 1 - b>([&](auto a) { factor *= w[b + 1 + a]; });
-            detail::unroll<Group::writes>([&](auto n) {
-              T const row = factor * tokens_.group(b).write(n)[j];
-              columns = simd::Pack<T>::fma(row, tokens_.write(n / N, b * N + n % N)[j], columns);
-            });
-          });
-          columns *= until;
-          detail::unroll<groups - g>([&](auto later) {
-            constexpr int a = g + later;
-            // What the tokens of group a read of the state before group g.
-            T read[to_size(Group::reads)];
+          AVIARY_KEEP_LOOP
+          for (int a = g; a < Tokens::groups; ++a) {
+            T read[to_size(Group::reads)];  // by group a, of the state before group g
             detail::unroll<Group::reads>([&](auto n) { read[int(n)] = since * tokens_.read(n / N, a * N + n % N)[j]; });
-            detail::unroll<g>([&](auto earlier) {
-              constexpr int b = earlier;
-              T factor(1);
-              detail::unroll<g - 1 - b>([&](auto i) { factor *= w[b + 1 + i]; });
-              for_pairs(a, b, [&](int n, int m, T pair) {
-                read[n] = simd::Pack<T>::fma(factor * tokens_.group(b).write(m)[j], pair, read[n]);
+            AVIARY_KEEP_LOOP
+            for (int b = 0; b < g; ++b) {
+              T rows[to_size(Group::writes)];
+              T const factor = decay(b + 1, g);
+              detail::unroll<Group::writes>([&](auto n) { rows[int(n)] = factor * tokens_.group(b).write(n)[j]; });
+              for_pairs(a, b, [&](auto n, auto m, T pair) {
+                read[int(n)] = simd::Pack<T>::fma(rows[int(m)], pair, read[int(n)]);
               });
-            });
-            if constexpr (a == g) {
-              detail::unroll<Group::reads>([&](auto n) { to.read(n)[j] = read[int(n)]; });
-            } else {
-              T factor(1);
-              detail::unroll<a - 1 - g>([&](auto i) { factor *= w[g + 1 + i]; });
-              T rows[to_size(Group::reads)];
-              detail::unroll<Group::reads>([&](auto n) {
-                rows[int(n)] = factor * tokens_.group(a).read(n)[j];
-                columns = simd::Pack<T>::fma(rows[int(n)], read[int(n)], columns);
-              });
-              for_pairs(a, g,
-                        [&](int n, int m, T pair) { reached[m] = simd::Pack<T>::fma(rows[n], pair, reached[m]); });
             }
-          });
+            if (a == g) {
+              detail::unroll<Group::reads>([&](auto n) { to.read(n)[j] = read[int(n)]; });
+              continue;
+            }
+            T rows[to_size(Group::reads)];
+            T const factor = decay(g + 1, a);
+            detail::unroll<Group::reads>([&](auto n) {
+              rows[int(n)] = factor * tokens_.group(a).read(n)[j];
+              columns = simd::Pack<T>::fma(rows[int(n)], read[int(n)], columns);
+            });
+            for_pairs(a, g, [&](auto n, auto m, T pair) {
+              reached[int(m)] = simd::Pack<T>::fma(rows[int(n)], pair, reached[int(m)]);
+            });
+          }
           detail::unroll<Group::writes>([&](auto n) { to.written(n)[j] = reached[int(n)]; });
           if constexpr (gated) to.columns()[j] = columns;
-        });
+        }
       }
       // Pairs within groups.
       detail::unroll<Group::reads>([&](auto row) {
@@ -385,7 +391,7 @@ template <class M, int Width, class S> class ChunkBackwardKernel {
       detail::unroll<writes>([&](auto kind) {
         Four<T> const pairs =
             *reinterpret_cast<Four<T> const*>(tokens_.pairs(n / N * writes + kind, a * N + n % N) + b * N);
-        detail::unroll<N>([&](auto m) { f(n, kind * N + m, pairs.x[int(m)]); });
+        detail::unroll<N>([&](auto m) { f(n, detail::Constant<kind * N + m>(), pairs.x[int(m)]); });
       });
     });
   }

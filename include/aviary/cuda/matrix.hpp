@@ -138,24 +138,48 @@ std::size_t backward_workspace(typename M::Inputs const& x, Index heads, Index s
   return to_size(backward_plan<M>(x, heads, sequences, every, round));
 }
 
+namespace runtime {
+
+/// By some kernel that walks back.
+template <class Walk, class M> Status backward(char const* verb, typename M::BackwardCall const& call, Stream stream) {
+  Index const heads = call.dy.heads(), sequences = detail::Packing{call.offsets, call.dy.tokens()}.sequences();
+  Index const least = backward_plan<M, Walk>(call.x, heads, sequences, call.tape.every, 1);
+  if (Status const wrong = status_of(verb, MatrixDeviceCheck<M>::backward(call, Walk::longest_interval, least)); !wrong)
+    return wrong;
+  auto arguments = backward_arguments<M, Walk>(call);
+  for (Index rounds = backward_rounds(arguments); arguments.round != rounds; ++arguments.round) {
+    if (Status const status = launch<Walk>(verb, arguments, stream); !status) return status;
+    if constexpr (Walk::hands_over)
+      if (Status const status = launch<PullKernel<M, Walk>>(verb, arguments, stream); !status) return status;
+  }
+  return launch<SumKernel<M>>(verb, sum_arguments(arguments), stream);
+}
+
+}  // namespace runtime
+
 /// The gradients of packed sequences, as on the host. tape.every is at most longest_interval<M>. The bits depend neither on what is
 /// wanted nor on the order in which blocks run.
 /// Error:  that of the host's kernels.
 template <DeviceMatrices M> Status backward(typename M::BackwardCall const& call, Stream stream) {
-  Index const heads = call.dy.heads(), sequences = detail::Packing{call.offsets, call.dy.tokens()}.sequences();
-  Index const least = backward_plan<M>(call.x, heads, sequences, call.tape.every, 1);
-  if (Status const wrong =
-          status_of("backward", MatrixDeviceCheck<M>::backward(call, Backward<M>::longest_interval, least));
-      !wrong)
+  return runtime::backward<Backward<M>, M>("backward", call, stream);
+}
+
+/// backward_workspace for backward_in_chunks: blocks meet there after every `round` tokens in any case.
+template <TensorMatrices M>
+std::size_t backward_workspace_in_chunks(typename M::Inputs const& x, Index heads, Index sequences = 1,
+                                         Index every = 16, Index round = 1024) noexcept {
+  return to_size(backward_plan<M, ChunkBackward<M, bf16>>(x, heads, sequences, every, round));
+}
+
+/// `backward` on tensor cores, in chunks (equations, 2.6), for what forward_in_chunks takes. tape.every is at most 16, and best 16.
+/// Error:  gradients are within 16 x 2^-11 of their norm.
+template <TensorMatrices M, Stored S = bf16>
+Status backward_in_chunks(typename M::BackwardCall const& call, Stream stream) {
+  char const* const verb = "backward_in_chunks";
+  if (Status const wrong = status_of(verb, MatrixDeviceCheck<M>::template rows_are<S>(verb, call.x)); !wrong)
     return wrong;
-  auto arguments = backward_arguments<M>(call);
-  for (Index rounds = backward_rounds(arguments); arguments.round != rounds; ++arguments.round) {
-    if (Status const status = launch<Backward<M>>("backward", arguments, stream); !status) return status;
-    if constexpr (Backward<M>::hands_over)
-      if (Status const status = launch<PullKernel<M, Backward<M>>>("backward", arguments, stream); !status)
-        return status;
-  }
-  return launch<SumKernel<M>>("backward", sum_arguments(arguments), stream);
+  if (Status const status = tensor_cores(verb); !status) return status;
+  return runtime::backward<ChunkBackward<M, S>, M>(verb, call, stream);
 }
 
 }  // namespace AVIARY_NAMESPACE::cuda
