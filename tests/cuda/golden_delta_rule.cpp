@@ -3,8 +3,7 @@
 using namespace aviary::test;
 
 #if !defined(AVIARY_TEST_ONE_SIZE)
-TEST_CASE_TEMPLATE("golden files through kernels for a device", Golden, Wkv7Golden, DeltaNetGolden, GatedDeltaNetGolden,
-                   KdaGolden) {
+TEST_CASE_TEMPLATE("golden files through kernels for a device", Golden, DeltaNetGolden, GatedDeltaNetGolden) {
   check_golden_files<Golden>();
 }
 #endif

@@ -3,7 +3,7 @@
 using namespace aviary::test;
 
 #if !defined(AVIARY_TEST_ONE_SIZE)
-TEST_CASE_TEMPLATE("golden files through kernels for a device", Golden, GlaGolden, DplrGolden, IplrGolden) {
+TEST_CASE_TEMPLATE("golden files through kernels for a device", Golden, DplrGolden, IplrGolden) {
   check_golden_files<Golden>();
 }
 #endif
