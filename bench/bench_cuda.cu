@@ -1,8 +1,9 @@
 /// Kernels for a GPU, timed by its events: bench_cuda [--short | --once] [--json FILE] [--beside FILE]
 ///
 /// Beside each figure stand two floors that the same run measured: the bytes that a call is given and gives, each once, over the
-/// speed of a copy; the multiply-adds of its form over their peak. --beside reads lines "NAME MILLISECONDS" of other programs,
-/// such as cuda_triton.py. --short takes short sequences, and --once runs each call on them only once: for sanitizers. Ends with 77 where there is no GPU, and with 1 where a call fails or a result is no number.
+/// speed of a copy; the multiply-adds of its form over their peak, which in chunks is that of tensor cores. --beside reads lines
+/// "NAME MILLISECONDS" of other programs, such as cuda_triton.py. --short takes short sequences, and --once runs each call on them
+/// only once: for sanitizers. Ends with 77 where there is no GPU, and with 1 where a call fails or a result is no number.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -102,6 +103,25 @@ __global__ void multiply_add(float* to, float a, float b, int rounds) {
   if (sum < 0) *to = sum;  // never, which the compiler does not know
 }
 
+/// Chains of products of matrices by the instruction that chunks go by. Needs compute capability 8.0.
+constexpr int multiply_adds_of_product = 16 * 8 * 8;
+__global__ void multiply_matrices(float* to, float a, float b, int rounds) {
+  cuda::DeviceBlock<peak_threads> block(nullptr);
+  float x[chains][4];
+  for (int c = 0; c < chains; ++c)
+    for (float& e : x[c]) e = static_cast<float>(threadIdx.x);
+#pragma unroll 4
+  for (int i = 0; i < rounds; ++i)
+#pragma unroll
+    for (int c = 0; c < chains; ++c)
+      block.multiply<peak_threads>([&](int, auto) { return a; }, [&](int, auto) { return b; },
+                                   [&](int, auto e) -> float& { return x[c][int(e)]; });
+  float sum = 0;
+  for (int c = 0; c < chains; ++c)
+    for (float e : x[c]) sum += e;
+  if (sum < 0) *to = sum;  // never
+}
+
 /// Median milliseconds of what f puts on the stream.
 class Clock {
  public:
@@ -142,6 +162,7 @@ struct Machine {
   cudaDeviceProp device;
   int driver = 0, runtime = 0;
   double bytes_a_ms, multiply_adds_a_ms;
+  double tensor_multiply_adds_a_ms = 0;  ///< of TF32; none before compute capability 8.0
 
   Machine(Clock const& clock, bool brief) {
     must(cudaGetDeviceProperties(&device, 0), "cudaGetDeviceProperties");
@@ -154,10 +175,17 @@ struct Machine {
     bytes_a_ms = 2 * static_cast<double>(bytes) / clock.median([&] {
       must(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, clock.stream), "cudaMemcpyAsync");
     });
-    int const rounds = 1 << 14, blocks = 16 * device.multiProcessorCount;
+    int const rounds = 1 << 14, products = 1 << 12, blocks = 16 * device.multiProcessorCount;
     multiply_adds_a_ms = 1. * rounds * chains * peak_threads * blocks / clock.median([&] {
       multiply_add<<<static_cast<unsigned>(blocks), peak_threads, 0, clock.stream>>>(reinterpret_cast<float*>(to), 0.5f,
                                                                                      1.f, rounds);
+      must(cudaGetLastError(), "a launch");
+    });
+    if (!cuda::tensor_cores("bench_cuda")) return;
+    double const of_round = chains * multiply_adds_of_product * (peak_threads / cuda::warp);
+    tensor_multiply_adds_a_ms = products * of_round * blocks / clock.median([&] {
+      multiply_matrices<<<static_cast<unsigned>(blocks), peak_threads, 0, clock.stream>>>(reinterpret_cast<float*>(to),
+                                                                                          0.5f, 0.5f, products);
       must(cudaGetLastError(), "a launch");
     });
   }
@@ -166,6 +194,7 @@ struct Machine {
 struct Row {
   std::string name;
   double ms = 0, tokens = 0, bytes = 0, multiply_adds = 0;
+  bool on_tensor_cores = false;
   std::string problem = {};
 };
 
@@ -181,6 +210,17 @@ template <class M>
 inline constexpr double work_back = M::Rule::erase == Erase::none        ? 5.5
                                     : M::Rule::erase == Erase::along_key ? 9.5
                                                                          : 10.5;
+/// The multiply-adds of a state element and token, and whether tensor cores do them.
+struct Work {
+  double multiply_adds;
+  bool on_tensor_cores = false;
+};
+/// In chunks: products of rows with the state, beside which its decays and pairs of tokens are little.
+template <class M>
+inline constexpr Work work_in_chunks{M::Rule::erase == Erase::none        ? 2.
+                                     : M::Rule::erase == Erase::along_key ? 3.
+                                                                          : 4.,
+                                     true};
 template <class M> inline constexpr Index elements = M::keys* M::values;
 template <class M> inline constexpr Index interval = std::min<Index>(16, cuda::longest_interval<M>);
 
@@ -223,15 +263,20 @@ template <class M, Stored In> class Sequences {
   void forward(std::vector<Row>& rows) {
     auto const call = forward_call();
     double const bytes = input_bytes_ + output_bytes() + 2 * state_bytes();
-    auto const time = [&](char const* verb, auto&& f) {
+    auto const time = [&](char const* verb, auto&& f, Work by = {work<M>}) {
       measure(
-          rows, verb, bytes, work<M>, [&] { good(f()); }, [&] { check(y_, tokens_ * heads_ * values); });
+          rows, verb, bytes, by, [&] { good(f()); }, [&] { check(y_, tokens_ * heads_ * values); });
     };
     time("forward", [&] { return cuda::forward<M>(call, clock_.stream); });
     if constexpr (is_matrix) {
       using Wide = cuda::WideForward<M>;
       auto const arguments = cuda::forward_arguments<Wide, M>(call, heads_);
       time("forward_wide", [&] { return cuda::launch<Wide>("forward", arguments, clock_.stream); });
+      if constexpr (sizeof(In) == 2)
+        if (cuda::tensor_cores("bench_cuda"))
+          time(
+              "forward_in_chunks", [&] { return cuda::forward_in_chunks<M, In>(call, clock_.stream); },
+              work_in_chunks<M>);
       if (sequences_ == 1) pieces(call, time);
     }
   }
@@ -264,7 +309,7 @@ template <class M, Stored In> class Sequences {
                                         .workspace = {room_.make<T>(static_cast<Index>(numbers)), numbers},
                                         .offsets = offsets_};
     measure(
-        rows, "backward", bytes, work_back<M>, [&] { good(cuda::backward<M>(back, clock_.stream)); },
+        rows, "backward", bytes, {work_back<M>}, [&] { good(cuda::backward<M>(back, clock_.stream)); },
         [&] {
           for (auto const& [data, n] : found) check(data, n);
         });
@@ -280,9 +325,13 @@ template <class M, Stored In> class Sequences {
   }
   /// A row with the time of f; what goes wrong is its problem.
   template <class F, class Check>
-  void measure(std::vector<Row>& rows, char const* verb, double bytes, double multiply_adds, F&& f, Check&& check) {
-    Row row{name(verb), 0, static_cast<double>(tokens_), bytes,
-            multiply_adds * static_cast<double>(tokens_ * heads_ * elements<M>)};
+  void measure(std::vector<Row>& rows, char const* verb, double bytes, Work by, F&& f, Check&& check) {
+    Row row{name(verb),
+            0,
+            static_cast<double>(tokens_),
+            bytes,
+            by.multiply_adds * static_cast<double>(tokens_ * heads_ * elements<M>),
+            by.on_tensor_cores};
     try {
       row.ms = clock_.median(f);
       check();
@@ -353,6 +402,11 @@ template <class M, Stored In> class Sequences {
     std::size_t const numbers = cuda::pieces_workspace<M>(call.x, heads_, piece);
     std::span<T> const workspace{room_.make<T>(static_cast<Index>(numbers)), numbers};
     time("forward_in_pieces", [&] { return cuda::forward_in_pieces<M>(call, piece, workspace, clock_.stream); });
+    if constexpr (sizeof(In) == 2)
+      if (cuda::tensor_cores("bench_cuda"))
+        time(
+            "chunks_in_pieces", [&] { return cuda::forward_in_pieces<M, In>(call, piece, workspace, clock_.stream); },
+            work_in_chunks<M>);
   }
 
   Clock const& clock_;
@@ -392,7 +446,9 @@ std::vector<Row> run_all(Clock const& clock, bool brief) {
     run<Wkv7<float, 64>, float>(rows, clock, sequences, heads, length);
     run<Wkv7<float, 64>, bf16>(rows, clock, sequences, heads, length);
     run<Wkv6<float, 64>, float>(rows, clock, sequences, heads, length);
+    run<Wkv6<float, 64>, bf16>(rows, clock, sequences, heads, length);
     run<GatedDeltaNet<float, 128>, float>(rows, clock, sequences, heads / 2, length);
+    run<GatedDeltaNet<float, 128>, bf16>(rows, clock, sequences, heads / 2, length);
     run<Wkv4<float, 4096>, float>(rows, clock, sequences, 1, length);
   }
   return rows;
@@ -414,7 +470,9 @@ Others read_others(char const* path) {
 struct Floors {
   double bytes_ms, operations_ms;
   Floors(Machine const& machine, Row const& row)
-      : bytes_ms(row.bytes / machine.bytes_a_ms), operations_ms(row.multiply_adds / machine.multiply_adds_a_ms) {}
+      : bytes_ms(row.bytes / machine.bytes_a_ms),
+        operations_ms(row.multiply_adds /
+                      (row.on_tensor_cores ? machine.tensor_multiply_adds_a_ms : machine.multiply_adds_a_ms)) {}
   double larger() const { return std::max(bytes_ms, operations_ms); }
 };
 
@@ -423,8 +481,9 @@ void print_table(Machine const& machine, std::vector<Row> const& rows, Others co
               machine.device.name, machine.device.multiProcessorCount, machine.device.major, machine.device.minor,
               machine.driver / 1000, machine.driver % 1000 / 10, machine.runtime / 1000, machine.runtime % 1000 / 10,
               __CUDACC_VER_MAJOR__, __CUDACC_VER_MINOR__);
-  std::printf("copy: %.0f GB/s read and written; multiply-adds of floats: %.2f 10^12/s\n\n", machine.bytes_a_ms / 1e6,
-              machine.multiply_adds_a_ms / 1e9);
+  std::printf(
+      "copy: %.0f GB/s read and written; multiply-adds: %.2f 10^12/s of floats, %.2f of TF32 on tensor cores\n\n",
+      machine.bytes_a_ms / 1e6, machine.multiply_adds_a_ms / 1e9, machine.tensor_multiply_adds_a_ms / 1e9);
   std::printf("%-57s %10s %12s %11s %11s %9s %9s\n", "", "ms", "10^6 tokens/s", "bytes, ms", "sums, ms", "of floor",
               "other, ms");
   for (Row const& row : rows) {
@@ -459,10 +518,11 @@ bool write_json(char const* path, Machine const& machine, std::vector<Row> const
       "{\n  \"device\": %s,\n  \"multiprocessors\": %d,\n  \"compute_capability\": \"%d.%d\",\n  \"driver\": %d,\n"
       "  \"runtime\": %d,\n  \"nvcc\": \"%d.%d\",\n  \"copy_bytes_per_second\": %.6g,\n  \"multiply_adds_per_second\": "
       "%.6g,\n"
+      "  \"tensor_multiply_adds_per_second\": %.6g,\n"
       "  \"rows\": [",
       quoted(machine.device.name).c_str(), machine.device.multiProcessorCount, machine.device.major,
       machine.device.minor, machine.driver, machine.runtime, __CUDACC_VER_MAJOR__, __CUDACC_VER_MINOR__,
-      machine.bytes_a_ms * 1e3, machine.multiply_adds_a_ms * 1e3);
+      machine.bytes_a_ms * 1e3, machine.multiply_adds_a_ms * 1e3, machine.tensor_multiply_adds_a_ms * 1e3);
   char const* comma = "\n";
   for (Row const& row : rows) {
     Floors const floors(machine, row);
@@ -474,8 +534,10 @@ bool write_json(char const* path, Machine const& machine, std::vector<Row> const
     }
     std::fprintf(file,
                  "\"milliseconds\": %.6g, \"tokens_per_second\": %.6g, \"bytes\": %.6g, \"multiply_adds\": %.6g, "
+                 "\"on_tensor_cores\": %s, "
                  "\"bytes_floor_milliseconds\": %.6g, \"operations_floor_milliseconds\": %.6g, \"of_floor\": %.4f",
-                 row.ms, row.tokens / row.ms * 1e3, row.bytes, row.multiply_adds, floors.bytes_ms, floors.operations_ms,
+                 row.ms, row.tokens / row.ms * 1e3, row.bytes, row.multiply_adds,
+                 row.on_tensor_cores ? "true" : "false", floors.bytes_ms, floors.operations_ms,
                  floors.larger() / row.ms);
     if (auto const other = others.find(row.name); other != others.end())
       std::fprintf(file, ", \"other_milliseconds\": %.6g", other->second);
