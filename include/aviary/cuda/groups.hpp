@@ -83,7 +83,8 @@ template <class M, class Grouping, int buffers, int stages, int together = 1, cl
   static constexpr Index slot_of(Index number) noexcept {
     return (M::keys > M::values ? M::keys : M::values) * number / 16 * 16 + 16;
   }
-  static constexpr Index wide = slot_of(sizeof(T)), slot = slot_of(sizeof(std::conditional_t<std::is_void_v<S>, T, S>));
+  using RowNumber = std::conditional_t<std::is_void_v<S>, T, S>;  // the largest there is
+  static constexpr Index wide = slot_of(sizeof(T)), slot = slot_of(sizeof(RowNumber));
   static constexpr int decay = detail::decay_field<R>();
   AVIARY_HOST_DEVICE static constexpr Index place(int f) noexcept {
     return f * slot + (f > decay && decay >= 0 ? wide - slot : 0);
@@ -216,7 +217,7 @@ template <class M, class Grouping, int buffers, int stages, int together = 1, cl
     return detail::transform_fields<R, Token>(x_, [&]<Axis A>(detail::AxisTag<A>, auto const& field) {
       NumberFormat format = field.format();
       if constexpr (!std::is_void_v<S> && !one_number(A))
-        if (f != decay) format = format_of<S>;
+        if (f != decay) format = format_of<RowNumber>;
       detail::StoredRow<T> const stored{
           slots != nullptr ? slots + place(f) : reinterpret_cast<std::byte const*>(zeros()), format};
       ++f;
