@@ -1,10 +1,29 @@
 #pragma once
-/// The kernels of matrix memories on a GPU: in float, for heads of 64 x 64 and, of some rules, 128 x 128.
+/// The kernels of matrix memories on a GPU: for heads of 64 x 64 and, of some rules, 128 x 128.
 #include "aviary/cuda/matrix.hpp"
 #include "calls.hpp"
 #include "cuda_call.hpp"
 
 namespace aviary_torch {
+
+/// Whether inputs go in chunks of rows stored as S on the current device: all fields along keys and values but log_w
+/// are stored so, and it has tensor cores, and room for the blocks.
+template <class M, class S> bool go_in_chunks(typename M::Inputs const& x) {
+  using namespace aviary::cuda;
+  using Kernel = WideChunks<M, S>;
+  int room = 0;
+  return MatrixDeviceCheck<M>::template rows_are<S>("forward", x).empty() && tensor_cores<Kernel>("forward") &&
+         runtime::property(runtime::Property::shared_bytes, room) == no_error &&
+         Kernel::shared_bytes <= static_cast<std::size_t>(room);
+}
+
+/// On tensor cores where inputs go in chunks of bf16 or f16, else in float.
+template <class M>
+aviary::cuda::Status forward_on_gpu(typename M::ForwardCall const& call, aviary::cuda::Stream stream) {
+  if (go_in_chunks<M, aviary::bf16>(call.x)) return aviary::cuda::forward_in_chunks<M, aviary::bf16>(call, stream);
+  if (go_in_chunks<M, aviary::f16>(call.x)) return aviary::cuda::forward_in_chunks<M, aviary::f16>(call, stream);
+  return aviary::cuda::forward<M>(call, stream);
+}
 
 /// Heads of `sizes` x `sizes` have kernels.
 template <aviary::Index... sizes> struct Cuda {
@@ -20,8 +39,8 @@ template <aviary::Index... sizes> struct Cuda {
       Index const kept = kept_states<M>(x, inputs, every);
       tape.slice(0, kept / std::max<Index>(x.heads, 1)).zero_();  // what these offsets do not need
       States<typename M::State> all(states, states.size(0) * x.heads), keeps(tape, kept);
-      on.require(aviary::cuda::forward<M>(forward_call<M>(inputs, y, all.span(), keeps.span(), every, on.offsets()),
-                                          on.stream()));
+      on.require(
+          forward_on_gpu<M>(forward_call<M>(inputs, y, all.span(), keeps.span(), every, on.offsets()), on.stream()));
     });
   }
 
