@@ -1,10 +1,42 @@
 #pragma once
-/// The kernels of matrix memories on a GPU: in float, for heads of 64 x 64 and, of some rules, 128 x 128.
+/// The kernels of matrix memories on a GPU: for heads of 64 x 64 and, of some rules, 128 x 128.
 #include "aviary/cuda/matrix.hpp"
 #include "calls.hpp"
 #include "cuda_call.hpp"
 
 namespace aviary_torch {
+
+using aviary::bf16, aviary::f16;
+
+/// Whether inputs go in chunks of rows stored as S on the current device, by some kernel: all fields along keys and
+/// values but log_w are stored so, and it has tensor cores, and room for the blocks.
+template <class M, class S, class Kernel> bool go_in_chunks(typename M::Inputs const& x) {
+  using namespace aviary::cuda;
+  int room = 0;
+  return MatrixDeviceCheck<M>::template rows_are<S>("forward", x).empty() && tensor_cores<Kernel>("forward") &&
+         runtime::property(runtime::Property::shared_bytes, room) == no_error &&
+         Kernel::shared_bytes <= static_cast<std::size_t>(room);
+}
+
+/// On tensor cores where inputs go in chunks of bf16 or f16, else in float.
+template <class M>
+aviary::cuda::Status forward_on_gpu(typename M::ForwardCall const& call, aviary::cuda::Stream stream) {
+  using namespace aviary::cuda;
+  if (go_in_chunks<M, bf16, WideChunks<M, bf16>>(call.x)) return forward_in_chunks<M, bf16>(call, stream);
+  if (go_in_chunks<M, f16, WideChunks<M, f16>>(call.x)) return forward_in_chunks<M, f16>(call, stream);
+  return aviary::cuda::forward<M>(call, stream);
+}
+/// The same for gradients. make_call(numbers) is the call with a workspace of so many.
+template <class M, class MakeCall>
+aviary::cuda::Status backward_on_gpu(typename M::Inputs const& x, Index heads, Index sequences, Index every,
+                                     aviary::cuda::Stream stream, MakeCall&& make_call) {
+  using namespace aviary::cuda;
+  std::size_t const in_chunks = backward_workspace_in_chunks<M>(x, heads, sequences, every);
+  if (go_in_chunks<M, bf16, ChunkBackward<M, bf16>>(x))
+    return backward_in_chunks<M, bf16>(make_call(in_chunks), stream);
+  if (go_in_chunks<M, f16, ChunkBackward<M, f16>>(x)) return backward_in_chunks<M, f16>(make_call(in_chunks), stream);
+  return aviary::cuda::backward<M>(make_call(backward_workspace<M>(x, heads, sequences, every)), stream);
+}
 
 /// Heads of `sizes` x `sizes` have kernels.
 template <aviary::Index... sizes> struct Cuda {
@@ -20,8 +52,8 @@ template <aviary::Index... sizes> struct Cuda {
       Index const kept = kept_states<M>(x, inputs, every);
       tape.slice(0, kept / std::max<Index>(x.heads, 1)).zero_();  // what these offsets do not need
       States<typename M::State> all(states, states.size(0) * x.heads), keeps(tape, kept);
-      on.require(aviary::cuda::forward<M>(forward_call<M>(inputs, y, all.span(), keeps.span(), every, on.offsets()),
-                                          on.stream()));
+      on.require(
+          forward_on_gpu<M>(forward_call<M>(inputs, y, all.span(), keeps.span(), every, on.offsets()), on.stream()));
     });
   }
 
@@ -37,10 +69,12 @@ template <aviary::Index... sizes> struct Cuda {
       auto const inputs = inputs_of<M>(rows);
       States<typename M::State> keeps(tape, kept_states<M>(x, inputs, every));
       States<typename M::StateGradient> all(dstates, dstates.size(0) * x.heads);
-      std::size_t const room = aviary::cuda::backward_workspace<M>(inputs, x.heads, x.sequences.sequences(), every);
-      Tensor const workspace = at::empty({static_cast<Index>(room)}, x.state_options());
-      on.require(aviary::cuda::backward<M>(
-          backward_call<M>(inputs, dy, dx, keeps.span(), every, all.span(), workspace, on.offsets()), on.stream()));
+      Tensor workspace;
+      on.require(
+          backward_on_gpu<M>(inputs, x.heads, x.sequences.sequences(), every, on.stream(), [&](std::size_t numbers) {
+            workspace = at::empty({static_cast<Index>(numbers)}, x.state_options());
+            return backward_call<M>(inputs, dy, dx, keeps.span(), every, all.span(), workspace, on.offsets());
+          }));
     });
   }
 

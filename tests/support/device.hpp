@@ -8,11 +8,11 @@ namespace aviary::test {
 template <class M> using Device = OnDevice<M>;
 /// Whether chunks can go through tensor cores; the emulation has them.
 inline bool has_tensor_cores() { return static_cast<bool>(cuda::tensor_cores("test_cuda_device")); }
-}
+}  // namespace aviary::test
 #else
 #include "support/emulated_matrix.hpp"
 namespace aviary::test {
 template <class M> using Device = Emulated<M>;
 inline bool has_tensor_cores() { return true; }
-}
+}  // namespace aviary::test
 #endif

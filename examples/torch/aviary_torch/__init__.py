@@ -40,7 +40,9 @@ def recurrence(rule, *, initial_state=None, cu_seqlens=None, **inputs):
     Gradients are of the first order. Heads of 64 x 64 and 128 x 128 in float32 arithmetic are the fastest ones.
 
     On a GPU heads are 64 x 64, or 128 x 128 with a delta rule, and v is not of float64. A call waits for cu_seqlens
-    that lie there, for it reads them.
+    that lie there, for it reads them. If all inputs with K or V numbers but log_w are of bfloat16, or all of float16,
+    tensor cores take them forward and back: y and the states are within 8 x 2^-11 of their largest number, gradients
+    within 16 x 2^-11 of their norm. One of these inputs as float32 asks for float32 arithmetic.
     """
     if rule not in FIELDS:
         raise ValueError(f"aviary: expected one of the rules {', '.join(FIELDS)}, found {rule}")

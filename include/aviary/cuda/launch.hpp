@@ -126,18 +126,28 @@ template <class Kernel> Status launch(char const* call, typename Kernel::Argumen
   return e == no_error ? Status{} : Status{e, call, "the launch", runtime::words_of(e)};
 }
 
-/// Whether the current device multiplies TF32.
-inline Status tensor_cores(char const* call) {
+namespace runtime {
+/// It does nothing, and says what its program was compiled for.
+struct Probe {
+  struct Arguments {};
+  static constexpr int threads = warp;
+  static constexpr std::size_t shared_bytes = 0;
+  template <class Block> AVIARY_HOST_DEVICE static void run(Block&, Arguments const&, Index) noexcept {}
+};
+}  // namespace runtime
+
+/// Whether Kernel multiplies TF32 on the current device: what was compiled for an older one does not, wherever it runs.
+template <class Kernel = runtime::Probe> Status tensor_cores(char const* call) {
 #if defined(__HIPCC__)
   return {invalid_value, call, "the device", "has no tensor cores for TF32"};
 #else
-  int device = 0, major = 0;
-  Error e = cudaGetDevice(&device);
-  if (e == no_error) e = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  if (e != no_error) return {e, call, "the device", runtime::words_of(e)};
+  cudaFuncAttributes compiled{};
+  if (Error const e = cudaFuncGetAttributes(&compiled, &runtime::run_kernel<Kernel>); e != no_error)
+    return {e, call, "cudaFuncGetAttributes", runtime::words_of(e)};
+  int const major = compiled.ptxVersion / 10;
   if (major >= 8) return {};
-  return {invalid_value, call, "the device",
-          "has compute capability " + std::to_string(major) + ", expected 8 or more"};
+  return {invalid_value, call, "the kernel",
+          "was compiled for compute capability " + std::to_string(major) + ", expected 8 or more"};
 #endif
 }
 

@@ -80,7 +80,7 @@ template <DeviceMatrices M> Status forward(typename M::ForwardCall const& call, 
 }
 
 /// `forward` on tensor cores, in chunks of 16 tokens from a sequence's first one on (equations, 2.4 and 2.5). All fields along keys and
-/// values but log_w are stored as S. Needs compute capability 8.0.
+/// values but log_w are stored as S. Needs a device, and code compiled for one, of compute capability 8.0.
 /// Error:  operands are rounded to 11 bits (TF32; numbers of bf16 and f16 are exact there), sums are in float: outputs and states are
 ///         within 8 x 2^-11 of their largest number. A token that is not finite spoils its chunk.
 /// Cost:   a third of the instructions of `forward`.
@@ -91,7 +91,7 @@ Status forward_in_chunks(typename M::ForwardCall const& call, Stream stream) {
   if (Status const wrong = status_of(verb, MatrixDeviceCheck<M>::template rows_are<S>(verb, call.x)); !wrong)
     return wrong;
   if (Status const wrong = status_of(verb, MatrixDeviceCheck<M>::forward(call, heads.of_each)); !wrong) return wrong;
-  if (Status const status = tensor_cores(verb); !status) return status;
+  if (Status const status = tensor_cores<WideChunks<M, S>>(verb); !status) return status;
   return runtime::forward<WideChunks<M, S>, NarrowChunks<M, S>>(verb, call, heads, stream);
 }
 
@@ -122,7 +122,7 @@ requires(std::is_void_v<S> || (TensorMatrices<M> && Stored<S>)) Status
   } else {
     if (Status const wrong = status_of(verb, MatrixDeviceCheck<M>::template rows_are<S>(verb, call.x)); !wrong)
       return wrong;
-    if (Status const status = tensor_cores(verb); !status) return status;
+    if (Status const status = tensor_cores<ForwardKernel<M, Chunks<M, S>>>(verb); !status) return status;
     return runtime::forward_in_pieces<Chunks<M, S>>(verb, call, heads, piece, workspace, stream);
   }
 }
@@ -178,7 +178,7 @@ Status backward_in_chunks(typename M::BackwardCall const& call, Stream stream) {
   char const* const verb = "backward_in_chunks";
   if (Status const wrong = status_of(verb, MatrixDeviceCheck<M>::template rows_are<S>(verb, call.x)); !wrong)
     return wrong;
-  if (Status const status = tensor_cores(verb); !status) return status;
+  if (Status const status = tensor_cores<ChunkBackward<M, S>>(verb); !status) return status;
   return runtime::backward<ChunkBackward<M, S>, M>(verb, call, stream);
 }
 
