@@ -221,6 +221,12 @@ inline constexpr Work work_in_chunks{M::Rule::erase == Erase::none        ? 2.
                                      : M::Rule::erase == Erase::along_key ? 3.
                                                                           : 4.,
                                      true};
+/// And back: what is written, found again; what reaches it; the gradient of the state; sums over values.
+template <class M>
+inline constexpr Work work_back_in_chunks{M::Rule::erase == Erase::none        ? 4.
+                                          : M::Rule::erase == Erase::along_key ? 7.
+                                                                               : 9.,
+                                          true};
 template <class M> inline constexpr Index elements = M::keys* M::values;
 template <class M> inline constexpr Index interval = std::min<Index>(16, cuda::longest_interval<M>);
 
@@ -282,9 +288,31 @@ template <class M, Stored In> class Sequences {
   }
 
   void backward(std::vector<Row>& rows) {
+    auto const room = [&](auto const& x, Index every) {
+      if constexpr (is_matrix)
+        return cuda::backward_workspace<M>(x, heads_, sequences_, every);
+      else
+        return cuda::backward_workspace<M>(x, sequences_, every);
+    };
+    backward_by(rows, "backward", interval<M>, {work_back<M>}, room,
+                [&](auto const& call) { return cuda::backward<M>(call, clock_.stream); });
+    if constexpr (is_matrix && sizeof(In) == 2)
+      if (cuda::tensor_cores("bench_cuda"))
+        backward_by(
+            rows, "backward_in_chunks", 16, work_back_in_chunks<M>,
+            [&](auto const& x, Index every) {
+              return cuda::backward_workspace_in_chunks<M>(x, heads_, sequences_, every);
+            },
+            [&](auto const& call) { return cuda::backward_in_chunks<M, In>(call, clock_.stream); });
+  }
+
+ private:
+  /// From a tape with a state every so many tokens, with a workspace of room(inputs, every) numbers.
+  template <class RoomFor, class Verb>
+  void backward_by(std::vector<Row>& rows, char const* name, Index every, Work by, RoomFor&& room, Verb&& verb) {
     auto call = forward_call();
-    call.tape.every = interval<M>;
-    Index const kept = static_cast<Index>(M::tape_size(call.x, positions_, interval<M>));
+    call.tape.every = every;
+    Index const kept = static_cast<Index>(M::tape_size(call.x, positions_, every));
     call.tape.states = {room_.make<State>(kept), to_size(kept)};
     double bytes = input_bytes_ + output_bytes() + static_cast<double>(kept) * sizeof(State);  // dy is like y
     if constexpr (requires { call.tape.readings; }) {
@@ -297,11 +325,7 @@ template <class M, Stored In> class Sequences {
     std::vector<std::pair<In*, Index>> found;
     auto const dx = gradients(found, std::make_index_sequence<kinds<M>.size()>());
     for (auto const& [data, n] : found) bytes += static_cast<double>(n) * sizeof(In);
-    std::size_t numbers = 0;
-    if constexpr (is_matrix)
-      numbers = cuda::backward_workspace<M>(call.x, heads_, sequences_, interval<M>);
-    else
-      numbers = cuda::backward_workspace<M>(call.x, sequences_, interval<M>);
+    std::size_t const numbers = room(call.x, every);
     typename M::BackwardCall const back{.x = call.x,
                                         .dy = {dy, tokens_, heads_},
                                         .tape = call.tape,
@@ -309,13 +333,12 @@ template <class M, Stored In> class Sequences {
                                         .workspace = {room_.make<T>(static_cast<Index>(numbers)), numbers},
                                         .offsets = offsets_};
     measure(
-        rows, "backward", bytes, {work_back<M>}, [&] { good(cuda::backward<M>(back, clock_.stream)); },
+        rows, name, bytes, by, [&] { good(verb(back)); },
         [&] {
           for (auto const& [data, n] : found) check(data, n);
         });
   }
 
- private:
   static constexpr char const* name_of_memory() { return M::name; }
   double output_bytes() const { return static_cast<double>(tokens_ * heads_ * values) * sizeof(In); }
   double state_bytes() const { return static_cast<double>(sequences_ * heads_) * sizeof(State); }

@@ -15,6 +15,13 @@ TEST_CASE_TEMPLATE("matrix kernels, backward in chunks: other traits", M, AVIARY
 }
 #endif
 
+TEST_CASE("matrix kernels, backward in chunks: one stage, where there is no room for two") {
+  GradientRun<Device<Hardest>> run(chunk_case<Hardest>());
+  run.forward();
+  check_same_gradients(back_in_chunks<Hardest, void, cuda::ChunkBackwardWith<Hardest, void, 1>>(run, 48).result(),
+                       back_in_chunks<Hardest, void, cuda::ChunkBackwardWith<Hardest, void, 2>>(run, 48).result());
+}
+
 TEST_CASE("matrix kernels, backward in chunks: rows of bf16") {
   auto const c = case_of_bf16<Hardest>();
   GradientRun<Device<Hardest>, bf16, float> stored(c);

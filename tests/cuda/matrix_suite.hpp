@@ -127,8 +127,8 @@ template <class M> void check_chunks(RuleCase<typename M::Rule> const& c) {
 inline constexpr double chunk_gradient_bound = 16 * 0x1p-11;
 
 /// backward in chunks with room for rounds of so many tokens.
-template <class M, class S = void, class Run> Run back_in_chunks(Run run, Index round, bool in_reverse = false) {
-  using Walk = cuda::ChunkBackward<M, S>;
+template <class M, class S = void, class Walk = cuda::ChunkBackward<M, S>, class Run>
+Run back_in_chunks(Run run, Index round, bool in_reverse = false) {
   Index const sequences = static_cast<Index>(run.offsets.size()) - 1;
   Index const room = cuda::backward_plan<M, Walk>(run.inputs(), run.shape.heads, sequences, run.keep.every, round);
   run.workspace.assign(to_size(room), typename M::T(-77));

@@ -56,14 +56,15 @@ template <class T, Index K, Index V, int Width> struct MatrixTile {
 
 /// The tokens of one chunk as matrices in shared memory, from four prepared groups. S is what rows are stored as, but for log_w, or
 /// void. Rows of shared memory are as long as lanes meet no other in its banks: `by_four` those whose neighbouring keys a product reads
-/// four by four (multiply_by_rows), `by_two` those that it reads two by two (add_rows). Going back, what was read is written.
-template <class M, class S, bool back = false> class ChunkTokens {
+/// four by four (multiply_by_rows), `by_two` those that it reads two by two (add_rows). Going back, what was read is written. Tokens of
+/// `stages` chunks are on their way or here.
+template <class M, class S, bool back = false, int stages = 1> class ChunkTokens {
   using R = typename M::Rule;
   using T = typename M::T;
 
  public:
   static constexpr int groups = GroupsOfChunks::of_chunk, N = group_tokens, tokens = groups * N;
-  using Groups = cuda::Groups<M, GroupsOfChunks, groups, (back ? 2 : 1) * groups, groups, S>;
+  using Groups = cuda::Groups<M, GroupsOfChunks, groups, stages * groups, groups, S>;
   using Group = typename Groups::Group;
   static constexpr bool erases = Group::erases, rank_one = Group::rank_one;
   static constexpr Gate gate = gate_of<R>;

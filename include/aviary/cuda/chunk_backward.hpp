@@ -14,13 +14,14 @@
 
 namespace AVIARY_NAMESPACE::cuda {
 
-/// The walk back by blocks of `Width` columns. S is what rows but log_w are stored as, or void.
-template <class M, int Width, class S> class ChunkBackwardKernel {
+/// The walk back by blocks of `Width` columns. S is what rows but log_w are stored as, or void. The tokens of a chunk come while the one
+/// after it is worked on, if there are two stages.
+template <class M, int Width, class S, int stages = 2> class ChunkBackwardKernel {
   using R = typename M::Rule;
   using T = typename M::T;
   using State = typename M::State;
   using StateGradient = typename M::StateGradient;
-  using Tokens = ChunkTokens<M, S, true>;
+  using Tokens = ChunkTokens<M, S, true, stages>;
   using Tile = MatrixTile<T, M::keys, M::values, Width>;
   static constexpr int N = Tokens::N, tokens = Tokens::tokens, reads = Tokens::reads, writes = Tokens::writes;
   static constexpr int K = static_cast<int>(M::keys), V = static_cast<int>(M::values), padded_keys = 16 * Tile::pairs;
@@ -130,7 +131,7 @@ template <class M, int Width, class S> class ChunkBackwardKernel {
       block.template wait_for_copies<0>();
       block.sync();
       tokens_.prepare(block, own, c);
-      if (c > first) tokens_.begin_copies(block, c - 1);
+      if (stages > 1 && c > first) tokens_.begin_copies(block, c - 1);
       block.sync();
       load_values(block, c);
       tokens_.make(block, own);
@@ -141,6 +142,7 @@ template <class M, int Width, class S> class ChunkBackwardKernel {
       block.sync();
       hand_over(block, c - first, before);
       pull_values(block, own, c, c - first);
+      if (stages == 1 && c > first) tokens_.begin_copies(block, c - 1);
     }
     block.each([&](int thread) {
       if (StateGradient* const d = state_gradient()) store_state<Tile>(own[thread].d, *d, first_, thread);

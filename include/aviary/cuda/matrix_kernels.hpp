@@ -29,9 +29,12 @@ template <class M, int buffers>
 using BackwardWith = BackwardKernel<M, width<M>(128, columns_of_float<M>), columns_of_float<M>, buffers>;
 template <class M> using Backward = BackwardWith<M, BackwardWith<M, 4>::shared_bytes <= 99 * 1024 ? 4 : 2>;
 
-/// Backward in chunks: up to 64 columns.
+/// Backward in chunks: up to 64 columns, and one stage where two need more shared memory than any device gives to a block.
+template <class M, class S, int stages>
+using ChunkBackwardWith =
+    ChunkBackwardKernel<M, (M::values < 64 ? static_cast<int>((M::values + 15) / 16 * 16) : 64), S, stages>;
 template <class M, class S>
-using ChunkBackward = ChunkBackwardKernel<M, (M::values < 64 ? static_cast<int>((M::values + 15) / 16 * 16) : 64), S>;
+using ChunkBackward = ChunkBackwardWith<M, S, ChunkBackwardWith<M, S, 2>::shared_bytes <= 227 * 1024 ? 2 : 1>;
 
 /// The arguments of a forward kernel, as one piece.
 template <class Kernel, class M>
