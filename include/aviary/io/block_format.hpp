@@ -154,7 +154,7 @@ struct BlockSize {
   std::size_t numbers, bytes;
 };
 constexpr BlockSize block_size(BlockFormat format) noexcept {
-  return detail::with_blocks(format, []<class B>() { return BlockSize{B::numbers, B::bytes}; });
+  return detail::with_blocks(format, [&]<class B>() { return BlockSize{B::numbers, B::bytes}; });
 }
 
 /// "f32", "q4_0", "q6_k": the name in messages and lists.
