@@ -50,6 +50,9 @@ template <class M> struct BackwardArguments {
   AVIARY_HOST_DEVICE Index intervals(Index sequence) const noexcept {
     return (packing.end(sequence) - packing.begin(sequence) + every - 1) / every;
   }
+  AVIARY_HOST_DEVICE typename M::StateGradient* state_gradient(Index sequence, Index head) const noexcept {
+    return dstates != nullptr ? dstates + sequence * heads + head : nullptr;
+  }
   /// The intervals [first, last) of a sequence in this round.
   AVIARY_HOST_DEVICE Index last(Index sequence) const noexcept {
     Index const n = intervals(sequence) - round * round_intervals;
@@ -207,9 +210,40 @@ template <class M, class Tokens, int threads> class TokenGradients {
   Index sequence_, head_;
 };
 
+/// How blocks of `Width` columns share out heads, and what they hand over to PullKernel, if they do not go on with it themselves.
+template <class M, int Width, bool HandsOver> struct BackwardSlices {
+  using Arguments = BackwardArguments<M>;
+  static constexpr bool hands_over = HandsOver;
+  /// Blocks that share a head.
+  static constexpr Index slices = (M::values + Width - 1) / Width;
+  static Index blocks(Arguments const& x) noexcept { return x.packing.sequences() * x.heads * slices; }
+  /// The head and the first column of a block.
+  struct Place {
+    Index sequence, head, first;
+    AVIARY_HOST_DEVICE Place(Arguments const& x, Index block) noexcept
+        : sequence(block / slices / x.heads), head(block / slices % x.heads), first(block % slices * Width) {}
+  };
+  /// Numbers that the blocks of a head hand over for an interval.
+  AVIARY_HOST_DEVICE static constexpr Index handed_over(Index every) noexcept {
+    constexpr Index N = detail::BackwardRoom<M>::N;
+    return hands_over ? (every + N - 1) / N * slices * sums_size : 0;
+  }
+  /// The sums of slice 0 of a group, which is number `local` of those in this round; those of other slices follow.
+  AVIARY_HOST_DEVICE static typename M::T* sums_of(Arguments const& x, Index sequence, Index head,
+                                                   Index local) noexcept {
+    Index const unit = sequence * x.heads + head;
+    return x.handed_over + unit * x.round_intervals * handed_over(x.every) + local * slices * sums_size;
+  }
+
+ private:
+  static constexpr Index sums_size = detail::BackwardRoom<M>::Sums::size(padded<typename M::T>(M::keys));
+};
+
 /// The walk back by blocks of `Width` columns, each thread having `Columns` of them. A tape keeps a state every 4 `Buffers` tokens
 /// at least.
-template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel {
+template <class M, int Width, int Columns, int Buffers = 4>
+class BackwardKernel : public BackwardSlices<M, Width, (M::values > Width)> {
+  using Slices = BackwardSlices<M, Width, (M::values > Width)>;
   using R = typename M::Rule;
   using T = typename M::T;
   using State = typename M::State;
@@ -231,20 +265,6 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
   static constexpr int threads = Tile::threads;
   /// Tokens between two kept states, at most.
   static constexpr Index longest_interval = Buffers * N;
-  /// Blocks that share a head.
-  static constexpr Index slices = (V + Width - 1) / Width;
-  /// They hand over what PullKernel goes on with; a block alone goes on itself.
-  static constexpr bool hands_over = slices > 1;
-  static Index blocks(Arguments const& x) noexcept { return x.packing.sequences() * x.heads * slices; }
-  /// Numbers that the blocks of a head hand over for an interval.
-  AVIARY_HOST_DEVICE static constexpr Index handed_over(Index every) noexcept {
-    return hands_over ? (every + N - 1) / N * slices * Gradients::sums_size : 0;
-  }
-  /// The sums of slice 0 of a group, which is number `local` of those in this round; those of other slices follow.
-  AVIARY_HOST_DEVICE static T* sums_of(Arguments const& x, Index sequence, Index head, Index local) noexcept {
-    Index const unit = sequence * x.heads + head;
-    return x.handed_over + unit * x.round_intervals * handed_over(x.every) + local * slices * Gradients::sums_size;
-  }
 
  private:
   static constexpr int warps = threads / warp;
@@ -267,9 +287,9 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
   static constexpr std::size_t shared_bytes = to_size(numbers) * sizeof(T);
 
   template <class Block> AVIARY_HOST_DEVICE static void run(Block& block, Arguments const& x, Index index) noexcept {
-    Index const slice = index % slices, unit = index / slices, head = unit % x.heads, sequence = unit / x.heads;
-    BackwardKernel pass(x, block, {x.packing.begin(sequence), x.packing.end(sequence), x.every}, sequence, head,
-                        slice * Width);
+    typename Slices::Place const at(x, index);
+    BackwardKernel pass(x, block, {x.packing.begin(at.sequence), x.packing.end(at.sequence), x.every}, at.sequence,
+                        at.head, at.first);
     pass.walk(block);
   }
 
@@ -307,9 +327,6 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
   AVIARY_HOST_DEVICE T& kept_number(Index g, int thread, int i) const noexcept {
     return numbers_[to_states + (g % Buffers * Tile::numbers + i) * threads + thread];
   }
-  AVIARY_HOST_DEVICE StateGradient* state_gradient() const noexcept {
-    return x_.dstates != nullptr ? x_.dstates + sequence_ * x_.heads + head_ : nullptr;
-  }
 
   template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void walk(Block& block) noexcept {
     Own<Block> own;
@@ -317,7 +334,7 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
     tokens_.clear(block);
     block.each([&](int thread) {
       detail::unroll<Tile::numbers>([&](auto i) { own[thread].d[int(i)] = T(0); });
-      if (StateGradient* const d = state_gradient(); d != nullptr && (x_.given || x_.round > 0))
+      if (StateGradient* const d = x_.state_gradient(sequence_, head_); d != nullptr && (x_.given || x_.round > 0))
         load_state<Tile>(own[thread].d, *d, first_, thread);
       for (Index i = thread + to_dread; i < to_states; i += threads) numbers_[i] = T(0);
     });
@@ -330,7 +347,7 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
       for (Index g = last; g-- > first;) {
         back(block, own, g, g + 1 < last);
         gradients_.template put<true>(block, g, first_, last_);
-        if constexpr (!hands_over) {
+        if constexpr (!Slices::hands_over) {
           gradients_.pull_keys(block, g, [&](int thread) { return own[thread].of_one; });
           gradients_.template put<false>(block, g, 0, 0);
         } else {
@@ -339,12 +356,13 @@ template <class M, int Width, int Columns, int Buffers = 4> class BackwardKernel
       }
     }
     block.each([&](int thread) {
-      if (StateGradient* const d = state_gradient()) store_state<Tile>(own[thread].d, *d, first_, thread);
+      if (StateGradient* const d = x_.state_gradient(sequence_, head_))
+        store_state<Tile>(own[thread].d, *d, first_, thread);
     });
-    if constexpr (!hands_over) gradients_.put_head_sums(block);
+    if constexpr (!Slices::hands_over) gradients_.put_head_sums(block);
   }
   template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void hand_over(Block& block, Index local) noexcept {
-    T* const to = sums_of(x_, sequence_, head_, local) + first_ / Width * Gradients::sums_size;
+    T* const to = Slices::sums_of(x_, sequence_, head_, local) + first_ / Width * Gradients::sums_size;
     block.each([&](int thread) {
       for (Index i = thread; i < Gradients::sums_size; i += threads) to[i] = sums().numbers[i];
     });

@@ -94,6 +94,20 @@ template <class M, class S, bool back = false, int stages = 1> class ChunkTokens
       return constant_decay<R> ? stored_decay(g, j) + T(1) : stored_decay(g, j);
   }
 
+  /// f(row, g, column, pair) for each row that reads and each that is written of group g, shared out among the threads of a block: which
+  /// pair of the group they are, or -1 where they do not meet.
+  template <int threads, class F>
+  AVIARY_HOST_DEVICE static AVIARY_INLINE void for_pairs_in_groups(int thread, F&& f) noexcept {
+    detail::unroll<Group::reads>([&](auto row) {
+      if (row % (threads / warp) != thread / warp) return;
+      constexpr int k = Group::pair(row, 0), q = Group::pair(row, N), end = Group::pair(row, Group::writes);
+      int const g = Lane{thread}.in_quad(), column = Lane{thread}.quad();
+      if (column >= Group::writes) return;
+      int const pair = column < N ? k + column : q + column - N;
+      f(row, g, column, pair < (column < N && rank_one ? q : end) ? pair : -1);
+    });
+  }
+
   template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void clear(Block& block) noexcept {
     block.each([&](int thread) {
       for (int i = thread; i < numbers; i += Block::threads) chunk_[i] = T(0);
@@ -165,21 +179,14 @@ template <class M, class S, bool back = false, int stages = 1> class ChunkTokens
   template <class Block, class Own> AVIARY_HOST_DEVICE AVIARY_INLINE void make_pairs(Block& block, Own& own) noexcept {
     constexpr int team = Block::threads / groups, warps = Block::threads / warp;
     block.each([&](int thread) {
-      detail::unroll<Group::reads>([&](auto row) {
-        if (row % warps != thread / warp) return;
-        constexpr int k = Group::pair(row, 0), q = Group::pair(row, N), end = Group::pair(row, Group::writes);
-        Lane const lane{thread};
-        int const g = lane.in_quad(), column = lane.quad();  // one of the groups, one of its written rows
-        if (column >= Group::writes) return;
-        int const kind = column / N, pair = kind == 0 ? k + column : q + column - N;
-        bool const there = pair < (kind == 0 && rank_one ? q : end);
-        T product = there ? groups_.template pair_product<team>(g, pair) : T(0);
+      for_pairs_in_groups<Block::threads>(thread, [&](auto row, int g, int column, int pair) {
+        T product = pair >= 0 ? groups_.template pair_product<team>(g, pair) : T(0);
         if constexpr (own_values && row < N)
           if (column == row) {
             this->own()[g * N + row] = product;
             product = T(0);
           }
-        put_pair(row / N, kind, g * N + row % N, g * N + column % N, product);
+        put_pair(row / N, column / N, g * N + row % N, g * N + column % N, product);
       });
     });
     // A warp takes halves or neighbours, under k or under q. Row n of the first or second eight of a is r or p of this token; column n

@@ -16,7 +16,9 @@ namespace AVIARY_NAMESPACE::cuda {
 
 /// The walk back by blocks of `Width` columns. S is what rows but log_w are stored as, or void. The tokens of a chunk come while the one
 /// after it is worked on, if there are two stages.
-template <class M, int Width, class S, int stages = 2> class ChunkBackwardKernel {
+template <class M, int Width, class S, int stages = 2>
+class ChunkBackwardKernel : public BackwardSlices<M, Width, true> {
+  using Slices = BackwardSlices<M, Width, true>;
   using R = typename M::Rule;
   using T = typename M::T;
   using State = typename M::State;
@@ -40,22 +42,6 @@ template <class M, int Width, class S, int stages = 2> class ChunkBackwardKernel
   using Group = typename Tokens::Group;
   static constexpr Index stride = padded<T>(M::keys);
 
- public:
-  /// Blocks that share a head.
-  static constexpr Index slices = (V + Width - 1) / Width;
-  static constexpr bool hands_over = true;
-  static Index blocks(Arguments const& x) noexcept { return x.packing.sequences() * x.heads * slices; }
-  /// Numbers that the blocks of a head hand over for an interval.
-  AVIARY_HOST_DEVICE static constexpr Index handed_over(Index every) noexcept {
-    return (every + N - 1) / N * slices * Gradients::sums_size;
-  }
-  /// The sums of slice 0 of a group, which is number `local` of those in this round; those of other slices follow.
-  AVIARY_HOST_DEVICE static T* sums_of(Arguments const& x, Index sequence, Index head, Index local) noexcept {
-    Index const unit = sequence * x.heads + head;
-    return x.handed_over + unit * x.round_intervals * handed_over(x.every) + local * slices * Gradients::sums_size;
-  }
-
- private:
   // Shared memory: rows of values of the block's columns, [token][column]: what is written, what reaches readings, and v. Then the
   // gradient of the state, [key][column].
   static constexpr int value_stride = Width + 4;
@@ -68,9 +54,9 @@ template <class M, int Width, class S, int stages = 2> class ChunkBackwardKernel
   static constexpr std::size_t shared_bytes = to_size(to_numbers + numbers) * sizeof(T);
 
   template <class Block> AVIARY_HOST_DEVICE static void run(Block& block, Arguments const& x, Index index) noexcept {
-    Index const slice = index % slices, unit = index / slices, head = unit % x.heads, sequence = unit / x.heads;
-    ChunkBackwardKernel pass(x, block, {x.packing.begin(sequence), x.packing.end(sequence), x.every}, sequence, head,
-                             static_cast<int>(slice) * Width);
+    typename Slices::Place const at(x, index);
+    ChunkBackwardKernel pass(x, block, {x.packing.begin(at.sequence), x.packing.end(at.sequence), x.every}, at.sequence,
+                             at.head, static_cast<int>(at.first));
     pass.walk(block);
   }
 
@@ -109,9 +95,6 @@ template <class M, int Width, class S, int stages = 2> class ChunkBackwardKernel
     bool const there = key < K && column < Width && first_ + column < V;
     return there ? static_cast<T>(widen(state.s[key][first_ + column])) : T(0);
   }
-  AVIARY_HOST_DEVICE StateGradient* state_gradient() const noexcept {
-    return x_.dstates != nullptr ? x_.dstates + sequence_ * x_.heads + head_ : nullptr;
-  }
 
   template <class Block> AVIARY_HOST_DEVICE AVIARY_INLINE void walk(Block& block) noexcept {
     Own<Block> own;
@@ -119,7 +102,7 @@ template <class M, int Width, class S, int stages = 2> class ChunkBackwardKernel
     tokens_.clear(block);
     block.each([&](int thread) {
       detail::unroll<Tile::numbers>([&](auto i) { own[thread].d[int(i)] = T(0); });
-      if (StateGradient* const d = state_gradient(); d != nullptr && (x_.given || x_.round > 0))
+      if (StateGradient* const d = x_.state_gradient(sequence_, head_); d != nullptr && (x_.given || x_.round > 0))
         load_state<Tile>(own[thread].d, *d, first_, thread);
       for (int i = thread; i < numbers; i += threads) numbers_[i] = T(0);
     });
@@ -145,7 +128,8 @@ template <class M, int Width, class S, int stages = 2> class ChunkBackwardKernel
       if (stages == 1 && c > first) tokens_.begin_copies(block, c - 1);
     }
     block.each([&](int thread) {
-      if (StateGradient* const d = state_gradient()) store_state<Tile>(own[thread].d, *d, first_, thread);
+      if (StateGradient* const d = x_.state_gradient(sequence_, head_))
+        store_state<Tile>(own[thread].d, *d, first_, thread);
     });
   }
 
@@ -295,7 +279,7 @@ template <class M, int Width, class S, int stages = 2> class ChunkBackwardKernel
 
   AVIARY_HOST_DEVICE AVIARY_INLINE Sums sums_of_group(Index interval, int g) const noexcept {
     Index const local = interval * ((x_.every + N - 1) / N) + g;
-    return {sums_of(x_, sequence_, head_, local) + first_ / Width * Gradients::sums_size, stride};
+    return {Slices::sums_of(x_, sequence_, head_, local) + first_ / Width * Gradients::sums_size, stride};
   }
 
   /// The sums of groups from those of the chunk: a state between groups is a sum of the one before the chunk and of what was written
@@ -366,16 +350,9 @@ template <class M, int Width, class S, int stages = 2> class ChunkBackwardKernel
           if constexpr (gated) to.columns()[j] = columns;
         }
       }
-      // Pairs within groups.
-      detail::unroll<Group::reads>([&](auto row) {
-        if (row % (threads / warp) != thread / warp) return;
-        constexpr int k = Group::pair(row, 0), q = Group::pair(row, N), end = Group::pair(row, Group::writes);
-        Lane const lane{thread};
-        int const g = lane.in_quad(), column = lane.quad();
-        if (column >= Group::writes || g >= there) return;
-        int const kind = column / N, pair = kind == 0 ? k + column : q + column - N;
-        if (pair >= (kind == 0 && rank_one ? q : end)) return;
-        T sum = tokens_.pairs(row / N * writes + kind, g * N + row % N)[g * N + column % N];
+      Tokens::template for_pairs_in_groups<threads>(thread, [&](auto row, int g, int column, int pair) {
+        if (pair < 0 || g >= there) return;
+        T sum = tokens_.pairs(row / N * writes + column / N, g * N + row % N)[g * N + column % N];
         if constexpr (Tokens::own_values && row < N)
           if (column == row) {
             sum = T(0);
