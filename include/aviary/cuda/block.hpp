@@ -10,7 +10,6 @@
 /// What a thread keeps from phase to phase is a member of Own<X>: on a device the thread's registers, on the host an element for
 /// each thread. So the host runs the threads of a phase one after another, in either order, and index arithmetic is proven where
 /// there is no GPU. Nothing here needs a CUDA header.
-#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -35,9 +34,9 @@ AVIARY_HOST_DEVICE AVIARY_INLINE float round_to_tf32(float x) noexcept {
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(x));
   return __uint_as_float(rounded);
 #else
-  std::uint32_t const bits = std::bit_cast<std::uint32_t>(x);
+  std::uint32_t const bits = detail::bits_of(x);
   bool const finite = (bits & 0x7f800000) != 0x7f800000;
-  return finite ? std::bit_cast<float>((bits + 0x1000) & 0xffffe000) : x;
+  return finite ? detail::float_of((bits + 0x1000) & 0xffffe000) : x;
 #endif
 }
 
@@ -169,9 +168,7 @@ template <int Threads> class HostBlock {
   }
   template <int n, class A, class B, class D> void multiply(A&& a, B&& b, D&& d) {
     static_assert(n % warp == 0 && n <= Threads);
-    auto const cut = [](float x) {
-      return static_cast<double>(std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) & 0xffffe000));
-    };
+    auto const cut = [](float x) { return static_cast<double>(detail::float_of(detail::bits_of(x) & 0xffffe000)); };
     for (int first = 0; first < n; first += warp) {
       double x[16][8], y[8][8];
       auto const for_lanes = [&](auto&& f) {
