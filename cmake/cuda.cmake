@@ -12,11 +12,11 @@ if(NOT CMAKE_CUDA_COMPILER)
 endif()
 enable_language(CUDA)
 
-# Besides nvcc's own warnings those of the compiler for the host, which knows no pragma of devices.
+# Besides nvcc's own warnings those of the compiler for the host.
 add_library(aviary_cuda_warnings INTERFACE)
 target_compile_options(
   aviary_cuda_warnings
-  INTERFACE $<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:-Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas>
+  INTERFACE $<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:-Xcompiler=-Wall,-Wextra>
             $<$<AND:$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>,$<BOOL:${AVIARY_WARNINGS_AS_ERRORS}>>:-Werror=all-warnings>
 )
 

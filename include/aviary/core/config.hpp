@@ -93,7 +93,7 @@ namespace AVIARY_NAMESPACE::detail {
 #define AVIARY_PRAGMA(text) _Pragma(#text)
 
 /// Asks a device's compiler to leave the loop that follows as it is: several turns at once would hold the addresses of all.
-#if AVIARY_DEVICE_COMPILER
+#if defined(__CUDA_ARCH__) || defined(__HIP_DEVICE_COMPILE__)
 #define AVIARY_KEEP_LOOP AVIARY_PRAGMA(unroll 1)
 #else
 #define AVIARY_KEEP_LOOP
