@@ -134,7 +134,7 @@ inline std::string list_dtypes() {
 /// What can be read as T.
 template <Element T> std::string dtypes_readable_as() {
   return list_dtypes(
-      [](NumberFormat dtype) { return with_element(dtype, []<class From>() { return readable<From, T>; }); });
+      [](NumberFormat dtype) { return with_element(dtype, [&]<class From>() { return readable<From, T>; }); });
 }
 
 /// The product of the sizes, or nothing if it does not fit 64 bits with sign. A size of 0 does not hide an overflow.
@@ -318,7 +318,7 @@ struct Tensor {
 
   /// Throws std::runtime_error unless numbers of the dtype can be read as T.
   template <Element T> void check_readable_as() const {
-    if (!with_element(dtype, []<class From>() { return detail::readable<From, T>; }))
+    if (!with_element(dtype, [&]<class From>() { return detail::readable<From, T>; }))
       fail("expected dtype " + detail::dtypes_readable_as<T>() + ", found " + std::string(name_of(dtype)));
   }
 
