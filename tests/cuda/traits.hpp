@@ -6,7 +6,7 @@ namespace aviary::test {
 
 /// In float and, of constant decays where there is a gate, in double.
 template <Gate G> void check_traits() {
-  for_each_combination([]<Gate Other, Erase E, Read D>() {
+  for_each_combination([&]<Gate Other, Erase E, Read D>() {
     if constexpr (G == Other) {
       Note const gate("gate", name(G)), erase("erase", name(E)), read("read", name(D));
       check_memory<MatrixMemory<AnyRule<G, E, D>, float, 24, 40>>();
